@@ -1,0 +1,115 @@
+"""Norms of gradients and clipping in place, outside of a step."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from stepsmith import _check, _core
+from stepsmith._backend import require_array
+
+__all__ = ["clip_grad_norm", "clip_grad_value", "grad_norm"]
+
+Grads = Mapping[str, NDArray[Any] | None] | Iterable[NDArray[Any] | None]
+
+
+def _named(owner: str, grads: Grads) -> tuple[list[str], list[NDArray[Any]]]:
+    """Names and arrays; gradients that are None are left out, as in PyTorch."""
+    items = grads.items() if isinstance(grads, Mapping) else ((str(i), grad) for i, grad in enumerate(grads))
+    present = [(f"grads[{name!r}]", grad) for name, grad in items if grad is not None]
+    return [name for name, _ in present], [require_array(owner, name, grad) for name, grad in present]
+
+
+def _norm(owner: str, names: list[str], arrays: list[NDArray[Any]], norm_type: float) -> float:
+    if norm_type == 2.0:
+        return math.sqrt(_core.reduce(owner, names, arrays, "sum_squares"))
+    if norm_type == 1.0:
+        return _core.reduce(owner, names, arrays, "sum_abs")
+    if norm_type == math.inf:
+        return _core.reduce(owner, names, arrays, "max_abs")
+    raise ValueError(f"{owner}: norm_type must be 1, 2 or inf, got {norm_type!r}")
+
+
+def grad_norm(grads: Grads, norm_type: float = 2.0) -> float:
+    """Norm of all gradients taken as one vector, in float64.
+
+    Norm 2 is √Σ g², norm 1 is Σ |g|, norm inf is max |g| (NaN if an element is NaN). Sums have a fixed shape: blocks of 4,096
+    elements in C order, 128 float64 lanes a block, arrays in order. So the result has the same bits at any thread count and
+    CPU level.
+
+    Args:
+        grads: mapping name → array or sequence of arrays: float32, float64, bfloat16 or float16, any layout; None is left out.
+        norm_type: 1, 2 or inf.
+
+    Raises:
+        TypeError: for an array of another kind or dtype.
+        ValueError: for another norm.
+
+    Follows: ``torch.nn.utils.get_total_norm``.
+
+    Example:
+        >>> grad_norm({"w": np.array([3.0, 4.0])})
+        5.0
+    """
+    return _norm("grad_norm", *_named("grad_norm", grads), norm_type)
+
+
+def clip_grad_norm(
+    grads: Grads, max_norm: float, norm_type: float = 2.0, *, error_if_nonfinite: bool = False
+) -> float:
+    """Scales all gradients in place so that their norm is at most `max_norm`; returns the norm before.
+
+    g *= min(1, max_norm / (total + 1e-6)), the factor rounded once to each array's compute type. An optimizer with
+    ``max_norm=`` does the same inside its step, without a write of the gradients.
+
+    Args:
+        grads: as for `grad_norm`; writable, without shared elements.
+        max_norm: at least 0.
+        norm_type: 1, 2 or inf.
+        error_if_nonfinite: raise instead of scaling by a norm that is NaN or infinite.
+
+    Raises:
+        NonFiniteError: the norm is NaN or infinite and `error_if_nonfinite` is set.
+        TypeError, ValueError: for bad arrays or numbers; nothing is written then.
+
+    Follows: ``torch.nn.utils.clip_grad_norm_``.
+
+    Example:
+        >>> g = np.array([3.0, 4.0])
+        >>> clip_grad_norm([g], 1.0)
+        5.0
+        >>> g.round(6).tolist()
+        [0.6, 0.8]
+    """
+    owner = "clip_grad_norm"
+    max_norm = _check.number(owner, "max_norm", max_norm, low=0.0)
+    names, arrays = _named(owner, grads)
+    total = _norm(owner, names, arrays, norm_type)
+    if error_if_nonfinite and not math.isfinite(total):
+        raise _core.NonFiniteError(f"{owner}: the norm of grads must be finite, got {total}")
+    factor = max_norm / (total + 1e-6)
+    _core.scale(owner, names, arrays, 1.0 if factor > 1.0 else factor)
+    return total
+
+
+def clip_grad_value(grads: Grads, clip_value: float) -> None:
+    """Clamps every gradient element to [-clip_value, clip_value] in place; NaN stays NaN.
+
+    Args:
+        grads: as for `clip_grad_norm`.
+        clip_value: at least 0.
+
+    Raises:
+        TypeError, ValueError: for bad arrays or numbers; nothing is written then.
+
+    Follows: ``torch.nn.utils.clip_grad_value_``.
+
+    Example:
+        >>> g = np.array([-3.0, 0.5])
+        >>> clip_grad_value([g], 1.0)
+        >>> g.tolist()
+        [-1.0, 0.5]
+    """
+    clip_value = _check.number("clip_grad_value", "clip_value", clip_value, low=0.0)
+    _core.clamp("clip_grad_value", *_named("clip_grad_value", grads), clip_value)

@@ -1,0 +1,112 @@
+"""What every layer is: parameters and gradients by name, forward, backward, and a place in the random stream."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from stepsmith.nn.buffer import Array
+from stepsmith.nn.loss import CrossEntropy, Loss
+
+__all__ = ["Counter", "Module"]
+
+
+@dataclass
+class Counter:
+    """Where the next forward pass stands in the random stream; one object for all layers of a model.
+
+    Attributes:
+        seed: 64-bit key.
+        step: Number of the update, the first is 1.
+        sample: Position in the global batch of the first sample of the pass; micro-batches and ranks shift it.
+    """
+
+    seed: int = 0
+    step: int = 1
+    sample: int = 0
+
+
+class Module(ABC):
+    """A layer or a tree of layers.
+
+    A layer fills `params` and `grads` (same names, shapes and dtypes; arrays fixed for life) in its constructor,
+    draws its parameters in `draw`, and writes `forward` and `backward`. What these return are the layer's own
+    buffers: they hold until the layer's next pass, and whoever keeps one copies it.
+
+    Parameters are drawn once, when the tree is first used: layer i in depth-first order from a Generator keyed by
+    the root's `seed` and i. So a model that is built twice, in two processes too, starts from the same numbers, its
+    layers differ, and a trained layer that moves into another model keeps its weights.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+        self.counter = Counter()
+        self.index = 0
+        self._gradients: dict[str, Array] | None = None
+        self._loss: Loss | None = None
+
+    @abstractmethod
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """Output for a batch `x` of shape (samples, ...)."""
+
+    @abstractmethod
+    def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
+        """Write the parameters' gradients; return the gradient of the last input, or None without `input_grad`."""
+
+    def draw(self, seed: int) -> None:  # noqa: B027 - a layer without parameters has nothing to draw
+        """Draw the parameters from a Generator of (`seed`, `index`), unless they were drawn before."""
+
+    def named_layers(self) -> Iterator[tuple[str, Module]]:
+        """The layers in depth-first order, each with the prefix of its parameters' names."""
+        yield "", self
+
+    def prepare(self) -> dict[str, Array]:
+        """Number the layers, share the counter, draw the parameters, and list the gradients: the first use."""
+        gradients: dict[str, Array] = {}
+        for index, (prefix, layer) in enumerate(self.named_layers()):
+            layer.index, layer.counter = index, self.counter
+            layer.draw(self.seed)
+            gradients |= {prefix + name: grad for name, grad in layer.grads.items()}
+        self._gradients = gradients
+        return gradients
+
+    def __call__(self, x: Array, training: bool = False) -> Array:
+        """`forward`, after the parameters are drawn."""
+        if self._gradients is None:
+            self.prepare()
+        return self.forward(x, training)
+
+    def parameters(self) -> dict[str, Array]:
+        """The parameters themselves by name; "0.weight" is the weight of a Sequential's first layer."""
+        if self._gradients is None:
+            self.prepare()
+        return {prefix + name: param for prefix, layer in self.named_layers() for name, param in layer.params.items()}
+
+    def gradients(self) -> dict[str, Array]:
+        """The gradient arrays by the parameters' names; each `loss_and_grads` overwrites these same arrays."""
+        return self.prepare() if self._gradients is None else self._gradients
+
+    def loss_and_grads(self, batch: Sequence[Array], loss: Loss | None = None) -> tuple[float, dict[str, Array]]:
+        """Mean loss of a batch (inputs, targets) in training mode, with `gradients` filled for it.
+
+        Moves `counter.step` on by one afterwards: a loop without a trainer gets a fresh dropout mask each time.
+
+        Args:
+            batch: Inputs (samples, ...), and targets as the loss wants them.
+            loss: Cross entropy when omitted.
+
+        Raises:
+            ValueError: Not two arrays, or shapes or labels that do not fit.
+            TypeError: Inputs that have not the parameters' dtype, or targets of the wrong kind.
+        """
+        if len(batch) != 2:
+            raise ValueError(f"loss_and_grads: batch must be (inputs, targets), got {len(batch)} arrays")
+        if loss is None:
+            loss = self._loss = self._loss or CrossEntropy()
+        value, dy = loss(self(batch[0], True), batch[1])
+        self.backward(dy, False)
+        self.counter.step += 1
+        return value, self.gradients()

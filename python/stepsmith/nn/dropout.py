@@ -1,0 +1,70 @@
+"""Dropout from a counter, so that a mask depends on where it stands and on nothing that ran before."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stepsmith import random
+from stepsmith.nn.base import Module
+from stepsmith.nn.buffer import Array, Buffer
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Module):
+    """y = x / (1 - p) where a uniform draw is at least p, else 0; the identity outside training (Srivastava 2014).
+
+    The draws are Philox4x32-10 keyed by the model's `Counter` (seed, step) with the layer's depth-first index as
+    the stream; element = (position of the sample in the global batch)·features + feature. So neither micro-batches nor
+    ranks change a mask, and a resumed run draws the same ones.
+
+    Args:
+        p: Chance that an element is dropped, in [0, 1).
+
+    Raises:
+        TypeError: `p` is not a number.
+        ValueError: `p` outside [0, 1).
+
+    Example:
+        >>> layer = Dropout(0.5)
+        >>> y = layer(np.ones((100, 10), np.float32), training=True)
+        >>> sorted(set(y.ravel().tolist())), bool((layer(y) == y).all())
+        ([0.0, 2.0], True)
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not isinstance(p, (int, float, np.floating)) or isinstance(p, bool):
+            raise TypeError(f"Dropout: p must be a number, got {p!r}")
+        if not 0.0 <= p < 1.0:
+            raise ValueError(f"Dropout: p must be in [0, 1), got {p!r}")
+        self.p = float(p)
+        self._uniform, self._kept, self._factor = Buffer(), Buffer(), Buffer()
+        self._y, self._dx = Buffer(), Buffer()
+        self._active = False
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """`x` under the counter's mask in training, else `x` itself."""
+        self._active = training and self.p > 0.0
+        if not self._active:
+            return x
+        return np.multiply(x, self._mask(x), out=self._y.get(x.shape, x.dtype))
+
+    def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
+        """`dy` under the last mask, which was none outside training."""
+        if not input_grad or not self._active:
+            return dy if input_grad else None
+        return np.multiply(dy, self._last_mask, out=self._dx.get(dy.shape, dy.dtype))
+
+    def _mask(self, x: Array) -> Array:
+        """1 / (1 - p) where the element is kept, 0 where it is dropped."""
+        counter, start = self.counter, self.counter.sample * math.prod(x.shape[1:])
+        out = self._uniform.get(x.shape, np.dtype(np.float32))
+        random.uniform(x.shape, seed=counter.seed, step=counter.step, stream=self.index, start=start, out=out)
+        kept = np.greater_equal(out, self.p, out=self._kept.get(x.shape, np.dtype(np.bool_)))
+        factor = self._factor.get(x.shape, x.dtype)
+        np.multiply(kept, factor.dtype.type(1.0 / (1.0 - self.p)), out=factor)
+        self._last_mask = factor
+        return factor

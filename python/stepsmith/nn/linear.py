@@ -1,0 +1,134 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stepsmith import init as initializers
+from stepsmith.nn.base import Module
+from stepsmith.nn.buffer import Array, Buffer
+
+__all__ = ["Linear"]
+
+# Keeps the streams of parameters apart from other draws of the same seed: the purpose "initialization" of Philox.
+_INITIALIZATION = 3
+
+
+class Linear(Module):
+    """y = x·weightᵀ + bias; as ``torch.nn.Linear``.
+
+    dx = dy·weight, dweight = dyᵀ·x, dbias = the sum of dy over the samples.
+
+    Args:
+        in_features: Length of an input row.
+        out_features: Length of an output row.
+        bias: Whether there is one; it starts at zero.
+        init: Initializer of the weight, of `stepsmith.init` or alike.
+        rng: Generator or seed to draw the weight from at once; None leaves the draw to the model (see `Module`).
+        dtype: float32 or float64, of parameters, inputs and outputs.
+
+    Attributes:
+        weight: (out, in).
+        bias: (out,) or None.
+
+    Raises:
+        ValueError: A length below 1.
+        TypeError: Another dtype.
+
+    Example:
+        >>> layer = Linear(2, 3, rng=0)
+        >>> layer(np.ones((5, 2), np.float32)).shape, sorted(layer.parameters())
+        ((5, 3), ['bias', 'weight'])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        init: Callable[..., Array] = initializers.xavier_uniform,
+        rng: int | np.random.Generator | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = _length("in", in_features), _length("out", out_features)
+        self.dtype = _float_dtype(dtype)
+        self._init = init
+        self._allocate(bias)
+        self._y, self._dx = Buffer(), Buffer()
+        if rng is not None:
+            self._fill(np.random.default_rng(rng))
+
+    def _allocate(self, bias: bool) -> None:
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
+        if bias:
+            shapes["bias"] = (self.out_features,)
+        self.params = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
+        self.grads = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
+        # Plain attributes and views made once: the passes run too often to look them up by name.
+        self._weight, self._weight_t = self.params["weight"], self.params["weight"].T
+        self._dweight = self.grads["weight"]
+        self._bias, self._dbias = self.params.get("bias"), self.grads.get("bias")
+        self._drawn = False
+
+    @property
+    def weight(self) -> Array:
+        """The weight, drawn if it was not yet."""
+        return self.parameters()["weight"]
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias, or None."""
+        return self._bias
+
+    def draw(self, seed: int) -> None:
+        """Draw the weight, unless `rng` or an earlier use has done so."""
+        if not self._drawn:
+            self._fill(initializers.generator(seed, _INITIALIZATION, self.index))
+
+    def _fill(self, rng: np.random.Generator) -> None:
+        self._weight[...] = self._init(self._weight.shape, rng, dtype=self.dtype)
+        self._drawn = True
+
+    def forward(self, x: Array, training: bool = False) -> Array:  # noqa: ARG002 - the interface's
+        """x·weightᵀ + bias for `x` of shape (samples, in); keeps `x` itself for `backward`, not a copy."""
+        if x.dtype != self.dtype:
+            raise TypeError(f"Linear: input must be {self.dtype} as the parameters, got {x.dtype}")
+        if x.ndim != 2 or x.shape[1] != self.in_features:
+            raise ValueError(f"Linear: input must have shape (samples, {self.in_features}), got {x.shape}")
+        self._x = x
+        y = self._y.get((x.shape[0], self.out_features), self.dtype)
+        np.matmul(x, self._weight_t, out=y)
+        if self._bias is not None:
+            np.add(y, self._bias, out=y)
+        return y
+
+    def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
+        """Write dweight and dbias; return dy·weight."""
+        np.matmul(dy.T, self._x, out=self._dweight)
+        if self._dbias is not None:
+            np.add.reduce(dy, axis=0, out=self._dbias)
+        if not input_grad:
+            return None
+        dx = self._dx.get(self._x.shape, self.dtype)
+        return np.matmul(dy, self._weight, out=dx)
+
+
+def _length(argument: str, value: int) -> int:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"Linear: {argument}_features must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"Linear: {argument}_features must be at least 1, got {value}")
+    return int(value)
+
+
+def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    found: np.dtype[Any] = np.dtype(dtype)
+    if found not in (np.float32, np.float64):
+        raise TypeError(f"Linear: dtype must be float32 or float64, got {found}")
+    return found

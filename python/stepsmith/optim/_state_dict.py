@@ -1,0 +1,149 @@
+"""State dictionaries: what an optimizer says of itself, and the checks before any of it is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepsmith.schedules import Schedule, from_dict
+
+if TYPE_CHECKING:
+    from stepsmith.optim.base import Optimizer
+
+__all__ = ["VERSION", "dump", "load"]
+
+VERSION = 1
+_KEYS = ("version", "optimizer", "groups", "steps", "state")
+
+Array = NDArray[Any]
+
+
+class Loaded(NamedTuple):
+    """A state dictionary that passed every check."""
+
+    groups: list[dict[str, Any]]
+    steps: dict[str, int]
+    updates: int
+    copies: list[tuple[Array, Array]]
+
+
+def dump(optimizer: Optimizer, steps: dict[str, int], updates: int) -> dict[str, Any]:
+    """The dictionary of `Optimizer.state_dict`."""
+    return {
+        "version": VERSION,
+        "optimizer": optimizer.name,
+        "groups": [
+            {"params": list(group.names), "step": updates} | {key: _plain(value) for key, value in group.values_now.items()}
+            for group in optimizer.groups
+        ],
+        "steps": steps,
+        "state": {
+            name: {slot: array.copy(order="K") for slot, array in row.items()} for name, row in optimizer.state.items()
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Schedule):
+        return value.to_dict()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> Loaded:
+    """Checks everything; a ValueError lists all that does not fit."""
+    owner = type(optimizer).__name__
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"{owner}: state_dict must be a mapping, got {type(state_dict).__name__}")
+    problems = _compare("keys", _KEYS, state_dict)
+    if not problems and state_dict["version"] != VERSION:
+        problems.append(f"version must be {VERSION}, got {state_dict['version']!r}")
+    if not problems and state_dict["optimizer"] != optimizer.name:
+        problems.append(f"optimizer must be {optimizer.name!r}, got {state_dict['optimizer']!r}")
+    if not problems:
+        problems = _group_problems(optimizer, state_dict["groups"]) + _step_problems(optimizer, state_dict["steps"])
+        problems += _state_problems(optimizer, state_dict["state"])
+    if problems:
+        raise ValueError(f"{owner}: state_dict must fit the optimizer: " + "; ".join(problems))
+    return Loaded(
+        [_values(optimizer, group) for group in state_dict["groups"]],
+        dict(state_dict["steps"]),
+        state_dict["groups"][0]["step"],
+        [(array, state_dict["state"][name][slot]) for name, row in optimizer.state.items() for slot, array in row.items()],
+    )
+
+
+def _compare(what: str, want: Any, got: Any) -> list[str]:
+    """Missing and extra names."""
+    missing, extra = [name for name in want if name not in got], [name for name in got if name not in want]
+    return [f"{what}: missing {missing}, extra {extra}"] if missing or extra else []
+
+
+def _group_problems(optimizer: Optimizer, groups: Any) -> list[str]:
+    if not isinstance(groups, list | tuple) or len(groups) != len(optimizer.groups):
+        return [f"groups must be a list of {len(optimizer.groups)}, got {groups!r}"]
+    problems = []
+    for i, (group, loaded) in enumerate(zip(optimizer.groups, groups)):
+        problems += _compare(f"groups[{i}]", ["params", "step", *group.values_now], loaded)
+        if not problems and list(loaded["params"]) != list(group.names):
+            problems.append(f"groups[{i}]['params'] must be {list(group.names)}, got {loaded['params']}")
+        if not problems:
+            problems += _count_problem(f"groups[{i}]['step']", loaded["step"])
+            problems += _value_problems(optimizer, i, loaded)
+    return problems
+
+
+def _value_problems(optimizer: Optimizer, i: int, loaded: Mapping[str, Any]) -> list[str]:
+    try:
+        values = _values(optimizer, loaded)
+    except (TypeError, ValueError) as error:
+        return [f"groups[{i}]: {error}"]
+    want, got = optimizer._slots_of(optimizer.groups[i].values_now), optimizer._slots_of(values)
+    return [] if want == got else [f"groups[{i}]: hyperparameters must imply the state {sorted(want)}, got {sorted(got)}"]
+
+
+def _values(optimizer: Optimizer, loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked hyperparameters of a group, schedules built again."""
+    values = {key: value for key, value in loaded.items() if key not in {"params", "step"}}
+    values = {key: from_dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    values = optimizer._checked(values)
+    optimizer._check_together(values)
+    return values
+
+
+def _count_problem(what: str, count: Any) -> list[str]:
+    fine = isinstance(count, int) and not isinstance(count, bool) and count >= 0
+    return [] if fine else [f"{what} must be an integer of at least 0, got {count!r}"]
+
+
+def _step_problems(optimizer: Optimizer, steps: Any) -> list[str]:
+    if not isinstance(steps, Mapping):
+        return [f"steps must be a mapping, got {type(steps).__name__}"]
+    problems = _compare("steps", optimizer.params, steps)
+    for name, count in steps.items():
+        problems += _count_problem(f"steps[{name!r}]", count)
+    return problems
+
+
+def _state_problems(optimizer: Optimizer, state: Any) -> list[str]:
+    if not isinstance(state, Mapping):
+        return [f"state must be a mapping, got {type(state).__name__}"]
+    problems = _compare("state", optimizer.state, state)
+    for name, row in optimizer.state.items():
+        if name not in state:
+            continue
+        problems += _compare(f"state[{name!r}]", row, state[name])
+        for slot, array in row.items():
+            if slot in state[name]:
+                problems += _array_problem(f"state[{name!r}][{slot!r}]", array, state[name][slot])
+    return problems
+
+
+def _array_problem(what: str, want: Array, got: Any) -> list[str]:
+    if not isinstance(got, np.ndarray):
+        return [f"{what} must be a NumPy array, got {type(got).__name__}"]
+    if (got.shape, got.dtype) != (want.shape, want.dtype):
+        return [f"{what} must be {want.dtype} of shape {want.shape}, got {got.dtype} of shape {got.shape}"]
+    return []

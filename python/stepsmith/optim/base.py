@@ -1,0 +1,270 @@
+"""What all optimizers share: parameters and groups, state, the walk of a step, state dictionaries."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+from numpy.typing import NDArray
+
+from stepsmith import _check, _core
+from stepsmith._backend import zeros_like_state
+from stepsmith.optim import _state_dict
+from stepsmith.optim._groups import Check, Group, Params, make_groups
+from stepsmith.schedules import Schedule
+
+__all__ = ["Optimizer", "StepInfo"]
+
+Array = NDArray[Any]
+Grads = Mapping[str, Array | None] | Iterable[Array | None]
+
+
+class StepInfo(NamedTuple):
+    """What a step did."""
+
+    grad_norm: float | None
+    """Norm of all gradients divided by |grad_scale|; None if it was not computed."""
+    skipped: bool
+    """The gradients were not finite and nothing changed (``on_nonfinite="skip"``)."""
+    lr: tuple[float, ...]
+    """Learning rate of each group."""
+    step: int
+    """Updates made so far, this one included unless it was skipped."""
+
+
+class Cohort:
+    """Tensors of one group with the same step count, which share a step's scalars."""
+
+    __slots__ = ("active", "group", "step")
+
+    def __init__(self, group: int, step: int, active: bool) -> None:
+        self.group, self.step, self.active = group, step, active
+
+
+class Optimizer(ABC):
+    """Walks over parameters, groups and state; a subclass says its hyperparameters, state and scalars.
+
+    Args:
+        params: mapping name → array, sequence of arrays, or sequence of groups ``{"params": ..., "lr": ...}``. Arrays are
+            NumPy, float32, float64, bfloat16 or float16, writable, of any strides, and change in place.
+        hyperparameters: the defaults of all groups.
+        state_dtype: "float32" (float64 for float64 parameters) or "bfloat16".
+        max_norm: clip the norm of all gradients to this inside the step.
+        on_nonfinite: what NaN or infinity in a gradient does: "raise" NonFiniteError, "skip" the step, or "propagate".
+    """
+
+    name: ClassVar[str]
+    """Key in the registry and name of the rule in the core."""
+    checks: ClassVar[Mapping[str, Check]]
+    """For each hyperparameter the check that its value must pass."""
+    slots: ClassVar[tuple[str, ...]]
+    """Names of the rule's state arrays."""
+
+    def __init__(
+        self,
+        params: Params,
+        hyperparameters: Mapping[str, Any],
+        *,
+        state_dtype: str = "float32",
+        max_norm: float | None = None,
+        on_nonfinite: str = "raise",
+    ) -> None:
+        owner = self._owner = type(self).__name__
+        state_dtype = _check.one_of(owner, "state_dtype", state_dtype, ("float32", "bfloat16"))
+        self._max_norm = None if max_norm is None else _check.number(owner, "max_norm", max_norm, low=0.0)
+        self._on_nonfinite = _check.one_of(owner, "on_nonfinite", on_nonfinite, ("raise", "skip", "propagate"))
+        self._check_finite = on_nonfinite != "propagate"
+        defaults = self._checked(hyperparameters)
+        self.groups: tuple[Group, ...] = ()
+        arrays: dict[str, Array] = {}
+        used: dict[str, frozenset[str]] = {}
+        for named, own in make_groups(owner, params):
+            values = {**defaults, **self._checked(own)}
+            self._check_together(values)
+            self.groups += (Group(tuple(named), values, self._set_values),)
+            arrays |= named
+            used |= dict.fromkeys(named, self._slots_of(values))
+        self.params: Mapping[str, Array] = MappingProxyType(arrays)
+        self._make_state(used, state_dtype)
+        self._cohort_of: list[int] = []
+        self._cohorts: list[Cohort] = []
+        self._updates = 0
+        self._bound_present: tuple[bool, ...] | None = None
+        self._present: tuple[bool, ...] = ()
+        self._all_present = (True,) * len(arrays)
+        self._set_steps([0] * len(arrays), self._all_present)
+
+    # What a subclass says.
+
+    @abstractmethod
+    def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
+        """The rule's scalars of update `step` (from 1), in float64 and in the order that the core wants."""
+
+    def _slots_of(self, group: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG002
+        """State arrays that these hyperparameters need."""
+        return frozenset(self.slots)
+
+    def _check_together(self, group: Mapping[str, Any]) -> None:  # noqa: B027
+        """Rules about several hyperparameters of a group."""
+
+    # Hyperparameters and state.
+
+    def _checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(values) - set(self.checks))
+        if unknown:
+            known = ", ".join(self.checks)
+            raise ValueError(f"{self._owner}: hyperparameters must be among {known}, got {', '.join(map(repr, unknown))}")
+        return {key: self.checks[key](self._owner, key, value) for key, value in values.items()}
+
+    def _set_values(self, group: Group, values: dict[str, Any]) -> None:
+        """Sets hyperparameters of a group, all or none."""
+        if "params" in values:
+            raise ValueError(f"{self._owner}: group['params'] must stay, got another value")
+        merged = {**group.values_now, **self._checked(values)}
+        self._check_together(merged)
+        if self._slots_of(merged) != self._slots_of(group.values_now):
+            changed = ", ".join(f"{key}={value!r}" for key, value in values.items())
+            rule = "hyperparameters that decide which state exists must stay as they were at construction"
+            raise ValueError(f"{self._owner}: {rule}, got {changed}")
+        group.values_now = merged
+
+    def _make_state(self, used: Mapping[str, frozenset[str]], state_dtype: str) -> None:
+        rows: dict[str, dict[str, Array]] = {
+            name: {slot: zeros_like_state(param, state_dtype) for slot in self.slots if slot in used[name]}
+            for name, param in self.params.items()
+        }
+        names, arrays = list(self.params), list(self.params.values())
+        state = [[rows[name].get(slot) for slot in self.slots] for name in names]
+        self._stepper = _core.Stepper(self._owner, self.name, names, arrays, state)
+        self.state: Mapping[str, Mapping[str, Array]] = MappingProxyType(
+            {name: MappingProxyType(row) for name, row in rows.items()}
+        )
+
+    # The step.
+
+    def bind(self, grads: Grads | None) -> None:
+        """Fixes the gradient arrays, so that ``step()`` needs none: their contents may change, the arrays may not.
+
+        Args:
+            grads: mapping by name or sequence in parameter order; None in it skips its tensor. None itself forgets them.
+
+        Raises:
+            TypeError, ValueError: as `step`.
+        """
+        matched = None if grads is None else self._matched(grads)
+        self._stepper.bind(matched)
+        self._bound_present = None if matched is None else tuple(grad is not None for grad in matched)
+
+    def step(self, grads: Grads | None = None, grad_scale: float = 1.0) -> StepInfo:
+        """Updates parameters and state in place, all or nothing.
+
+        Args:
+            grads: mapping by name or sequence in parameter order, float32, float64, bfloat16 or float16, any layout,
+                read-only or broadcast too. A gradient that is None skips its tensor. Default: the arrays of `bind`.
+            grad_scale: what the loss was multiplied by; gradients are divided by it. Finite and not 0.
+
+        Returns:
+            Norm of the gradients (if it was needed), whether the step was skipped, learning rates, number of updates.
+
+        Raises:
+            NonFiniteError: a gradient is NaN or infinite in its parameter's compute type, or their norm overflows.
+            ValueError: names or shapes that do not fit, arrays that share elements or changed since they were bound.
+            TypeError: arrays of another kind or dtype.
+            RuntimeError: no gradients, or another step of this optimizer is running.
+        """
+        if grads is None:
+            matched, present = None, self._bound_present
+            if present is None:
+                raise RuntimeError(f"{self._owner}: step() needs gradients: pass them, or bind(grads) first")
+        else:
+            matched = self._matched(grads)
+            present = tuple([grad is not None for grad in matched])
+        if grad_scale != 1.0 and _check.number(self._owner, "grad_scale", grad_scale) == 0.0:
+            raise ValueError(f"{self._owner}: grad_scale must not be 0, got {grad_scale!r}")
+        if present != self._present:
+            self._set_steps(list(self._steps()), present)
+        lrs = tuple([self._lr(group.values_now["lr"]) for group in self.groups])
+        scalars: list[float] = []
+        signs: list[float] = []
+        for cohort in self._cohorts:
+            values = self.groups[cohort.group].values_now
+            scalars += self._scalars(values, lrs[cohort.group], cohort.step + 1)
+            signs.append(-1.0 if values["maximize"] else 1.0)
+        try:
+            norm = self._stepper.step(matched, scalars, signs, grad_scale, self._max_norm, self._check_finite)
+        except _core.NonFiniteError:
+            if self._on_nonfinite == "skip":
+                return StepInfo(None, True, lrs, self._updates)
+            raise
+        for cohort in self._cohorts:
+            cohort.step += cohort.active
+        self._updates += 1
+        return StepInfo(norm, False, lrs, self._updates)
+
+    def _lr(self, value: float | Schedule) -> float:
+        if isinstance(value, float):
+            return value
+        return _check.number(self._owner, f"lr of {value!r} at step {self._updates}", value(self._updates), low=0.0)
+
+    def _matched(self, grads: Grads) -> list[Array | None]:
+        """The gradients in parameter order; the core checks kind, dtype and shape."""
+        names = self.params
+        if isinstance(grads, Mapping):
+            missing, extra = [name for name in names if name not in grads], [name for name in grads if name not in names]
+            if missing or extra:
+                raise ValueError(f"{self._owner}: grads must have the names of params, missing {missing}, extra {extra}")
+            return [grads[name] for name in names]
+        if hasattr(grads, "dtype") or not isinstance(grads, Iterable):
+            rule = "a mapping by name or a sequence in parameter order"
+            raise TypeError(f"{self._owner}: grads must be {rule}, got {type(grads).__name__}")
+        matched = list(grads)
+        if len(matched) != len(names):
+            raise ValueError(f"{self._owner}: grads must be {len(names)} arrays ({', '.join(names)}), got {len(matched)}")
+        return matched
+
+    # Step counts.
+
+    def _steps(self) -> Iterable[int]:
+        return (self._cohorts[cohort].step for cohort in self._cohort_of)
+
+    def _set_steps(self, steps: list[int], present: tuple[bool, ...]) -> None:
+        """Sorts tensors into cohorts by group, step count and whether they take part."""
+        group_of = (i for i, group in enumerate(self.groups) for _ in group.names)
+        keys = list(zip(group_of, steps, present))
+        index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        self._cohort_of = [index[key] for key in keys]
+        self._stepper.set_cohorts(self._cohort_of)
+        self._cohorts = [Cohort(*key) for key in index]
+        self._present = present
+
+    # State dictionaries.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs, as JSON values and copies of arrays.
+
+        ``{"version", "optimizer", "groups", "steps": {name: int}, "state": {name: {slot: array}}}``; a schedule stands as its
+        name and arguments; each group holds its parameters' names, its hyperparameters and ``"step"``, the updates made.
+        """
+        return _state_dict.dump(self, dict(zip(self.params, self._steps())), self._updates)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave: state, step counts and hyperparameters, copied into the arrays that exist.
+
+        Raises:
+            ValueError: names, shapes, dtypes or hyperparameters differ (all of them are listed); nothing has changed then.
+            RuntimeError: a step of this optimizer is running.
+        """
+        if self._stepper.is_running:
+            raise RuntimeError(f"{self._owner}: load_state_dict() must wait, got a call while a step runs")
+        loaded = _state_dict.load(self, state_dict)
+        for group, values in zip(self.groups, loaded.groups):
+            group.values_now = values
+        for target, source in loaded.copies:
+            target[...] = source
+        self._updates = loaded.updates
+        self._set_steps([loaded.steps[name] for name in self.params], self._present)
+
+    def sweeper(self, grads: Grads) -> Callable[[], None]:
+        """A function with the memory traffic of a step and next to no arithmetic, for benchmarks. It spoils the arrays."""
+        matched = self._matched(grads)
+        return lambda: self._stepper.sweep(matched)

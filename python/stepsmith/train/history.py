@@ -1,0 +1,106 @@
+"""What a training run has seen, one row an epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["History"]
+
+
+class History:
+    """Rows of numbers by column name; "epoch" and "step" count from 1.
+
+    Attributes:
+        rows: One dict an epoch. Nothing in them depends on the clock on the wall, so equal runs have equal rows.
+        seconds: How long each epoch took, validation included.
+
+    Example:
+        >>> history = History()
+        >>> history.append({"epoch": 1, "loss": 0.5}, seconds=0.1)
+        >>> history["loss"], history.columns
+        ([0.5], ['epoch', 'loss'])
+        >>> print(history)
+        epoch   loss
+            1 0.5000
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.seconds: list[float] = []
+
+    def append(self, row: Mapping[str, float], seconds: float = 0.0) -> None:
+        """Add an epoch."""
+        self.rows.append(dict(row))
+        self.seconds.append(seconds)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names in the order in which they first appeared."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    def __getitem__(self, column: str) -> list[float]:
+        """A column; NaN where an epoch has no such number, `KeyError` where none has."""
+        if column not in self.columns:
+            raise KeyError(f"History: column must be one of {self.columns}, got {column!r}")
+        return [row.get(column, float("nan")) for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        """The table, one line an epoch."""
+        columns = self.columns
+        cells = [columns, *([format_number(row.get(name, float("nan"))) for name in columns] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = (" ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+        return "\n".join(lines)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the learning curves: losses on the left, other metrics (where there are any) on the right.
+
+        Args:
+            path: Where to save it, in the format of its suffix; None only returns the figure.
+
+        Raises:
+            ImportError: matplotlib is missing.
+            ValueError: No epoch was recorded.
+
+        Example:
+            >>> history = History()
+            >>> history.append({"epoch": 1, "loss": 0.5})
+            >>> len(history.plot().axes)
+            1
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("History.plot needs matplotlib: pip install 'stepsmith[plot]'") from error
+        if not self.rows:
+            raise ValueError("History: plot needs at least one epoch, got none")
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        groups = [group for group in self._curves() if group]
+        for index, columns in enumerate(groups):
+            axes = figure.add_subplot(1, len(groups), index + 1, xlabel="epoch")
+            for column in columns:
+                axes.plot(self["epoch"], self[column], label=column)
+            axes.grid(alpha=0.3)
+            axes.legend()
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+    def _curves(self) -> tuple[list[str], list[str]]:
+        metrics = [name for name in self.columns if name not in ("epoch", "step", "lr")]
+        return [m for m in metrics if m.endswith("loss")], [m for m in metrics if not m.endswith("loss")]
+
+
+def format_number(value: float) -> str:
+    """A count as it is, a measurement with four decimals or, where those say nothing, in scientific form."""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4f}" if value == 0 or 1e-2 <= abs(value) < 1e4 else f"{value:.2e}"

@@ -1,0 +1,469 @@
+//! Storage types and how they become the compute type.
+//!
+//! Arithmetic happens in float32 (for float32, bfloat16 and float16 storage) or in float64 (for float64 storage). A tile is
+//! decoded from any storage type as it is loaded and encoded as it is stored, each element rounded once, half to even;
+//! float64 becomes bfloat16 and float16 by way of float32, as ml_dtypes does. The conversions of the 16-bit types are
+//! branch-free integer code of our own, the same at every CPU level: hardware conversions flush denormals.
+
+use fearless_simd::prelude::*;
+
+use crate::simd::{TILE_VECTORS, Tile};
+
+/// How an element is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE binary32.
+    F32,
+    /// IEEE binary64.
+    F64,
+    /// The upper half of a binary32.
+    Bf16,
+    /// IEEE binary16.
+    F16,
+}
+
+impl DType {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::F32, Self::F64, Self::Bf16, Self::F16];
+
+    /// Bytes an element.
+    #[must_use]
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F64 => 8,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
+    /// The type in which elements of this storage type are computed.
+    #[must_use]
+    pub const fn compute(self) -> Self {
+        match self {
+            Self::F64 => Self::F64,
+            Self::F32 | Self::Bf16 | Self::F16 => Self::F32,
+        }
+    }
+
+    /// The name that NumPy and ml_dtypes use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F64 => "float64",
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+}
+
+/// Stored elements to read; 16-bit floats as their bits.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    /// No array: reads as zeros.
+    Absent,
+    /// float32.
+    F32(&'a [f32]),
+    /// float64.
+    F64(&'a [f64]),
+    /// bfloat16.
+    Bf16(&'a [u16]),
+    /// float16.
+    F16(&'a [u16]),
+}
+
+/// Stored elements to read and write.
+#[derive(Debug)]
+pub enum ValuesMut<'a> {
+    /// No array: reads as zeros, writes go nowhere.
+    Absent,
+    /// float32.
+    F32(&'a mut [f32]),
+    /// float64.
+    F64(&'a mut [f64]),
+    /// bfloat16.
+    Bf16(&'a mut [u16]),
+    /// float16.
+    F16(&'a mut [u16]),
+}
+
+impl ValuesMut<'_> {
+    /// The same elements, to read.
+    #[inline(always)]
+    #[must_use]
+    pub fn as_values(&self) -> Values<'_> {
+        match self {
+            Self::Absent => Values::Absent,
+            Self::F32(x) => Values::F32(x),
+            Self::F64(x) => Values::F64(x),
+            Self::Bf16(x) => Values::Bf16(x),
+            Self::F16(x) => Values::F16(x),
+        }
+    }
+}
+
+/// A type that arithmetic happens in: `f32` or `f64`.
+pub trait Compute: SimdFloatElement + Send + Sync + 'static {
+    /// The storage type of the same width.
+    const DTYPE: DType;
+
+    /// `x` rounded once.
+    fn from_f64(x: f64) -> Self;
+
+    /// Exact.
+    fn to_f64(self) -> f64;
+
+    /// The tile of `values` that starts at element `at`.
+    fn load<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, Self>;
+
+    /// Writes `tile` to `values` from element `at` on.
+    fn store<S: Simd>(simd: S, tile: Tile<S, Self>, values: &mut ValuesMut<'_>, at: usize);
+
+    /// A tile of float64 with the values that the elements have as `Self`.
+    fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64>;
+}
+
+impl Compute for f32 {
+    const DTYPE: DType = DType::F32;
+
+    #[inline(always)]
+    fn from_f64(x: f64) -> Self {
+        x as Self
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, Self> {
+        let half = S::u16s::LEN;
+        match values {
+            Values::Absent => [S::f32s::splat(simd, 0.0); TILE_VECTORS],
+            Values::F32(x) => load_native::<S, Self>(simd, x, at),
+            Values::F64(x) => {
+                let low = narrow::<S>(load_native(simd, x, at));
+                let high = narrow::<S>(load_native(simd, x, at + 2 * S::f32s::LEN));
+                [low[0], low[1], high[0], high[1]]
+            }
+            Values::Bf16(x) => {
+                let low = from_bf16::<S>(load_half(simd, x, at));
+                let high = from_bf16::<S>(load_half(simd, x, at + half));
+                [low[0], low[1], high[0], high[1]]
+            }
+            Values::F16(x) => {
+                let low = from_f16::<S>(load_half(simd, x, at));
+                let high = from_f16::<S>(load_half(simd, x, at + half));
+                [low[0], low[1], high[0], high[1]]
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(simd: S, [a, b, c, d]: Tile<S, Self>, values: &mut ValuesMut<'_>, at: usize) {
+        let half = S::u16s::LEN;
+        match values {
+            ValuesMut::Absent => {}
+            ValuesMut::F32(x) => store_native::<S, Self>([a, b, c, d], x, at),
+            ValuesMut::F64(x) => {
+                store_native::<S, f64>(widen::<S>([a, b]), x, at);
+                store_native::<S, f64>(widen::<S>([c, d]), x, at + 2 * S::f32s::LEN);
+            }
+            ValuesMut::Bf16(x) => {
+                to_bf16(simd, [a, b]).store_slice(&mut x[at..at + half]);
+                to_bf16(simd, [c, d]).store_slice(&mut x[at + half..at + 2 * half]);
+            }
+            ValuesMut::F16(x) => {
+                to_f16(simd, [a, b]).store_slice(&mut x[at..at + half]);
+                to_f16(simd, [c, d]).store_slice(&mut x[at + half..at + 2 * half]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64> {
+        let tile = f64::load(simd, values, at);
+        if matches!(values, Values::F64(_)) { widen::<S>(narrow::<S>(tile)) } else { tile }
+    }
+}
+
+impl Compute for f64 {
+    const DTYPE: DType = DType::F64;
+
+    #[inline(always)]
+    fn from_f64(x: f64) -> Self {
+        x
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, Self> {
+        match values {
+            Values::Absent => [S::f64s::splat(simd, 0.0); TILE_VECTORS],
+            Values::F32(x) => {
+                let n = S::f32s::LEN;
+                widen::<S>([
+                    S::f32s::from_slice(simd, &x[at..at + n]),
+                    S::f32s::from_slice(simd, &x[at + n..at + 2 * n]),
+                ])
+            }
+            Values::F64(x) => load_native(simd, x, at),
+            Values::Bf16(x) => widen::<S>(from_bf16::<S>(load_half(simd, x, at))),
+            Values::F16(x) => widen::<S>(from_f16::<S>(load_half(simd, x, at))),
+        }
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(simd: S, tile: Tile<S, Self>, values: &mut ValuesMut<'_>, at: usize) {
+        let half = S::u16s::LEN;
+        match values {
+            ValuesMut::Absent => {}
+            ValuesMut::F32(x) => {
+                let [low, high] = narrow::<S>(tile);
+                let n = S::f32s::LEN;
+                low.store_slice(&mut x[at..at + n]);
+                high.store_slice(&mut x[at + n..at + 2 * n]);
+            }
+            ValuesMut::F64(x) => store_native::<S, Self>(tile, x, at),
+            ValuesMut::Bf16(x) => to_bf16(simd, narrow::<S>(tile)).store_slice(&mut x[at..at + half]),
+            ValuesMut::F16(x) => to_f16(simd, narrow::<S>(tile)).store_slice(&mut x[at..at + half]),
+        }
+    }
+
+    #[inline(always)]
+    fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64> {
+        Self::load(simd, values, at)
+    }
+}
+
+#[inline(always)]
+fn load_native<S: Simd, T: SimdFloatElement>(simd: S, x: &[T], at: usize) -> Tile<S, T> {
+    let n = <T::Native<S> as SimdBase<S>>::LEN;
+    let x = &x[at..at + TILE_VECTORS * n];
+    let mut tile = [T::Native::<S>::splat(simd, T::default()); TILE_VECTORS];
+    for k in 0..TILE_VECTORS {
+        tile[k] = T::Native::<S>::from_slice(simd, &x[k * n..(k + 1) * n]);
+    }
+    tile
+}
+
+#[inline(always)]
+fn store_native<S: Simd, T: SimdFloatElement>(tile: Tile<S, T>, x: &mut [T], at: usize) {
+    let n = <T::Native<S> as SimdBase<S>>::LEN;
+    let x = &mut x[at..at + TILE_VECTORS * n];
+    for k in 0..TILE_VECTORS {
+        tile[k].store_slice(&mut x[k * n..(k + 1) * n]);
+    }
+}
+
+#[inline(always)]
+fn load_half<S: Simd>(simd: S, x: &[u16], at: usize) -> S::u16s {
+    S::u16s::from_slice(simd, &x[at..at + S::u16s::LEN])
+}
+
+#[inline(always)]
+fn narrow<S: Simd>([a, b, c, d]: [S::f64s; 4]) -> [S::f32s; 2] {
+    [a.narrow(b), c.narrow(d)]
+}
+
+#[inline(always)]
+fn widen<S: Simd>([low, high]: [S::f32s; 2]) -> [S::f64s; 4] {
+    let (a, b) = low.widen();
+    let (c, d) = high.widen();
+    [a, b, c, d]
+}
+
+#[inline(always)]
+fn from_bf16<S: Simd>(x: S::u16s) -> [S::f32s; 2] {
+    let (low, high) = x.widen();
+    [(low << 16).bitcast(), (high << 16).bitcast()]
+}
+
+#[inline(always)]
+fn to_bf16<S: Simd>(simd: S, x: [S::f32s; 2]) -> S::u16s {
+    let mut rounded = [S::u32s::splat(simd, 0); 2];
+    for k in 0..2 {
+        let bits: S::u32s = x[k].bitcast();
+        let half_to_even = bits + ((bits >> 16) & 1) + 0x7fff;
+        rounded[k] = x[k].is_nan().select(bits | 0x0040_0000, half_to_even);
+    }
+    upper_halves::<S>(rounded)
+}
+
+/// The upper 16 bits of each element.
+#[inline(always)]
+fn upper_halves<S: Simd>([low, high]: [S::u32s; 2]) -> S::u16s {
+    let low: S::u16s = low.bitcast();
+    low.unzip_high(high.bitcast::<S::u16s>())
+}
+
+const F16_MAGNITUDE: u32 = 0x7fff;
+/// Infinity of binary16, where its bits stand 13 places up in a binary32.
+const F16_INFINITY_SHIFTED: u32 = 0x7c00 << 13;
+const F32_INFINITY: u32 = 0x7f80_0000;
+/// 2^112: the exponents' biases differ by 112.
+const F16_TO_F32: f32 = f32::from_bits((127 + 112) << 23);
+
+#[inline(always)]
+fn from_f16<S: Simd>(x: S::u16s) -> [S::f32s; 2] {
+    let (low, high) = x.widen();
+    [from_f16_bits::<S>(low), from_f16_bits::<S>(high)]
+}
+
+/// Shifts exponent and mantissa into place; the product with 2^112 corrects the bias and makes denormals normal, exactly.
+#[inline(always)]
+fn from_f16_bits<S: Simd>(half: S::u32s) -> S::f32s {
+    let shifted = (half & F16_MAGNITUDE) << 13;
+    let finite: S::f32s = shifted.bitcast::<S::f32s>() * F16_TO_F32;
+    let magnitude = shifted.simd_ge(F16_INFINITY_SHIFTED).select(shifted | F32_INFINITY, finite.bitcast());
+    (magnitude | ((half & 0x8000) << 16)).bitcast()
+}
+
+#[inline(always)]
+fn to_f16<S: Simd>(simd: S, [low, high]: [S::f32s; 2]) -> S::u16s {
+    to_f16_bits(simd, low).narrow(to_f16_bits(simd, high))
+}
+
+/// Three ranges: from 2^16 on infinity or NaN; below 2^-14 denormal, rounded by an addition whose last place is binary16's
+/// smallest number; between them the exponent's bias is changed and the mantissa rounded in integers.
+#[inline(always)]
+fn to_f16_bits<S: Simd>(simd: S, x: S::f32s) -> S::u32s {
+    let bits: S::u32s = x.bitcast();
+    let magnitude = bits & 0x7fff_ffff;
+    let infinite = S::u32s::splat(simd, 0x7c00);
+    let special = magnitude.simd_gt(F32_INFINITY).select(infinite | 0x0200, infinite);
+    let denormal: S::u32s = (magnitude.bitcast::<S::f32s>() + 0.5).bitcast::<S::u32s>() - 0.5_f32.to_bits();
+    let normal = (magnitude + ((magnitude >> 13) & 1) + 0xfff - (112 << 23)) >> 13;
+    let finite = magnitude.simd_lt(0x3880_0000).select(denormal, normal);
+    magnitude.simd_ge(0x4780_0000).select(special, finite) | ((bits >> 16) & 0x8000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{dispatch, simd::Isa};
+
+    /// Decodes 64 halves by the vector code of a level.
+    fn decode(isa: Isa, bits: [u16; 64], bf16: bool) -> [f32; 64] {
+        let mut out = [0.0; 64];
+        dispatch!(isa, simd => decode_tiles(simd, bits, bf16, &mut out));
+        out
+    }
+
+    #[inline(always)]
+    fn decode_tiles<S: Simd>(simd: S, bits: [u16; 64], bf16: bool, out: &mut [f32; 64]) {
+        for at in (0..64).step_by(TILE_VECTORS * S::f32s::LEN) {
+            let tile = f32::load(simd, if bf16 { Values::Bf16(&bits) } else { Values::F16(&bits) }, at);
+            f32::store(simd, tile, &mut ValuesMut::F32(out), at);
+        }
+    }
+
+    fn encode(isa: Isa, x: [f32; 64], bf16: bool) -> [u16; 64] {
+        let mut out = [0; 64];
+        dispatch!(isa, simd => encode_tiles(simd, x, bf16, &mut out));
+        out
+    }
+
+    #[inline(always)]
+    fn encode_tiles<S: Simd>(simd: S, x: [f32; 64], bf16: bool, out: &mut [u16; 64]) {
+        for at in (0..64).step_by(TILE_VECTORS * S::f32s::LEN) {
+            let tile = f32::load(simd, Values::F32(&x), at);
+            f32::store(simd, tile, &mut if bf16 { ValuesMut::Bf16(out) } else { ValuesMut::F16(out) }, at);
+        }
+    }
+
+    /// The value of a binary16 by its definition, in float64.
+    fn f16_value(bits: u16) -> f64 {
+        let (exponent, mantissa) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
+        let magnitude = match exponent {
+            0 => mantissa * 2f64.powi(-24),
+            31 if mantissa == 0.0 => f64::INFINITY,
+            31 => f64::NAN,
+            _ => (1.0 + mantissa / 1024.0) * 2f64.powi(exponent - 15),
+        };
+        if bits & 0x8000 == 0 { magnitude } else { -magnitude }
+    }
+
+    #[test]
+    fn every_half_decodes_to_its_definition_and_encodes_back() {
+        for isa in Isa::available() {
+            for base in (0..=u16::MAX).step_by(64) {
+                let bits = std::array::from_fn(|i| base + i as u16);
+                let (f16, bf16) = (decode(isa, bits, false), decode(isa, bits, true));
+                for i in 0..64 {
+                    let want = f16_value(bits[i]);
+                    assert!(
+                        f64::from(f16[i]).to_bits() == want.to_bits() || want.is_nan() && f16[i].is_nan(),
+                        "{isa:?} {:#x}",
+                        bits[i]
+                    );
+                    let want = f32::from_bits(u32::from(bits[i]) << 16);
+                    assert!(bf16[i].to_bits() == want.to_bits() || want.is_nan() && bf16[i].is_nan());
+                }
+                let (again, again_bf16) = (encode(isa, f16, false), encode(isa, bf16, true));
+                for i in 0..64 {
+                    assert!(again[i] == bits[i] || f16[i].is_nan() && f16_value(again[i]).is_nan());
+                    assert!(
+                        again_bf16[i] == bits[i]
+                            || bf16[i].is_nan() && f32::from_bits(u32::from(again_bf16[i]) << 16).is_nan()
+                    );
+                }
+            }
+        }
+    }
+
+    /// Midpoints between neighbours go to the even one, anything else to the nearer one.
+    #[test]
+    fn encoding_rounds_half_to_even_over_the_whole_range() {
+        for isa in Isa::available() {
+            for low in 0..0x7bff_u16 {
+                let (a, b) = (f16_value(low), f16_value(low + 1));
+                let middle = f64::midpoint(a, b) as f32;
+                let x = std::array::from_fn(|i| match i % 4 {
+                    0 => middle,
+                    1 => f32::from_bits(middle.to_bits() - 1),
+                    2 => f32::from_bits(middle.to_bits() + 1),
+                    _ => -middle,
+                });
+                if low % 97 == 0 || low < 64 || low > 0x7be0 || (0x3f0..0x410).contains(&low) {
+                    let got = encode(isa, x, false);
+                    let even = low + low % 2;
+                    assert_eq!(got[..4], [even, low, low + 1, even | 0x8000], "{isa:?} {low:#x}");
+                }
+            }
+            let x = std::array::from_fn(|i| {
+                [65519.996, 65520.0, 1e30, 2f32.powi(-25), 2f32.powi(-25) * 1.0001, -0.0][i % 6]
+            });
+            assert_eq!(encode(isa, x, false)[..6], [0x7bff, 0x7c00, 0x7c00, 0, 1, 0x8000]);
+            let x = std::array::from_fn(|i| {
+                f32::from_bits([0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x7f7f_ffff, 1, 0x0000_8000][i % 6])
+            });
+            assert_eq!(encode(isa, x, true)[..6], [0x3f80, 0x3f82, 0x3f81, 0x7f80, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn float64_passes_through_float32_where_the_compute_type_is_narrower() {
+        for isa in Isa::available() {
+            let x: [f64; 64] = std::array::from_fn(|i| (i as f64 - 20.0) * 1.000_000_03_f64.powi(i as i32) * 1e-7);
+            let mut wide = [0.0; 64];
+            dispatch!(isa, simd => wide_tiles(simd, &x, &mut wide));
+            for i in 0..64 {
+                assert_eq!(wide[i].to_bits(), f64::from(x[i] as f32).to_bits());
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn wide_tiles<S: Simd>(simd: S, x: &[f64; 64], out: &mut [f64; 64]) {
+        for at in (0..64).step_by(TILE_VECTORS * S::f64s::LEN) {
+            let tile = f32::load_wide(simd, Values::F64(x), at);
+            f64::store(simd, tile, &mut ValuesMut::F64(out), at);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Everything that can be wrong with a request, each said once.
+
+use std::fmt;
+
+/// A cause. The binding puts the owner's name in front (`AdamW: ...`) and picks the exception.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Error {
+    /// `STEPSMITH_ISA` names no level, or one that this CPU lacks.
+    Isa {
+        /// What was asked for.
+        wish: String,
+        /// What there is.
+        available: Vec<&'static str>,
+    },
+    /// No reduction has that name.
+    UnknownReduction(String),
+    /// No rule has that name.
+    UnknownRule(String),
+    /// An argument's length is not what another argument implies.
+    Length {
+        /// The argument.
+        what: &'static str,
+        /// How many there must be.
+        want: usize,
+        /// How many there are.
+        got: usize,
+    },
+    /// An element belongs to two arrays that are written, or to one that is written and one that is read.
+    Overlap {
+        /// One array.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A gradient shares an element with an array that is written.
+    GradOverlap {
+        /// Index of the gradient's tensor.
+        tensor: usize,
+        /// The array that is written.
+        other: String,
+    },
+    /// An element occurs twice in an array that is written.
+    SelfOverlap(String),
+    /// The sum of squares of all gradients is not finite though each element is.
+    NormOverflow(f64),
+    /// A gradient element is NaN or infinite.
+    NonFinite {
+        /// Index of the tensor.
+        tensor: usize,
+        /// Index of the element in C order.
+        element: usize,
+        /// What it is, in the compute type.
+        value: f64,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Isa { wish, available } => {
+                write!(f, "STEPSMITH_ISA must name a level of this CPU ({}), got '{wish}'", available.join(", "))
+            }
+            Self::UnknownRule(name) => write!(f, "rule must be a name of the registry, got '{name}'"),
+            Self::UnknownReduction(name) => {
+                write!(f, "kind must be one of sum, sum_abs, sum_squares, max_abs, got '{name}'")
+            }
+            Self::Length { what, want, got } => write!(f, "{what} must have {want} entries, got {got}"),
+            Self::Overlap { first, second } => {
+                write!(f, "{first} and {second} must not share elements, got arrays that overlap in memory")
+            }
+            Self::GradOverlap { tensor, other } => {
+                write!(f, "gradient {tensor} and {other} must not share elements, got arrays that overlap in memory")
+            }
+            Self::SelfOverlap(name) => {
+                write!(f, "{name} must not repeat elements, got an array in which indices share memory")
+            }
+            Self::NormOverflow(norm) => write!(f, "the norm of all gradients must be finite, got {norm}"),
+            Self::NonFinite { tensor, element, value } => {
+                write!(f, "gradient {tensor} must be finite, got {value} at element {element}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,23 @@
+//! The core of stepsmith: optimizer steps over arrays that somebody else owns.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`dtype`] | storage types and how they become the compute type |
+//! | [`simd`] | the CPU level, chosen once |
+//! | [`parallel`] | threads and the floating-point environment |
+//! | [`layout`] | shapes and strides: walks over elements, overlap |
+//! | [`reduce`] | sums whose tree depends on the length alone |
+//! | [`random`] | Philox4x32-10 |
+//! | [`optim`] | rules, rows of arrays, the tile pipeline |
+//! | [`error`] | everything that can be wrong with a request |
+
+pub mod dtype;
+pub mod error;
+pub mod layout;
+pub mod optim;
+pub mod parallel;
+#[cfg(feature = "python")]
+mod python;
+pub mod random;
+pub mod reduce;
+pub mod simd;

@@ -1,0 +1,147 @@
+//! The one read of the gradients before a step: norms by fixed-shape sums, the largest magnitude, the first bad element.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use fearless_simd::prelude::*;
+
+use super::{
+    plan::Chunk,
+    stage::STAGE,
+    table::{Grad, Rows},
+};
+use crate::{
+    dispatch,
+    dtype::{Compute, DType, Values, ValuesMut},
+    parallel,
+    reduce::{BLOCK, LANES, Lanes, Term, fold_partials, max_abs, max_magnitude},
+    simd::{Isa, tile_len},
+};
+
+const _: () = assert!(STAGE == LANES);
+
+/// The sum of all rows' gradients: each row by its fixed tree, the rows in order. `partials` is room for the blocks' results.
+pub fn sum(isa: Isa, rows: &Rows, term: Term, partials: &mut Vec<AtomicU64>) -> f64 {
+    partials.resize_with(rows.plan().total_blocks(), AtomicU64::default);
+    let shared = &partials[..];
+    rows.for_each_grad_piece(|chunks| {
+        dispatch!(isa, simd => for (chunk, grad) in chunks {
+            match grad.compute() {
+                DType::F64 => sum_chunk::<_, f64>(simd, term, grad, chunk, shared),
+                _ => sum_chunk::<_, f32>(simd, term, grad, chunk, shared),
+            }
+        });
+    });
+    let _environment = parallel::DefaultFloatEnvironment::enter();
+    let mut results: Vec<f64> = shared.iter().map(|bits| f64::from_bits(bits.load(Relaxed))).collect();
+    let mut total = 0.0;
+    for row in 0..rows.plan().rows() {
+        total += dispatch!(isa, simd => fold_partials(simd, &mut results[rows.plan().blocks(row)]));
+    }
+    total
+}
+
+#[inline(always)]
+fn sum_chunk<S: Simd, T: Compute>(simd: S, term: Term, grad: Grad<'_>, chunk: &Chunk, partials: &[AtomicU64]) {
+    for (k, at) in (0..chunk.len).step_by(BLOCK).enumerate() {
+        let result = sum_block::<S, T>(simd, term, grad, chunk.start + at, BLOCK.min(chunk.len - at));
+        partials[chunk.block + k].store(result.to_bits(), Relaxed);
+    }
+}
+
+#[inline(always)]
+fn sum_block<S: Simd, T: Compute>(simd: S, term: Term, grad: Grad<'_>, start: usize, len: usize) -> f64 {
+    let mut lanes = Lanes::default();
+    let mut done = 0;
+    if let Some(values) = grad.values(start, len) {
+        lanes.add::<S, T>(simd, term, values, 0, len / LANES);
+        done = len - len % LANES;
+    }
+    if done < len {
+        let mut stage = grad.stage();
+        for at in (done..len).step_by(STAGE) {
+            grad.gather(start + at, STAGE.min(len - at), &mut stage);
+            lanes.add::<S, T>(simd, term, stage.values(), 0, 1);
+        }
+    }
+    lanes.fold()
+}
+
+/// The largest magnitude among gradients of either compute type; NaN if there is one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Largest {
+    /// Over rows computed in float32.
+    pub f32: f64,
+    /// Over rows computed in float64.
+    pub f64: f64,
+}
+
+/// The largest magnitude of all gradients.
+#[must_use]
+pub fn largest(isa: Isa, rows: &Rows) -> Largest {
+    let found = [AtomicU64::new(0), AtomicU64::new(0)];
+    rows.for_each_grad_piece(|chunks| {
+        dispatch!(isa, simd => for (chunk, grad) in chunks {
+            match grad.compute() {
+                DType::F64 => found[1].fetch_max(max_chunk::<_, f64>(simd, grad, chunk).to_bits(), Relaxed),
+                _ => found[0].fetch_max(max_chunk::<_, f32>(simd, grad, chunk).to_bits(), Relaxed),
+            };
+        });
+    });
+    let [f32, f64] = found.map(|bits| f64::from_bits(bits.into_inner()));
+    Largest { f32, f64 }
+}
+
+#[inline(always)]
+fn max_chunk<S: Simd, T: Compute>(simd: S, grad: Grad<'_>, chunk: &Chunk) -> f64 {
+    let (mut done, mut result) = (0, 0.0);
+    if let Some(values) = grad.values(chunk.start, chunk.len) {
+        done = chunk.len - chunk.len % tile_len::<S, T>();
+        result = max_abs::<S, T>(simd, values, 0, done);
+    }
+    if done < chunk.len {
+        let mut stage = grad.stage();
+        for at in (done..chunk.len).step_by(STAGE) {
+            grad.gather(chunk.start + at, STAGE.min(chunk.len - at), &mut stage);
+            result = max_magnitude(result, max_abs::<S, T>(simd, stage.values(), 0, STAGE));
+        }
+    }
+    result
+}
+
+/// The first element, tensors in order and C order within, whose product with `factor` is not finite: tensor, element, value.
+#[must_use]
+pub fn first_nonfinite(isa: Isa, rows: &Rows, factor: f64) -> Option<(usize, usize, f64)> {
+    let _environment = parallel::DefaultFloatEnvironment::enter();
+    rows.grads().find_map(|grad| {
+        let found = match grad.compute() {
+            DType::F64 => dispatch!(isa, simd => nonfinite_in_row::<_, f64>(simd, grad, factor)),
+            _ => dispatch!(isa, simd => nonfinite_in_row::<_, f32>(simd, grad, factor)),
+        };
+        found.map(|(element, value)| (grad.tensor(), element, value))
+    })
+}
+
+fn nonfinite_in_row<S: Simd, T: Compute>(simd: S, grad: Grad<'_>, factor: f64) -> Option<(usize, f64)> {
+    let mut stage = grad.stage();
+    for start in (0..grad.len()).step_by(STAGE) {
+        let len = STAGE.min(grad.len() - start);
+        grad.gather(start, len, &mut stage);
+        let values = decode::<S, T>(simd, stage.values());
+        for (i, &value) in values[..len].iter().enumerate() {
+            if !(value * T::from_f64(factor)).to_f64().is_finite() {
+                return Some((start + i, value.to_f64()));
+            }
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn decode<S: Simd, T: Compute>(simd: S, values: Values<'_>) -> [T; STAGE] {
+    let mut out = [0.0; STAGE];
+    for at in (0..STAGE).step_by(tile_len::<S, f64>()) {
+        let tile = T::load_wide(simd, values, at);
+        f64::store(simd, tile, &mut ValuesMut::F64(&mut out), at);
+    }
+    out.map(T::from_f64)
+}

@@ -1,0 +1,311 @@
+//! Threads: a private pool that starts when it is first needed, and one door to it, [`for_each`].
+//!
+//! The caller works too. A call hands out indices of fixed pieces of work, so results cannot depend on who takes which.
+//! Every thread, the caller too, runs with the default floating-point environment and restores what it found.
+//! A forked child finds its parent's pool by the process id, leaves it alone and starts its own.
+#![allow(unsafe_code)]
+
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
+    sync::{
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+/// The number of threads asked for by [`set_threads`]; 0 for none.
+static REQUESTED: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static LAST_COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Asks for exactly `count` threads in each call that has as many pieces, or with 0 for the default.
+pub fn set_threads(count: usize) {
+    REQUESTED.store(count, Relaxed);
+}
+
+/// What [`set_threads`] was last given.
+#[must_use]
+pub fn requested_threads() -> usize {
+    REQUESTED.load(Relaxed)
+}
+
+/// Threads a call may use: asked for, else `STEPSMITH_NUM_THREADS`, `OMP_NUM_THREADS`, else what affinity and quota allow.
+#[must_use]
+pub fn threads() -> usize {
+    match requested_threads() {
+        0 => default_threads(),
+        count => count,
+    }
+}
+
+fn default_threads() -> usize {
+    static DEFAULT: OnceLock<usize> = OnceLock::new();
+    *DEFAULT.get_or_init(|| {
+        let allowed = || std::thread::available_parallelism().map_or(1, usize::from);
+        from_environment("STEPSMITH_NUM_THREADS").or_else(|| from_environment("OMP_NUM_THREADS")).unwrap_or_else(allowed)
+    })
+}
+
+/// The first number of a variable such as `OMP_NUM_THREADS=4,2`, if it is positive.
+fn from_environment(name: &str) -> Option<usize> {
+    let value = std::env::var(name).ok()?;
+    value.split(',').next()?.trim().parse().ok().filter(|count| *count > 0)
+}
+
+/// Threads that took part in this thread's last call of [`for_each`].
+#[must_use]
+pub fn last_count() -> usize {
+    LAST_COUNT.get()
+}
+
+/// Threads that the pool of this process holds, the callers not counted.
+#[must_use]
+pub fn pool_threads() -> usize {
+    let pool = POOL.load(Relaxed);
+    // SAFETY: a pool is leaked when it is published and never freed.
+    unsafe { pool.as_ref() }.filter(|pool| pool.pid == std::process::id()).map_or(0, |pool| lock(&pool.state).threads)
+}
+
+/// Runs `work` for every index below `pieces`, on this thread and, if `parallel`, on others.
+pub fn for_each(pieces: usize, parallel: bool, work: &(dyn Fn(usize) + Sync)) {
+    let wanted = if parallel { threads().min(pieces) } else { 1 };
+    if wanted <= 1 {
+        LAST_COUNT.set(1);
+        let _environment = DefaultFloatEnvironment::enter();
+        return (0..pieces).for_each(work);
+    }
+    // An asked-for count is kept to the letter: piece k is reserved for thread k. Else whoever is awake takes the next piece.
+    let exact = requested_threads() > 0;
+    let next = AtomicUsize::new(if exact { wanted } else { 0 });
+    let turn = |seat: usize| {
+        let _environment = DefaultFloatEnvironment::enter();
+        if exact {
+            work(seat);
+        }
+        loop {
+            let piece = next.fetch_add(1, Relaxed);
+            if piece >= pieces {
+                break;
+            }
+            work(piece);
+        }
+    };
+    LAST_COUNT.set(Pool::of_this_process().run(wanted - 1, exact, &turn));
+}
+
+/// The pool of the process that made it; a forked child makes its own.
+static POOL: AtomicPtr<Pool> = AtomicPtr::new(ptr::null_mut());
+
+struct Pool {
+    pid: u32,
+    /// Held by the caller whose job runs: one at a time, the others wait.
+    turn: Mutex<()>,
+    state: Mutex<State>,
+    /// A job has seats.
+    work: Condvar,
+    /// A job's last helper left, or its last seat was taken.
+    left: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    threads: usize,
+    job: Option<Job>,
+    /// Seats of the job that are free.
+    free: usize,
+    /// Seats of the job that were ever taken.
+    taken: usize,
+    /// Helpers at work.
+    inside: usize,
+    panicked: bool,
+}
+
+type Turn<'a> = dyn Fn(usize) + Sync + 'a;
+
+/// A borrowed closure whose lifetime [`Pool::run`] guards.
+#[derive(Clone, Copy)]
+struct Job(*const Turn<'static>);
+
+// SAFETY: the closure is Sync, and `Pool::run` does not return before every helper has left it.
+unsafe impl Send for Job {}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condition.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    fn of_this_process() -> &'static Self {
+        let pid = std::process::id();
+        loop {
+            let current = POOL.load(std::sync::atomic::Ordering::Acquire);
+            // SAFETY: a pool is leaked when it is published and never freed.
+            if let Some(pool) = unsafe { current.as_ref() }.filter(|pool| pool.pid == pid) {
+                return pool;
+            }
+            let fresh = Box::into_raw(Box::new(Self::new(pid)));
+            let order = std::sync::atomic::Ordering::AcqRel;
+            if POOL.compare_exchange(current, fresh, order, Relaxed).is_err() {
+                // SAFETY: `fresh` came from `Box::into_raw` and was not published.
+                drop(unsafe { Box::from_raw(fresh) });
+            }
+        }
+    }
+
+    fn new(pid: u32) -> Self {
+        Self { pid, turn: Mutex::new(()), state: Mutex::default(), work: Condvar::new(), left: Condvar::new() }
+    }
+
+    /// Starts threads until there are `helpers`, or until the system refuses; returns how many of them there are.
+    fn grow(&'static self, helpers: usize) -> usize {
+        let mut threads = lock(&self.state).threads;
+        while threads < helpers {
+            let name = format!("stepsmith-{threads}");
+            if std::thread::Builder::new().name(name).spawn(move || self.help()).is_err() {
+                break;
+            }
+            threads += 1;
+            lock(&self.state).threads = threads;
+        }
+        threads.min(helpers)
+    }
+
+    /// Runs `turn` on this thread (seat 0) and on up to `helpers` others; with `all`, on exactly as many as there are.
+    fn run(&'static self, helpers: usize, all: bool, turn: &Turn<'_>) -> usize {
+        let _one_at_a_time = lock(&self.turn);
+        let helpers = self.grow(helpers);
+        // SAFETY: only the lifetime changes; `Leave` takes the job back before `turn` goes out of scope.
+        let job = Job(unsafe { std::mem::transmute::<*const Turn<'_>, *const Turn<'static>>(ptr::from_ref(turn)) });
+        {
+            let mut state = lock(&self.state);
+            (state.job, state.free, state.taken, state.panicked) = (Some(job), helpers, 0, false);
+        }
+        self.work.notify_all();
+        let leave = Leave { pool: self, all };
+        turn(0);
+        drop(leave);
+        let state = lock(&self.state);
+        assert!(!state.panicked, "a worker thread panicked");
+        state.taken + 1
+    }
+
+    /// What a helper does for ever: take a seat, take its turn, leave.
+    fn help(&self) {
+        let mut state = lock(&self.state);
+        loop {
+            let Some(job) = state.job.filter(|_| state.free > 0) else {
+                state = wait(&self.work, state);
+                continue;
+            };
+            state.free -= 1;
+            state.taken += 1;
+            state.inside += 1;
+            let seat = state.taken;
+            drop(state);
+            // SAFETY: `run` waits for `inside` to reach zero before the closure goes.
+            let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)(seat) }));
+            state = lock(&self.state);
+            state.panicked |= result.is_err();
+            state.inside -= 1;
+            self.left.notify_all();
+        }
+    }
+}
+
+/// Takes a job back, on return and on a panic: no new helper enters, and those inside are waited for.
+struct Leave {
+    pool: &'static Pool,
+    all: bool,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let mut state = lock(&self.pool.state);
+        while self.all && state.free > 0 {
+            state = wait(&self.pool.left, state);
+        }
+        state.job = None;
+        state.free = 0;
+        while state.inside > 0 {
+            state = wait(&self.pool.left, state);
+        }
+    }
+}
+
+/// Round to nearest, denormals kept, nothing trapped; on drop what was there before.
+#[derive(Debug)]
+pub struct DefaultFloatEnvironment {
+    found: u64,
+}
+
+impl DefaultFloatEnvironment {
+    /// Sets the default environment on this thread.
+    #[must_use]
+    pub fn enter() -> Self {
+        let found = read_control();
+        write_control(DEFAULT_CONTROL);
+        Self { found }
+    }
+}
+
+impl Drop for DefaultFloatEnvironment {
+    fn drop(&mut self) {
+        write_control(self.found);
+    }
+}
+
+/// MXCSR with all exceptions masked.
+#[cfg(target_arch = "x86_64")]
+const DEFAULT_CONTROL: u64 = 0x1f80;
+#[cfg(target_arch = "aarch64")]
+const DEFAULT_CONTROL: u64 = 0;
+
+#[cfg(target_arch = "x86_64")]
+fn read_control() -> u64 {
+    let mut mxcsr = 0_u32;
+    // SAFETY: stores MXCSR to the given four bytes.
+    unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack, preserves_flags)) };
+    u64::from(mxcsr)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn write_control(control: u64) {
+    let mxcsr = control as u32;
+    // SAFETY: loads a value that is the default or came from `read_control`; no reserved bit is set.
+    unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const mxcsr, options(nostack, preserves_flags)) };
+}
+
+#[cfg(target_arch = "aarch64")]
+fn read_control() -> u64 {
+    let control: u64;
+    // SAFETY: FPCR is readable at user level.
+    unsafe { std::arch::asm!("mrs {}, fpcr", out(reg) control, options(nomem, nostack, preserves_flags)) };
+    control
+}
+
+#[cfg(target_arch = "aarch64")]
+fn write_control(control: u64) {
+    // SAFETY: FPCR is writable at user level; the value is the default or came from `read_control`.
+    unsafe { std::arch::asm!("msr fpcr, {}", in(reg) control, options(nomem, nostack, preserves_flags)) };
+}
+
+/// What threadpoolctl reads.
+// SAFETY: no other symbol of the process has this name.
+#[unsafe(no_mangle)]
+pub extern "C" fn stepsmith_get_num_threads() -> usize {
+    threads()
+}
+
+/// What threadpoolctl writes; the default count means no wish, so that a limit that ends leaves nothing behind.
+// SAFETY: no other symbol of the process has this name.
+#[unsafe(no_mangle)]
+pub extern "C" fn stepsmith_set_num_threads(count: usize) {
+    set_threads(if count == default_threads() { 0 } else { count });
+}

@@ -1,0 +1,201 @@
+//! NumPy arrays as the core sees them: data, dtype, shape and strides, read once and compared before each use.
+#![allow(unsafe_code)]
+
+use numpy::{
+    PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods,
+    npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, objects::PyArrayObject_fields},
+};
+use pyo3::{prelude::*, sync::PyOnceLock};
+
+use super::{type_error, value_error};
+use crate::{
+    dtype::DType,
+    layout::Layout,
+    optim::{
+        table::{Row, Rows},
+        tensors::{Array, Gradient},
+    },
+};
+
+/// Axes whose shape and strides are kept without an allocation.
+const FEW: usize = 4;
+
+/// An array and what it was like when it was taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    object: Py<PyAny>,
+    dtype: DType,
+    data: usize,
+    descr: usize,
+    flags: i32,
+    axes: usize,
+    /// Shape, then strides.
+    few: [isize; 2 * FEW],
+    many: Vec<isize>,
+}
+
+/// The addresses of the dtype objects that arrays usually carry.
+fn usual_descrs(py: Python<'_>) -> PyResult<&'static [(usize, DType)]> {
+    static DESCRS: PyOnceLock<Vec<(usize, DType)>> = PyOnceLock::new();
+    let known = DESCRS.get_or_try_init(py, || -> PyResult<_> {
+        let bfloat16 = py.import("ml_dtypes")?.getattr("bfloat16")?;
+        let float16 = PyArrayDescr::new(py, "float16")?;
+        let descrs = [
+            (numpy::dtype::<f32>(py), DType::F32),
+            (numpy::dtype::<f64>(py), DType::F64),
+            (PyArrayDescr::new(py, bfloat16)?, DType::Bf16),
+            (float16, DType::F16),
+        ];
+        // Kept alive for ever, so that an address keeps its meaning.
+        Ok(descrs.into_iter().map(|(descr, dtype)| (descr.into_ptr() as usize, dtype)).collect())
+    })?;
+    Ok(known)
+}
+
+/// The fields of the array object.
+fn fields<'a>(array: &'a Bound<'_, PyUntypedArray>) -> &'a PyArrayObject_fields {
+    // SAFETY: it is an ndarray, the GIL is held, and the reference does not outlive the borrow.
+    unsafe { &(*array.as_array_ptr()).fields }
+}
+
+/// Shape or strides of the array.
+fn numbers<'a>(first: *const isize, axes: i32, _array: &'a Bound<'_, PyUntypedArray>) -> &'a [isize] {
+    if axes == 0 {
+        return &[];
+    }
+    // SAFETY: NumPy keeps `axes` numbers there as long as the array is as it is; the GIL is held.
+    unsafe { std::slice::from_raw_parts(first, axes as usize) }
+}
+
+fn dtype_of(owner: &str, name: &str, array: &Bound<'_, PyUntypedArray>) -> PyResult<DType> {
+    let descr = fields(array).descr as usize;
+    let usual = usual_descrs(array.py())?;
+    if let Some(&(_, dtype)) = usual.iter().find(|&&(address, _)| address == descr) {
+        return Ok(dtype);
+    }
+    let dtype = array.dtype();
+    for &(address, known) in usual {
+        // SAFETY: `usual_descrs` keeps these objects alive; they are dtypes.
+        let descr =
+            unsafe { Bound::from_borrowed_ptr(array.py(), address as *mut _).cast_into_unchecked::<PyArrayDescr>() };
+        if dtype.is_equiv_to(&descr) {
+            return Ok(known);
+        }
+    }
+    let rule = "must be float32, float64, bfloat16 or float16 in native byte order";
+    Err(type_error(owner, format_args!("{name} {rule}, got {}", dtype.repr()?)))
+}
+
+impl Taken {
+    /// Takes an ndarray of a dtype that the core knows.
+    pub(super) fn new(owner: &str, name: &str, object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let Ok(array) = object.cast::<PyUntypedArray>() else {
+            let hint = "(stepsmith.asarray makes one of a PyTorch CPU tensor without a copy)";
+            let kind = object.get_type().fully_qualified_name()?;
+            return Err(type_error(owner, format_args!("{name} must be a NumPy array {hint}, got {kind}")));
+        };
+        let dtype = dtype_of(owner, name, array)?;
+        let found = fields(array);
+        let axes = found.nd as usize;
+        let (shape, strides) = (numbers(found.dimensions, found.nd, array), numbers(found.strides, found.nd, array));
+        let mut taken = Self {
+            object: object.clone().unbind(),
+            dtype,
+            data: found.data as usize,
+            descr: found.descr as usize,
+            flags: found.flags,
+            axes,
+            few: [0; 2 * FEW],
+            many: vec![],
+        };
+        if axes <= FEW {
+            taken.few[..axes].copy_from_slice(shape);
+            taken.few[axes..2 * axes].copy_from_slice(strides);
+        } else {
+            taken.many = [shape, strides].concat();
+        }
+        Ok(taken)
+    }
+
+    /// The same, for an array that will be written.
+    pub(super) fn new_writable(owner: &str, name: &str, object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let taken = Self::new(owner, name, object)?;
+        if taken.flags & NPY_ARRAY_WRITEABLE == 0 {
+            return Err(value_error(owner, format_args!("{name} must be writable, got a read-only array")));
+        }
+        Ok(taken)
+    }
+
+    fn numbers(&self) -> &[isize] {
+        if self.axes <= FEW { &self.few[..2 * self.axes] } else { &self.many }
+    }
+
+    pub(super) fn shape(&self) -> &[isize] {
+        &self.numbers()[..self.axes]
+    }
+
+    /// The array's shape as Python prints it.
+    pub(super) fn shape_text(&self) -> String {
+        match self.shape() {
+            [n] => format!("({n},)"),
+            shape => format!("({})", shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shape().iter().product::<isize>() as usize
+    }
+
+    pub(super) fn array(&self) -> Array {
+        let layout = Layout {
+            address: self.data,
+            item: self.dtype.size(),
+            shape: self.shape().iter().map(|&n| n as usize).collect(),
+            strides: self.numbers()[self.axes..].to_vec(),
+        };
+        Array { layout, dtype: self.dtype }
+    }
+
+    pub(super) fn gradient(&self) -> Gradient {
+        let plain = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED;
+        if self.flags & plain == plain {
+            Gradient::Plain { address: self.data, dtype: self.dtype }
+        } else {
+            Gradient::Any(self.array())
+        }
+    }
+
+    /// What of the array is no longer as it was taken, if anything.
+    pub(super) fn change(&self, py: Python<'_>) -> Option<&'static str> {
+        // SAFETY: `new` saw that it is an ndarray, and an object's type does not become another.
+        let array = unsafe { self.object.bind(py).cast_unchecked::<PyUntypedArray>() };
+        let found = fields(array);
+        if found.nd as usize != self.axes {
+            return Some("shape");
+        }
+        let numbers_now = (numbers(found.dimensions, found.nd, array), numbers(found.strides, found.nd, array));
+        let (shape, strides) = self.numbers().split_at(self.axes);
+        match () {
+            () if found.descr as usize != self.descr => Some("dtype"),
+            () if numbers_now.0 != shape => Some("shape"),
+            () if numbers_now.1 != strides => Some("strides"),
+            () if found.data as usize != self.data => Some("data pointer"),
+            () if found.flags != self.flags => Some("flags"),
+            () => None,
+        }
+    }
+
+    /// Fails if the array is no longer as it was taken.
+    pub(super) fn check(&self, py: Python<'_>, owner: &str, name: impl Fn() -> String) -> PyResult<()> {
+        self.change(py).map_or(Ok(()), |what| {
+            Err(value_error(owner, format_args!("{} must stay as it was bound, got another {what}", name())))
+        })
+    }
+}
+
+/// Rows over arrays that were taken, whose tensors were checked for shared elements if anything is written.
+pub(super) fn rows(rows: Vec<Row>) -> Rows {
+    // SAFETY: whoever holds these rows holds what was taken too, which keeps the arrays alive, and compares it before each
+    // use. While a step runs without the GIL its arrays are the step's alone: that is the caller's part, as in NumPy.
+    unsafe { Rows::new(rows) }
+}

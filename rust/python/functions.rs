@@ -1,0 +1,140 @@
+//! Functions over arrays without an optimizer, and what is known of the machine.
+
+use numpy::{PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use pyo3::{prelude::*, types::PyDict};
+
+use super::{
+    arrays::{self, Taken},
+    type_error, value_error,
+};
+use crate::{
+    optim::{
+        Gradients, Reduction, apply,
+        rule::{self, Entry},
+        table::{Row, Rows},
+        tensors::{Tensor, Tensors},
+    },
+    parallel,
+    random::Philox,
+    simd::Isa,
+};
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(reduce, module)?)?;
+    module.add_function(wrap_pyfunction!(scale, module)?)?;
+    module.add_function(wrap_pyfunction!(clamp, module)?)?;
+    module.add_function(wrap_pyfunction!(uniform, module)?)?;
+    module.add_function(wrap_pyfunction!(philox4x32, module)?)?;
+    module.add_function(wrap_pyfunction!(set_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(rules, module)?)?;
+    module.add_function(wrap_pyfunction!(info, module)?)
+}
+
+type Arrays<'py> = Vec<Bound<'py, PyAny>>;
+
+/// Rows that are only read.
+fn rows_to_read(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult<(Rows, Vec<Taken>)> {
+    let named = names.iter().zip(objects);
+    let taken = named.map(|(name, array)| Taken::new(owner, name, array)).collect::<PyResult<Vec<_>>>()?;
+    let rows = taken.iter().enumerate().map(|(k, array)| Row::reading(k, &array.array())).collect();
+    Ok((arrays::rows(rows), taken))
+}
+
+/// Rows that are written in place, without gradients.
+fn rows_to_write(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult<(Rows, Vec<Taken>)> {
+    let named = names.iter().zip(objects);
+    let taken = named.map(|(name, array)| Taken::new_writable(owner, name, array)).collect::<PyResult<Vec<_>>>()?;
+    let tensors = taken.iter().map(|array| Tensor { param: array.array(), state: vec![] }).collect();
+    let tensors = Tensors::new(tensors, names.to_vec()).map_err(|error| value_error(owner, error))?;
+    let rows = (0..taken.len()).map(|k| tensors.row_without_grad(k)).collect();
+    Ok((arrays::rows(rows), taken))
+}
+
+/// A fixed-shape sum ("sum", "sum_abs", "sum_squares") or the largest magnitude ("max_abs") over all arrays.
+#[pyfunction]
+fn reduce(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, kind: &str) -> PyResult<f64> {
+    let isa = Isa::current()?;
+    let kind = Reduction::find(kind)?;
+    let (rows, _alive) = rows_to_read(owner, &names, &arrays)?;
+    Ok(py.detach(|| Gradients::new(rows).reduce(isa, kind)))
+}
+
+/// Multiplies all arrays in place by `factor`, rounded to each array's compute type.
+#[pyfunction]
+fn scale(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, factor: f64) -> PyResult<()> {
+    write(py, &rule::SCALE, owner, &names, &arrays, factor)
+}
+
+/// Clamps all arrays in place to [-limit, limit]; NaN stays.
+#[pyfunction]
+fn clamp(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, limit: f64) -> PyResult<()> {
+    write(py, &rule::CLAMP, owner, &names, &arrays, limit)
+}
+
+fn write(
+    py: Python<'_>,
+    rule: &'static Entry,
+    owner: &str,
+    names: &[String],
+    arrays: &Arrays<'_>,
+    scalar: f64,
+) -> PyResult<()> {
+    let isa = Isa::current()?;
+    let (mut rows, _alive) = rows_to_write(owner, names, arrays)?;
+    py.detach(|| apply(isa, rule, &mut rows, scalar));
+    Ok(())
+}
+
+/// Fills a C-contiguous float32 array with uniform numbers in [0, 1) of a Philox stream, for elements from `start` on.
+#[pyfunction]
+fn uniform(py: Python<'_>, out: &Bound<'_, PyAny>, seed: u64, step: u32, stream: u32, start: u64) -> PyResult<()> {
+    let Ok(out) = out.cast::<PyArrayDyn<f32>>() else {
+        let kind = out.get_type().fully_qualified_name()?;
+        return Err(type_error("uniform", format_args!("out must be a float32 NumPy array, got {kind}")));
+    };
+    if !out.is_c_contiguous() {
+        return Err(value_error("uniform", "out must be C-contiguous, got a strided array"));
+    }
+    let mut out =
+        out.try_readwrite().map_err(|_| value_error("uniform", "out must be writable, got a read-only array"))?;
+    let slice = out.as_slice_mut().map_err(|error| value_error("uniform", error))?;
+    py.detach(|| Philox { seed, step, stream }.fill(start, slice));
+    Ok(())
+}
+
+/// The four words of one Philox4x32-10 block.
+#[pyfunction]
+fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    crate::random::philox4x32(counter, key)
+}
+
+/// Asks for exactly that many threads (0: the default); returns what was asked for before.
+#[pyfunction]
+fn set_threads(count: usize) -> usize {
+    let before = parallel::requested_threads();
+    parallel::set_threads(count);
+    before
+}
+
+/// For each rule its state names and its scalars' names.
+#[pyfunction]
+fn rules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let all = PyDict::new(py);
+    for entry in rule::RULES {
+        all.set_item(entry.name, (entry.state.to_vec(), entry.scalars.to_vec()))?;
+    }
+    Ok(all)
+}
+
+/// What runs: version, CPU level and levels of this CPU, threads a call may use, threads of the pool, threads of the last call.
+#[pyfunction]
+fn info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let all = PyDict::new(py);
+    all.set_item("version", env!("CARGO_PKG_VERSION"))?;
+    all.set_item("isa", Isa::current()?.name())?;
+    all.set_item("isa_available", Isa::available().into_iter().map(Isa::name).collect::<Vec<_>>())?;
+    all.set_item("threads", parallel::threads())?;
+    all.set_item("pool_threads", parallel::pool_threads())?;
+    all.set_item("last_threads", parallel::last_count())?;
+    Ok(all)
+}

@@ -1,0 +1,45 @@
+//! The binding, the only folder that says pyo3: take arrays, check, detach, call, map the error. No loop over elements, no arithmetic.
+
+mod arrays;
+mod functions;
+mod optim;
+
+use pyo3::{
+    create_exception,
+    exceptions::{PyFloatingPointError, PyTypeError, PyValueError},
+    prelude::*,
+};
+
+use crate::{error::Error, simd::Isa};
+
+create_exception!(stepsmith, NonFiniteError, PyFloatingPointError, "A gradient or a loss is NaN or infinite.");
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NonFinite { .. } | Error::NormOverflow(_) => NonFiniteError::new_err(error.to_string()),
+            _ => PyValueError::new_err(error.to_string()),
+        }
+    }
+}
+
+/// `owner: message` as a ValueError.
+fn value_error(owner: &str, message: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(format!("{owner}: {message}"))
+}
+
+/// `owner: message` as a TypeError.
+fn type_error(owner: &str, message: impl std::fmt::Display) -> PyErr {
+    PyTypeError::new_err(format!("{owner}: {message}"))
+}
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Isa::current()?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("NonFiniteError", module.py().get_type::<NonFiniteError>())?;
+    module.add("BLOCK", crate::reduce::BLOCK)?;
+    module.add("CHUNK", crate::optim::plan::CHUNK)?;
+    module.add_class::<optim::Stepper>()?;
+    functions::register(module)
+}

@@ -1,0 +1,268 @@
+//! The object behind a Python optimizer: arrays taken once, one native call a step.
+
+use std::sync::{Mutex, MutexGuard};
+
+use pyo3::{exceptions::PyRuntimeError, prelude::*};
+
+use super::{
+    NonFiniteError,
+    arrays::{self, Taken},
+    value_error,
+};
+use crate::{
+    error::Error,
+    optim::{
+        Cohorts, Gradients, Options,
+        plan::PARALLEL,
+        rule::{self, Entry},
+        step,
+        tensors::{Tensor, Tensors},
+    },
+    simd::Isa,
+};
+
+/// Steps the tensors that it was made for.
+#[pyclass(frozen, module = "stepsmith._core")]
+#[derive(Debug)]
+pub(super) struct Stepper {
+    owner: String,
+    names: Vec<String>,
+    rule: &'static Entry,
+    inner: Mutex<Inner>,
+}
+
+/// What changes from step to step.
+#[derive(Debug)]
+struct Inner {
+    params: Vec<Taken>,
+    /// Of all tensors, one after another; the name says which.
+    state: Vec<(String, Taken)>,
+    tensors: Tensors,
+    cohorts: Vec<u32>,
+    bound: Option<BoundGrads>,
+}
+
+/// Gradients and the rows that use them.
+#[derive(Debug)]
+struct BoundGrads {
+    taken: Vec<Option<Taken>>,
+    gradients: Gradients,
+    elements: usize,
+}
+
+type Grads<'py> = Vec<Option<Bound<'py, PyAny>>>;
+
+#[pymethods]
+impl Stepper {
+    /// Takes parameters and, for each, its state arrays in the rule's order (None where a setting does without).
+    #[new]
+    fn new(
+        owner: String,
+        rule: &str,
+        names: Vec<String>,
+        params: Vec<Bound<'_, PyAny>>,
+        state: Vec<Vec<Option<Bound<'_, PyAny>>>>,
+    ) -> PyResult<Self> {
+        let rule = rule::find(rule)?;
+        let (mut tensors, mut written, mut taken_params, mut taken_state) = (vec![], vec![], vec![], vec![]);
+        for ((name, param), slots) in names.iter().zip(&params).zip(&state) {
+            let param_name = format!("params['{name}']");
+            let param = Taken::new_writable(&owner, &param_name, param)?;
+            written.push(param_name);
+            let mut arrays = vec![];
+            for (slot, array) in rule.state.iter().zip(slots) {
+                let Some(array) = array else {
+                    arrays.push(None);
+                    continue;
+                };
+                let slot_name = format!("state['{name}']['{slot}']");
+                let array = Taken::new_writable(&owner, &slot_name, array)?;
+                if array.shape() != param.shape() {
+                    let (want, got) = (param.shape_text(), array.shape_text());
+                    return Err(value_error(&owner, format_args!("{slot_name} must have shape {want}, got {got}")));
+                }
+                arrays.push(Some(array.array()));
+                written.push(slot_name.clone());
+                taken_state.push((slot_name, array));
+            }
+            tensors.push(Tensor { param: param.array(), state: arrays });
+            taken_params.push(param);
+        }
+        let cohorts = vec![0; tensors.len()];
+        let tensors = Tensors::new(tensors, written).map_err(|error| value_error(&owner, error))?;
+        let inner = Inner { params: taken_params, state: taken_state, tensors, cohorts, bound: None };
+        Ok(Self { owner, names, rule, inner: Mutex::new(inner) })
+    }
+
+    /// Names of the rule's scalars.
+    #[getter]
+    fn scalars(&self) -> Vec<&'static str> {
+        self.rule.scalars.to_vec()
+    }
+
+    /// Fixes the gradient arrays for steps without gradients; `None` forgets them.
+    fn bind(&self, grads: Option<Grads<'_>>) -> PyResult<()> {
+        let mut inner = self.lock()?;
+        inner.bound = grads.map(|grads| self.take(&inner, &grads)).transpose()?;
+        Ok(())
+    }
+
+    /// Which tensors have the same scalars: for each tensor the index of its cohort.
+    fn set_cohorts(&self, cohorts: Vec<u32>) -> PyResult<()> {
+        let mut inner = self.lock()?;
+        if cohorts.len() != inner.tensors.len() {
+            return Err(Error::Length { what: "cohorts", want: inner.tensors.len(), got: cohorts.len() }.into());
+        }
+        inner.cohorts = cohorts;
+        Ok(())
+    }
+
+    /// One step; returns the gradients' norm if it was computed. An error leaves every array as it was.
+    #[pyo3(signature = (grads, scalars, signs, grad_scale, max_norm, check_finite))]
+    fn step(
+        &self,
+        py: Python<'_>,
+        grads: Option<Grads<'_>>,
+        scalars: Vec<f64>,
+        signs: Vec<f64>,
+        grad_scale: f64,
+        max_norm: Option<f64>,
+        check_finite: bool,
+    ) -> PyResult<Option<f64>> {
+        let isa = Isa::current()?;
+        let options = Options { grad_scale, max_norm, check_finite };
+        self.with_gradients(py, grads, |rule, gradients, of_tensor| {
+            if let Some(&last) = of_tensor.iter().max().filter(|&&last| last as usize >= signs.len()) {
+                return Err(Error::Length { what: "signs", want: last as usize + 1, got: signs.len() });
+            }
+            step(isa, rule, gradients, Cohorts { of_tensor, scalars: &scalars, signs: &signs }, options)
+        })
+    }
+
+    /// The traffic of a step and next to no arithmetic: every array becomes itself plus the gradient.
+    fn sweep(&self, py: Python<'_>, grads: Option<Grads<'_>>) -> PyResult<()> {
+        let isa = Isa::current()?;
+        let zeros = vec![0; self.names.len()];
+        let options = Options { grad_scale: 1.0, max_norm: None, check_finite: false };
+        self.with_gradients(py, grads, |_, gradients, _| {
+            step(isa, &rule::SWEEP, gradients, Cohorts { of_tensor: &zeros, scalars: &[], signs: &[1.0] }, options)
+        })?;
+        Ok(())
+    }
+
+    /// Does a step run right now, on another thread?
+    #[getter]
+    fn is_running(&self) -> bool {
+        self.inner.try_lock().is_err()
+    }
+}
+
+impl Stepper {
+    fn lock(&self) -> PyResult<MutexGuard<'_, Inner>> {
+        self.inner.try_lock().map_err(|_| {
+            PyRuntimeError::new_err(format!("{}: one step at a time, got a call while another step runs", self.owner))
+        })
+    }
+
+    /// Checks every array and calls `work` with the gradients given or bound, without the GIL if they are large.
+    fn with_gradients<T: Send>(
+        &self,
+        py: Python<'_>,
+        grads: Option<Grads<'_>>,
+        work: impl FnOnce(&'static Entry, &mut Gradients, &[u32]) -> Result<T, Error> + Send,
+    ) -> PyResult<T> {
+        let mut guard = self.lock()?;
+        let inner = &mut *guard;
+        for (k, param) in inner.params.iter().enumerate() {
+            param.check(py, &self.owner, || format!("params['{}']", self.names[k]))?;
+        }
+        for (name, array) in &inner.state {
+            array.check(py, &self.owner, || name.clone())?;
+        }
+        let mut given = grads.map(|grads| self.take(inner, &grads)).transpose()?;
+        let Some(grads) = given.as_mut().or(inner.bound.as_mut()) else {
+            let message = "step() needs gradients: pass them, or bind(grads) first";
+            return Err(PyRuntimeError::new_err(format!("{}: {message}", self.owner)));
+        };
+        for (k, taken) in grads.taken.iter().enumerate() {
+            if let Some(taken) = taken {
+                taken.check(py, &self.owner, || self.grad_name(k))?;
+            }
+        }
+        let (gradients, cohorts, rule) = (&mut grads.gradients, &inner.cohorts[..], self.rule);
+        let result = if grads.elements >= PARALLEL {
+            py.detach(|| work(rule, gradients, cohorts))
+        } else {
+            work(rule, gradients, cohorts)
+        };
+        result.map_err(|error| self.explain(error, &inner.params))
+    }
+
+    fn grad_name(&self, tensor: usize) -> String {
+        format!("grads['{}']", self.names[tensor])
+    }
+
+    /// Checks gradients and matches them with the tensors.
+    fn take(&self, inner: &Inner, grads: &Grads<'_>) -> PyResult<BoundGrads> {
+        if grads.len() != inner.params.len() {
+            return Err(Error::Length { what: "grads", want: inner.params.len(), got: grads.len() }.into());
+        }
+        let (mut taken, mut rows) = (Vec::with_capacity(grads.len()), Vec::with_capacity(grads.len()));
+        for (k, grad) in grads.iter().enumerate() {
+            taken.push(grad.as_ref().map(|grad| Taken::new(&self.owner, &self.grad_name(k), grad)).transpose()?);
+        }
+        self.check_shapes(inner, &taken)?;
+        for (k, grad) in taken.iter().enumerate() {
+            let Some(grad) = grad else { continue };
+            rows.push(inner.tensors.row(k, &grad.gradient()).map_err(|error| self.explain(error, &inner.params))?);
+        }
+        let elements = taken.iter().flatten().map(Taken::len).sum();
+        Ok(BoundGrads { taken, gradients: Gradients::new(arrays::rows(rows)), elements })
+    }
+
+    fn check_shapes(&self, inner: &Inner, taken: &[Option<Taken>]) -> PyResult<()> {
+        let pairs = taken.iter().zip(&inner.params).enumerate();
+        let wrong: Vec<String> = pairs
+            .filter_map(|(k, (grad, param))| {
+                let grad = grad.as_ref().filter(|grad| grad.shape() != param.shape())?;
+                Some(format!("{} must have shape {}, got {}", self.grad_name(k), param.shape_text(), grad.shape_text()))
+            })
+            .collect();
+        if wrong.is_empty() { Ok(()) } else { Err(value_error(&self.owner, wrong.join("; "))) }
+    }
+
+    /// The error with names instead of indices.
+    fn explain(&self, error: Error, params: &[Taken]) -> PyErr {
+        match error {
+            Error::NonFinite { tensor, element, value } => {
+                let (name, index) = (self.grad_name(tensor), index_text(element, params[tensor].shape()));
+                NonFiniteError::new_err(format!(
+                    "{}: {name} must be finite, got {} at index {index}",
+                    self.owner,
+                    python_float(value)
+                ))
+            }
+            Error::NormOverflow(_) => NonFiniteError::new_err(format!("{}: {error}", self.owner)),
+            Error::GradOverlap { tensor, other } => {
+                let error = Error::Overlap { first: self.grad_name(tensor), second: other };
+                value_error(&self.owner, error)
+            }
+            _ => value_error(&self.owner, error),
+        }
+    }
+}
+
+/// `nan`, `inf` or `-inf`, or the number.
+fn python_float(value: f64) -> String {
+    if value.is_nan() { "nan".to_owned() } else { value.to_string() }
+}
+
+/// The index of an element in C order, as Python would write it.
+fn index_text(mut element: usize, shape: &[isize]) -> String {
+    let mut index = vec![0; shape.len()];
+    for axis in (0..shape.len()).rev() {
+        index[axis] = element % shape[axis] as usize;
+        element /= shape[axis] as usize;
+    }
+    format!("{index:?}")
+}

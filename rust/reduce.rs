@@ -1,0 +1,150 @@
+//! Sums whose tree depends on the length alone, and the largest magnitude.
+//!
+//! A sum goes in blocks of [`BLOCK`] elements. Inside a block element i belongs to lane i mod [`LANES`]; each lane is a float64
+//! sum in order from +0.0, and the lanes fold by halves. The blocks' results are an array that is reduced by the same rule
+//! until one number is left. Padding with +0.0 changes nothing, since a lane that starts at +0.0 never becomes -0.0.
+
+use fearless_simd::prelude::*;
+
+use crate::{
+    dtype::{Compute, Values, ValuesMut},
+    simd::{TILE_VECTORS, Tile, tile_len},
+};
+
+/// Elements a block.
+pub const BLOCK: usize = 4096;
+/// Lanes of a block.
+pub const LANES: usize = 128;
+
+/// What is added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// x
+    Value,
+    /// |x|
+    Magnitude,
+    /// x², rounded to float64 (exact for a float32 x)
+    Square,
+}
+
+/// The lanes of one block while it is being read.
+#[derive(Clone, Copy, Debug)]
+pub struct Lanes([f64; LANES]);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self([0.0; LANES])
+    }
+}
+
+impl Lanes {
+    /// Adds `rows` times [`LANES`] elements from `at` on, as values of `T`.
+    #[inline(always)]
+    pub fn add<S: Simd, T: Compute>(&mut self, simd: S, term: Term, values: Values<'_>, at: usize, rows: usize) {
+        match term {
+            Term::Value => self.add_terms::<S, T, 0>(simd, values, at, rows),
+            Term::Magnitude => self.add_terms::<S, T, 1>(simd, values, at, rows),
+            Term::Square => self.add_terms::<S, T, 2>(simd, values, at, rows),
+        }
+    }
+
+    /// Two tiles of lanes at a time stay in registers over the rows.
+    #[inline(always)]
+    fn add_terms<S: Simd, T: Compute, const TERM: u8>(&mut self, simd: S, values: Values<'_>, at: usize, rows: usize) {
+        let tile = TILE_VECTORS * S::f64s::LEN;
+        for lane in (0..LANES).step_by(2 * tile) {
+            let mut low = f64::load(simd, Values::F64(&self.0), lane);
+            let mut high = f64::load(simd, Values::F64(&self.0), lane + tile);
+            for row in 0..rows {
+                let place = at + row * LANES + lane;
+                low = plus_terms::<S, TERM>(low, T::load_wide(simd, values, place));
+                high = plus_terms::<S, TERM>(high, T::load_wide(simd, values, place + tile));
+            }
+            f64::store(simd, low, &mut ValuesMut::F64(&mut self.0), lane);
+            f64::store(simd, high, &mut ValuesMut::F64(&mut self.0), lane + tile);
+        }
+    }
+
+    /// The block's result: lane j += lane j + 64, then 32, ... 1.
+    #[must_use]
+    pub fn fold(mut self) -> f64 {
+        let mut half = LANES / 2;
+        while half > 0 {
+            for j in 0..half {
+                self.0[j] += self.0[j + half];
+            }
+            half /= 2;
+        }
+        self.0[0]
+    }
+}
+
+#[inline(always)]
+fn plus_terms<S: Simd, const TERM: u8>(mut sum: Tile<S, f64>, tile: Tile<S, f64>) -> Tile<S, f64> {
+    for k in 0..TILE_VECTORS {
+        sum[k] += match TERM {
+            0 => tile[k],
+            1 => tile[k].abs(),
+            _ => tile[k] * tile[k],
+        };
+    }
+    sum
+}
+
+/// Reduces the blocks' results until one number is left; `partials` is used up. No results give +0.0.
+#[inline(always)]
+pub fn fold_partials<S: Simd>(simd: S, mut partials: &mut [f64]) -> f64 {
+    while partials.len() > 1 {
+        let blocks = partials.len().div_ceil(BLOCK);
+        for block in 0..blocks {
+            let end = partials.len().min((block + 1) * BLOCK);
+            partials[block] = sum_plain(simd, &partials[block * BLOCK..end]);
+        }
+        partials = &mut partials[..blocks];
+    }
+    partials.first().copied().unwrap_or(0.0)
+}
+
+/// The sum of at most one block of float64.
+#[inline(always)]
+fn sum_plain<S: Simd>(simd: S, values: &[f64]) -> f64 {
+    let (mut lanes, rows) = (Lanes::default(), values.len() / LANES);
+    lanes.add::<S, f64>(simd, Term::Value, Values::F64(values), 0, rows);
+    let rest = &values[rows * LANES..];
+    let mut padded = [0.0; LANES];
+    padded[..rest.len()].copy_from_slice(rest);
+    lanes.add::<S, f64>(simd, Term::Value, Values::F64(&padded), 0, 1);
+    lanes.fold()
+}
+
+/// The largest |x| of `values[at..at + len]`, `len` being a multiple of the tile; NaN if there is one.
+///
+/// Compares the bits of the magnitudes as integers: their order is that of the numbers, with NaN above infinity, so
+/// neither the order of comparison nor a NaN's place matters.
+#[inline(always)]
+pub fn max_abs<S: Simd, T: Compute>(simd: S, values: Values<'_>, at: usize, len: usize) -> f64 {
+    let mut largest = [T::Native::<S>::splat(simd, T::default()).to_bits(); TILE_VECTORS];
+    for tile_at in (at..at + len).step_by(tile_len::<S, T>()) {
+        let tile = T::load(simd, values, tile_at);
+        for k in 0..TILE_VECTORS {
+            largest[k] = largest[k].max(tile[k].abs().to_bits());
+        }
+    }
+    let mut bits = largest[0];
+    for k in 1..TILE_VECTORS {
+        bits = bits.max(largest[k]);
+    }
+    let mut result = 0.0;
+    let magnitudes = T::Native::<S>::from_bits(bits);
+    for k in 0..<T::Native<S> as SimdBase<S>>::LEN {
+        result = max_magnitude(result, magnitudes[k].to_f64());
+    }
+    result
+}
+
+/// The larger of two magnitudes, NaN if either is NaN.
+#[inline(always)]
+#[must_use]
+pub fn max_magnitude(a: f64, b: f64) -> f64 {
+    f64::from_bits(a.to_bits().max(b.to_bits()))
+}
