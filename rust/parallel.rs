@@ -46,7 +46,9 @@ fn default_threads() -> usize {
     static DEFAULT: OnceLock<usize> = OnceLock::new();
     *DEFAULT.get_or_init(|| {
         let allowed = || std::thread::available_parallelism().map_or(1, usize::from);
-        from_environment("STEPSMITH_NUM_THREADS").or_else(|| from_environment("OMP_NUM_THREADS")).unwrap_or_else(allowed)
+        from_environment("STEPSMITH_NUM_THREADS")
+            .or_else(|| from_environment("OMP_NUM_THREADS"))
+            .unwrap_or_else(allowed)
     })
 }
 
@@ -128,10 +130,7 @@ type Turn<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// A borrowed closure whose lifetime [`Pool::run`] guards.
 #[derive(Clone, Copy)]
-struct Job(*const Turn<'static>);
-
-// SAFETY: the closure is Sync, and `Pool::run` does not return before every helper has left it.
-unsafe impl Send for Job {}
+struct Job(&'static Turn<'static>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -181,8 +180,8 @@ impl Pool {
     fn run(&'static self, helpers: usize, all: bool, turn: &Turn<'_>) -> usize {
         let _one_at_a_time = lock(&self.turn);
         let helpers = self.grow(helpers);
-        // SAFETY: only the lifetime changes; `Leave` takes the job back before `turn` goes out of scope.
-        let job = Job(unsafe { std::mem::transmute::<*const Turn<'_>, *const Turn<'static>>(ptr::from_ref(turn)) });
+        // SAFETY: only the lifetime changes; `Leave` waits until every helper has left the closure before it goes.
+        let job = Job(unsafe { std::mem::transmute::<&Turn<'_>, &'static Turn<'static>>(turn) });
         {
             let mut state = lock(&self.state);
             (state.job, state.free, state.taken, state.panicked) = (Some(job), helpers, 0, false);
@@ -209,8 +208,7 @@ impl Pool {
             state.inside += 1;
             let seat = state.taken;
             drop(state);
-            // SAFETY: `run` waits for `inside` to reach zero before the closure goes.
-            let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)(seat) }));
+            let result = catch_unwind(AssertUnwindSafe(|| (job.0)(seat)));
             state = lock(&self.state);
             state.panicked |= result.is_err();
             state.inside -= 1;

@@ -339,7 +339,7 @@ def test_bad_arguments_are_named_and_nothing_moves(call, error, message) -> None
         (lambda _, o: Trainer(ss.nn.ReLU(), optimizer=o), ValueError, r"optimizer must hold parameters of \[\]"),
         (lambda _, o: Trainer(FunctionModel({}, quadratic), "mse", optimizer=o), ValueError, r"loss must be None"),
         (lambda *_: EarlyStopping(patience=0), ValueError, r"EarlyStopping: patience must be at least 1, got 0"),
-        (lambda *_: EarlyStopping(1, min_delta=-1.0), ValueError, r"min_delta must be at least 0, got -1.0"),
+        (lambda *_: EarlyStopping(1, min_delta=-1.0), ValueError, r"min_delta must be finite and at least 0, got -1.0"),
         (lambda *_: EarlyStopping(1, mode="up"), ValueError, r"mode must be .* got 'up'"),
         (lambda *_: fit(build(callbacks=(EarlyStopping(1),)), 1), ValueError, r"needs fit\(validation=...\)"),
         (

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["asarray", "require_array", "zeros_like_state"]
+__all__ = ["asarray", "require_array"]
 
 Array = NDArray[Any]
 
@@ -23,17 +23,11 @@ def require_array(owner: str, name: str, value: object) -> Array:
     return value
 
 
-def zeros_like_state(param: Array, state_dtype: str) -> Array:
-    """State for a parameter, laid out like it: bfloat16, or the type in which the parameter is computed."""
-    dtype = ml_dtypes.bfloat16 if state_dtype == "bfloat16" else np.float64 if param.dtype == np.float64 else np.float32
-    return np.zeros_like(param, dtype=dtype, order="K", subok=False)
-
-
 def asarray(tensor: Any) -> Array:
     """A NumPy array that shares memory with a PyTorch CPU tensor; writing to one changes the other.
 
-    Leaves that require a gradient and bfloat16 tensors (as ml_dtypes.bfloat16) come too. A NumPy array is returned as it
-    is. Nothing is ever copied.
+    Leaves that require a gradient and bfloat16 tensors (as ml_dtypes.bfloat16) come too. A NumPy array is returned as
+    it is. Nothing is ever copied.
 
     Args:
         tensor: a PyTorch CPU tensor of any strides, a NumPy array, or an object with ``__dlpack__`` on the CPU.
@@ -55,7 +49,9 @@ def asarray(tensor: Any) -> Array:
         return _from_torch(tensor)
     if hasattr(tensor, "__dlpack__") and hasattr(tensor, "__dlpack_device__"):
         if tensor.__dlpack_device__()[0] != 1:
-            raise TypeError(f"asarray: tensor must be on the CPU, got one on DLPack device {tensor.__dlpack_device__()}")
+            raise TypeError(
+                f"asarray: tensor must be on the CPU, got one on DLPack device {tensor.__dlpack_device__()}"
+            )
         return np.from_dlpack(tensor)
     kind = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
     raise TypeError(f"asarray: tensor must be a PyTorch CPU tensor or a NumPy array, got {kind}")

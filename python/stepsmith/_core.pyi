@@ -4,6 +4,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__: list[str]
 __version__: Final[str]
 BLOCK: Final[int]
 CHUNK: Final[int]
@@ -35,7 +36,7 @@ class Stepper:
         max_norm: float | None,
         check_finite: bool,
     ) -> float | None: ...
-    def sweep(self, grads: Sequence[object | None] | None) -> None: ...
+    def sweep(self) -> None: ...
 
 def reduce(owner: str, names: Sequence[str], arrays: Sequence[object], kind: str) -> float: ...
 def scale(owner: str, names: Sequence[str], arrays: Sequence[object], factor: float) -> None: ...

@@ -34,12 +34,13 @@ def _norm(owner: str, names: list[str], arrays: list[NDArray[Any]], norm_type: f
 def grad_norm(grads: Grads, norm_type: float = 2.0) -> float:
     """Norm of all gradients taken as one vector, in float64.
 
-    Norm 2 is √Σ g², norm 1 is Σ |g|, norm inf is max |g| (NaN if an element is NaN). Sums have a fixed shape: blocks of 4,096
-    elements in C order, 128 float64 lanes a block, arrays in order. So the result has the same bits at any thread count and
-    CPU level.
+    Norm 2 is √Σ g², norm 1 is Σ |g|, norm inf is max |g| (NaN if an element is NaN). Sums have a fixed shape: blocks of
+    4,096 elements in C order, 128 float64 lanes a block, arrays in order. So the result has the same bits at any thread
+    count and CPU level.
 
     Args:
-        grads: mapping name → array or sequence of arrays: float32, float64, bfloat16 or float16, any layout; None is left out.
+        grads: mapping name → array or sequence of arrays: float32, float64, bfloat16 or float16, any layout; None is
+            left out.
         norm_type: 1, 2 or inf.
 
     Raises:
@@ -55,9 +56,7 @@ def grad_norm(grads: Grads, norm_type: float = 2.0) -> float:
     return _norm("grad_norm", *_named("grad_norm", grads), norm_type)
 
 
-def clip_grad_norm(
-    grads: Grads, max_norm: float, norm_type: float = 2.0, *, error_if_nonfinite: bool = False
-) -> float:
+def clip_grad_norm(grads: Grads, max_norm: float, norm_type: float = 2.0, *, error_if_nonfinite: bool = False) -> float:
     """Scales all gradients in place so that their norm is at most `max_norm`; returns the norm before.
 
     g *= min(1, max_norm / (total + 1e-6)), the factor rounded once to each array's compute type. An optimizer with

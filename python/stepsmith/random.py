@@ -21,8 +21,8 @@ def uniform(
 ) -> NDArray[np.float32]:
     """Uniform float32 numbers in [0, 1) that depend on (seed, step, stream, element) alone.
 
-    Element e takes word e mod 4 of the Philox4x32-10 block with the counter (e // 4 low, e // 4 high, step, stream) and the
-    key seed; the number is (word >> 8)·2⁻²⁴.
+    Element e takes word e mod 4 of the Philox4x32-10 block with the counter (e // 4 low, e // 4 high, step, stream) and
+    the key seed; the number is (word >> 8)·2⁻²⁴.
 
     Args:
         shape: of the result; its element i in C order is element start + i of the stream.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from stepsmith import _check
 
 __all__ = ["REGISTRY", "Constant", "CosineAnnealing", "LinearWarmup", "Schedule", "Step", "from_dict"]
 
@@ -58,22 +59,12 @@ class Schedule(ABC):
 
     def _real(self, argument: str, minimum: float = 0.0, maximum: float = math.inf) -> None:
         """Check a finite number and store it as a Python float, so that `to_dict` stays JSON."""
-        value = getattr(self, argument)
-        if not isinstance(value, numbers.Real) or isinstance(value, bool):
-            raise TypeError(f"{type(self).__name__}: {argument} must be a number, got {value!r}")
-        number = float(value)
-        if not (math.isfinite(number) and minimum <= number <= maximum):
-            rule = f"finite and at least {minimum:g}" if maximum == math.inf else f"in [{minimum:g}, {maximum:g}]"
-            raise ValueError(f"{type(self).__name__}: {argument} must be {rule}, got {value!r}")
-        object.__setattr__(self, argument, number)
+        owner, value = type(self).__name__, getattr(self, argument)
+        object.__setattr__(self, argument, _check.number(owner, argument, value, low=minimum, high=maximum))
 
     def _integer(self, argument: str, minimum: int) -> None:
-        value = getattr(self, argument)
-        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-            raise TypeError(f"{type(self).__name__}: {argument} must be an integer, got {value!r}")
-        if value < minimum:
-            raise ValueError(f"{type(self).__name__}: {argument} must be at least {minimum}, got {value}")
-        object.__setattr__(self, argument, int(value))
+        owner, value = type(self).__name__, getattr(self, argument)
+        object.__setattr__(self, argument, _check.integer(owner, argument, value, low=minimum))
 
 
 def from_dict(description: Mapping[str, Any]) -> Schedule:

@@ -2,6 +2,7 @@
 
 pub mod adam;
 pub mod norm;
+mod operand;
 pub mod pipeline;
 pub mod plan;
 pub mod rule;
@@ -142,10 +143,10 @@ fn check_finite(isa: Isa, gradients: &Gradients, norm: Option<f64>, grad_scale: 
     }
     let factor = 1.0 / grad_scale;
     let Largest { f32, f64 } = norm::largest(isa, &gradients.rows);
-    if !(f32 as f32 * factor as f32).is_finite() || !(f64 * factor).is_finite() {
-        if let Some((tensor, element, value)) = norm::first_nonfinite(isa, &gradients.rows, factor) {
-            return Err(Error::NonFinite { tensor, element, value });
-        }
+    let finite = (f32 as f32 * factor as f32).is_finite() && (f64 * factor).is_finite();
+    let found = if finite { None } else { norm::first_nonfinite(isa, &gradients.rows, factor) };
+    if let Some((tensor, element, value)) = found {
+        return Err(Error::NonFinite { tensor, element, value });
     }
     match norm {
         Some(norm) if !norm.is_finite() => Err(Error::NormOverflow(norm)),

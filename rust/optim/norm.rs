@@ -6,7 +6,7 @@ use fearless_simd::prelude::*;
 
 use super::{
     plan::Chunk,
-    stage::STAGE,
+    stage::{Buffer, STAGE},
     table::{Grad, Rows},
 };
 use crate::{
@@ -24,10 +24,11 @@ pub fn sum(isa: Isa, rows: &Rows, term: Term, partials: &mut Vec<AtomicU64>) -> 
     partials.resize_with(rows.plan().total_blocks(), AtomicU64::default);
     let shared = &partials[..];
     rows.for_each_grad_piece(|chunks| {
+        let mut stage = Buffer::default();
         dispatch!(isa, simd => for (chunk, grad) in chunks {
             match grad.compute() {
-                DType::F64 => sum_chunk::<_, f64>(simd, term, grad, chunk, shared),
-                _ => sum_chunk::<_, f32>(simd, term, grad, chunk, shared),
+                DType::F64 => sum_chunk::<_, f64>(simd, term, grad, chunk, shared, &mut stage),
+                _ => sum_chunk::<_, f32>(simd, term, grad, chunk, shared, &mut stage),
             }
         });
     });
@@ -41,15 +42,29 @@ pub fn sum(isa: Isa, rows: &Rows, term: Term, partials: &mut Vec<AtomicU64>) -> 
 }
 
 #[inline(always)]
-fn sum_chunk<S: Simd, T: Compute>(simd: S, term: Term, grad: Grad<'_>, chunk: &Chunk, partials: &[AtomicU64]) {
+fn sum_chunk<S: Simd, T: Compute>(
+    simd: S,
+    term: Term,
+    grad: Grad<'_>,
+    chunk: &Chunk,
+    partials: &[AtomicU64],
+    stage: &mut Buffer,
+) {
     for (k, at) in (0..chunk.len).step_by(BLOCK).enumerate() {
-        let result = sum_block::<S, T>(simd, term, grad, chunk.start + at, BLOCK.min(chunk.len - at));
+        let result = sum_block::<S, T>(simd, term, grad, chunk.start + at, BLOCK.min(chunk.len - at), stage);
         partials[chunk.block + k].store(result.to_bits(), Relaxed);
     }
 }
 
 #[inline(always)]
-fn sum_block<S: Simd, T: Compute>(simd: S, term: Term, grad: Grad<'_>, start: usize, len: usize) -> f64 {
+fn sum_block<S: Simd, T: Compute>(
+    simd: S,
+    term: Term,
+    grad: Grad<'_>,
+    start: usize,
+    len: usize,
+    stage: &mut Buffer,
+) -> f64 {
     let mut lanes = Lanes::default();
     let mut done = 0;
     if let Some(values) = grad.values(start, len) {
@@ -57,9 +72,8 @@ fn sum_block<S: Simd, T: Compute>(simd: S, term: Term, grad: Grad<'_>, start: us
         done = len - len % LANES;
     }
     if done < len {
-        let mut stage = grad.stage();
         for at in (done..len).step_by(STAGE) {
-            grad.gather(start + at, STAGE.min(len - at), &mut stage);
+            grad.gather(start + at, STAGE.min(len - at), stage);
             lanes.add::<S, T>(simd, term, stage.values(), 0, 1);
         }
     }
@@ -80,10 +94,11 @@ pub struct Largest {
 pub fn largest(isa: Isa, rows: &Rows) -> Largest {
     let found = [AtomicU64::new(0), AtomicU64::new(0)];
     rows.for_each_grad_piece(|chunks| {
+        let mut stage = Buffer::default();
         dispatch!(isa, simd => for (chunk, grad) in chunks {
             match grad.compute() {
-                DType::F64 => found[1].fetch_max(max_chunk::<_, f64>(simd, grad, chunk).to_bits(), Relaxed),
-                _ => found[0].fetch_max(max_chunk::<_, f32>(simd, grad, chunk).to_bits(), Relaxed),
+                DType::F64 => found[1].fetch_max(max_chunk::<_, f64>(simd, grad, chunk, &mut stage).to_bits(), Relaxed),
+                _ => found[0].fetch_max(max_chunk::<_, f32>(simd, grad, chunk, &mut stage).to_bits(), Relaxed),
             };
         });
     });
@@ -92,16 +107,15 @@ pub fn largest(isa: Isa, rows: &Rows) -> Largest {
 }
 
 #[inline(always)]
-fn max_chunk<S: Simd, T: Compute>(simd: S, grad: Grad<'_>, chunk: &Chunk) -> f64 {
+fn max_chunk<S: Simd, T: Compute>(simd: S, grad: Grad<'_>, chunk: &Chunk, stage: &mut Buffer) -> f64 {
     let (mut done, mut result) = (0, 0.0);
     if let Some(values) = grad.values(chunk.start, chunk.len) {
         done = chunk.len - chunk.len % tile_len::<S, T>();
         result = max_abs::<S, T>(simd, values, 0, done);
     }
     if done < chunk.len {
-        let mut stage = grad.stage();
         for at in (done..chunk.len).step_by(STAGE) {
-            grad.gather(chunk.start + at, STAGE.min(chunk.len - at), &mut stage);
+            grad.gather(chunk.start + at, STAGE.min(chunk.len - at), stage);
             result = max_magnitude(result, max_abs::<S, T>(simd, stage.values(), 0, STAGE));
         }
     }
@@ -122,7 +136,7 @@ pub fn first_nonfinite(isa: Isa, rows: &Rows, factor: f64) -> Option<(usize, usi
 }
 
 fn nonfinite_in_row<S: Simd, T: Compute>(simd: S, grad: Grad<'_>, factor: f64) -> Option<(usize, f64)> {
-    let mut stage = grad.stage();
+    let mut stage = Buffer::default();
     for start in (0..grad.len()).step_by(STAGE) {
         let len = STAGE.min(grad.len() - start);
         grad.gather(start, len, &mut stage);

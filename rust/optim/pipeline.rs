@@ -5,7 +5,7 @@ use fearless_simd::prelude::*;
 
 use super::{
     rule::Rule,
-    stage::{Piece, STAGE},
+    stage::{Piece, STAGE, Staged},
     table::{ChunkArrays, Pieces, Rows},
 };
 use crate::{
@@ -69,11 +69,12 @@ impl Pass<'_> {
         rules32: &[Scaled<R32, f32>],
         rules64: &[Scaled<R64, f64>],
     ) {
+        let mut stage = Staged::default();
         while let Some(mut chunk) = pieces.next_chunk() {
             let cohort = self.cohorts[chunk.tensor()] as usize;
             match chunk.compute() {
-                DType::F64 => step_chunk(simd, &rules64[cohort], &mut chunk),
-                _ => step_chunk(simd, &rules32[cohort], &mut chunk),
+                DType::F64 => step_chunk(simd, &rules64[cohort], &mut chunk, &mut stage),
+                _ => step_chunk(simd, &rules32[cohort], &mut chunk, &mut stage),
             }
         }
     }
@@ -85,6 +86,7 @@ fn step_chunk<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
     simd: S,
     rule: &Scaled<R, T>,
     chunk: &mut ChunkArrays<'_>,
+    stage: &mut Staged<N>,
 ) {
     let whole = chunk.len() - chunk.len() % tile_len::<S, T>();
     let mut done = 0;
@@ -93,7 +95,7 @@ fn step_chunk<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
         done = whole;
     }
     if done < chunk.len() {
-        step_staged(simd, rule, chunk, done);
+        step_staged(simd, rule, chunk, done, stage);
     }
 }
 
@@ -104,13 +106,13 @@ fn step_staged<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
     rule: &Scaled<R, T>,
     chunk: &mut ChunkArrays<'_>,
     done: usize,
+    stage: &mut Staged<N>,
 ) {
-    let mut stage = chunk.stage::<N>();
     for at in (done..chunk.len()).step_by(STAGE) {
         let count = STAGE.min(chunk.len() - at);
-        chunk.gather(at, count, &mut stage);
+        chunk.gather(at, count, stage);
         step_tiles(simd, rule, &mut stage.piece(), count.next_multiple_of(tile_len::<S, T>()));
-        chunk.scatter(at, count, &stage);
+        chunk.scatter(at, count, stage);
     }
 }
 

@@ -4,8 +4,12 @@ use std::ops::Range;
 
 use crate::reduce::BLOCK;
 
-/// Elements of a chunk at most, a multiple of the sums' block.
+/// Elements of a chunk in steps of up to [`PIECES`] chunks, a multiple of the sums' block.
 pub const CHUNK: usize = 32 * 1024;
+
+/// Pieces that a large step is cut into. Long pieces keep the memory's prefetchers busy: over 64 Mi elements chunks of 32 Ki
+/// reach 0.9 of the speed of chunks of 1 Mi.
+const PIECES: usize = 64;
 
 /// From this many elements on a step is worth more than one thread.
 pub const PARALLEL: usize = 64 * 1024;
@@ -38,27 +42,29 @@ pub struct Plan {
 impl Plan {
     /// The plan for rows of these lengths.
     #[must_use]
-    pub fn new(lengths: impl Iterator<Item = usize>) -> Self {
+    pub fn new(lengths: impl Iterator<Item = usize> + Clone) -> Self {
         let mut plan = Self::default();
+        let total: usize = lengths.clone().sum();
+        let most = total.div_ceil(PIECES).next_multiple_of(CHUNK).max(CHUNK);
         let mut block = 0;
         for (row, len) in lengths.enumerate() {
-            for start in (0..len).step_by(CHUNK) {
-                plan.chunks.push(Chunk { row, start, len: CHUNK.min(len - start), block: block + start / BLOCK });
+            for start in (0..len).step_by(most) {
+                plan.chunks.push(Chunk { row, start, len: most.min(len - start), block: block + start / BLOCK });
             }
             plan.blocks.push(block..block + len.div_ceil(BLOCK));
             block += len.div_ceil(BLOCK);
-            plan.elements += len;
         }
-        plan.cut();
+        plan.elements = total;
+        plan.cut(most);
         plan
     }
 
-    /// A piece is closed as soon as it holds a chunk's worth of elements.
-    fn cut(&mut self) {
+    /// A piece is closed as soon as it holds `most` elements.
+    fn cut(&mut self, most: usize) {
         let (mut first, mut elements) = (0, 0);
         for (k, chunk) in self.chunks.iter().enumerate() {
             elements += chunk.len;
-            if elements >= CHUNK || k + 1 == self.chunks.len() {
+            if elements >= most || k + 1 == self.chunks.len() {
                 self.pieces.push(first..k + 1);
                 (first, elements) = (k + 1, 0);
             }

@@ -1,9 +1,8 @@
 //! Rows: one tensor of a step each; and how a row's pointers become the slices of a chunk.
 #![allow(unsafe_code)]
 
-use std::ptr;
-
 use super::{
+    operand::Operand,
     plan::{Chunk, Plan},
     stage::{Buffer, Piece, STAGE, Staged},
     tensors::{Array, Tensor, is_aligned},
@@ -16,140 +15,6 @@ use crate::{
 
 /// State arrays a rule may have.
 pub const MAX_STATE: usize = 4;
-
-/// A pointer into an array of the caller; null where there is no array.
-#[derive(Clone, Copy, Debug)]
-struct Operand {
-    data: *mut u8,
-    dtype: DType,
-}
-
-impl Operand {
-    const ABSENT: Self = Self { data: ptr::null_mut(), dtype: DType::F32 };
-
-    fn new(array: &Array, offset: isize) -> Self {
-        Self::at(array.layout.address.wrapping_add_signed(offset), array.dtype)
-    }
-
-    fn at(address: usize, dtype: DType) -> Self {
-        Self { data: ptr::with_exposed_provenance_mut(address), dtype }
-    }
-
-    /// A stage for elements of this array.
-    fn buffer(self) -> Buffer {
-        Buffer::new((!self.data.is_null()).then_some(self.dtype))
-    }
-
-    /// The elements from `at` on, in place.
-    ///
-    /// # Safety
-    /// The array is dense and aligned, has these elements, and nobody writes them for `'a`.
-    #[inline(always)]
-    unsafe fn values<'a>(self, at: usize, len: usize) -> Values<'a> {
-        // SAFETY: as the caller promises, `at` and `len` are inside the array.
-        unsafe {
-            match self.dtype {
-                _ if self.data.is_null() => Values::Absent,
-                DType::F32 => Values::F32(std::slice::from_raw_parts(self.data.cast::<f32>().add(at), len)),
-                DType::F64 => Values::F64(std::slice::from_raw_parts(self.data.cast::<f64>().add(at), len)),
-                DType::Bf16 => Values::Bf16(std::slice::from_raw_parts(self.data.cast::<u16>().add(at), len)),
-                DType::F16 => Values::F16(std::slice::from_raw_parts(self.data.cast::<u16>().add(at), len)),
-            }
-        }
-    }
-
-    /// The same to write.
-    ///
-    /// # Safety
-    /// As [`Self::values`], and nobody else uses these elements for `'a`.
-    #[inline(always)]
-    unsafe fn values_mut<'a>(self, at: usize, len: usize) -> ValuesMut<'a> {
-        // SAFETY: as the caller promises, `at` and `len` are inside the array.
-        unsafe {
-            match self.dtype {
-                _ if self.data.is_null() => ValuesMut::Absent,
-                DType::F32 => ValuesMut::F32(std::slice::from_raw_parts_mut(self.data.cast::<f32>().add(at), len)),
-                DType::F64 => ValuesMut::F64(std::slice::from_raw_parts_mut(self.data.cast::<f64>().add(at), len)),
-                DType::Bf16 => ValuesMut::Bf16(std::slice::from_raw_parts_mut(self.data.cast::<u16>().add(at), len)),
-                DType::F16 => ValuesMut::F16(std::slice::from_raw_parts_mut(self.data.cast::<u16>().add(at), len)),
-            }
-        }
-    }
-
-    /// Copies elements `start..start + len` of a walk (of the array itself without one) to the front of `out`.
-    ///
-    /// # Safety
-    /// The array has these elements and nobody writes them meanwhile; `out` is this operand's [`Self::buffer`].
-    unsafe fn read(self, walk: Option<(&Walk, usize)>, start: usize, len: usize, out: &mut Buffer) {
-        // SAFETY: as the caller promises.
-        unsafe {
-            match out {
-                Buffer::Absent => {}
-                Buffer::F32(x) => read_elements(self.data, walk, start, &mut x[..len]),
-                Buffer::F64(x) => read_elements(self.data, walk, start, &mut x[..len]),
-                Buffer::Bf16(x) | Buffer::F16(x) => read_elements(self.data, walk, start, &mut x[..len]),
-            }
-        }
-    }
-
-    /// Copies the front of `from` back to where [`Self::read`] took it.
-    ///
-    /// # Safety
-    /// As [`Self::read`], and nobody else uses the elements meanwhile.
-    unsafe fn write(self, walk: Option<(&Walk, usize)>, start: usize, len: usize, from: &Buffer) {
-        // SAFETY: as the caller promises.
-        unsafe {
-            match from {
-                Buffer::Absent => {}
-                Buffer::F32(x) => write_elements(&x[..len], self.data, walk, start),
-                Buffer::F64(x) => write_elements(&x[..len], self.data, walk, start),
-                Buffer::Bf16(x) | Buffer::F16(x) => write_elements(&x[..len], self.data, walk, start),
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `data` has elements `start..start + out.len()` of the walk (dense without one), which nobody writes meanwhile.
-unsafe fn read_elements<E: Copy>(data: *const u8, walk: Option<(&Walk, usize)>, start: usize, out: &mut [E]) {
-    let Some((walk, array)) = walk else {
-        // SAFETY: dense, as the caller promises; copied as bytes, so alignment does not matter.
-        unsafe {
-            ptr::copy_nonoverlapping(data.add(start * size_of::<E>()), out.as_mut_ptr().cast(), size_of_val(out))
-        };
-        return;
-    };
-    let mut at = 0;
-    while at < out.len() {
-        let (offset, even, step) = walk.run(start + at, array);
-        let end = out.len().min(at + even);
-        for (i, value) in out[at..end].iter_mut().enumerate() {
-            // SAFETY: the walk stays inside the array.
-            *value = unsafe { data.offset(offset + i as isize * step).cast::<E>().read_unaligned() };
-        }
-        at = end;
-    }
-}
-
-/// # Safety
-/// As [`read_elements`], and nobody else uses the elements meanwhile.
-unsafe fn write_elements<E: Copy>(from: &[E], data: *mut u8, walk: Option<(&Walk, usize)>, start: usize) {
-    let Some((walk, array)) = walk else {
-        // SAFETY: dense, as the caller promises; copied as bytes, so alignment does not matter.
-        unsafe { ptr::copy_nonoverlapping(from.as_ptr().cast(), data.add(start * size_of::<E>()), size_of_val(from)) };
-        return;
-    };
-    let mut at = 0;
-    while at < from.len() {
-        let (offset, even, step) = walk.run(start + at, array);
-        let end = from.len().min(at + even);
-        for (i, value) in from[at..end].iter().enumerate() {
-            // SAFETY: the walk stays inside the array.
-            unsafe { data.offset(offset + i as isize * step).cast::<E>().write_unaligned(*value) };
-        }
-        at = end;
-    }
-}
 
 /// One tensor of a step.
 #[derive(Debug)]
@@ -239,6 +104,16 @@ impl Row {
             walk: None,
             grad_base: Operand::new(grad, 0),
             grad_walk: (!is_in_place(&walk, 0, grad)).then(|| Box::new(walk)),
+        }
+    }
+
+    /// Asks for the start of a chunk of each array: short rows end before the hardware's prefetchers get going.
+    #[inline(always)]
+    fn prefetch(&self, at: usize) {
+        self.param.prefetch(at);
+        self.grad.prefetch(at);
+        for operand in &self.state[..2] {
+            operand.prefetch(at);
         }
     }
 
@@ -343,12 +218,6 @@ impl<'a> Grad<'a> {
     pub fn gather(self, start: usize, len: usize, stage: &mut Buffer) {
         self.row.gather_grad(start, len, stage);
     }
-
-    /// A stage for it.
-    #[must_use]
-    pub fn stage(self) -> Buffer {
-        self.row.grad_base.buffer()
-    }
 }
 
 /// Chunks that belong to one turn of one thread.
@@ -364,6 +233,9 @@ impl<'a> Pieces<'a> {
     pub fn next_chunk(&mut self) -> Option<ChunkArrays<'a>> {
         let (chunk, rest) = self.chunks.split_first()?;
         self.chunks = rest;
+        if let Some(next) = rest.first() {
+            self.rows[next.row].prefetch(next.start);
+        }
         Some(ChunkArrays { row: &self.rows[chunk.row], start: chunk.start, len: chunk.len })
     }
 }
@@ -412,13 +284,6 @@ impl ChunkArrays<'_> {
             let (param, grad) = (self.row.param.values_mut(self.start, len), self.row.grad.values(self.start, len));
             Some(Piece { param, grad, state })
         }
-    }
-
-    /// A stage for every array.
-    #[must_use]
-    pub fn stage<const N: usize>(&self) -> Staged<N> {
-        let state = std::array::from_fn(|k| self.row.state[k].buffer());
-        Staged { param: self.row.param.buffer(), grad: self.row.grad.buffer(), state }
     }
 
     /// Gathers elements `at..at + len` of the chunk in every array.

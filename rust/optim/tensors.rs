@@ -59,7 +59,7 @@ pub const fn is_aligned(address: usize, dtype: DType) -> bool {
 /// Tensors of one optimizer, checked once.
 #[derive(Debug)]
 pub struct Tensors {
-    tensors: Vec<Tensor>,
+    arrays: Vec<Tensor>,
     plain: Vec<bool>,
     /// Name of each array in the territory.
     names: Vec<String>,
@@ -81,24 +81,24 @@ impl Tensors {
                 Conflict::Between(i, j) => Error::Overlap { first: names[i].clone(), second: names[j].clone() },
             })?;
         let plain = tensors.iter().map(Tensor::is_plain).collect();
-        Ok(Self { tensors, plain, names, territory })
+        Ok(Self { arrays: tensors, plain, names, territory })
     }
 
     /// Number of tensors.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tensors.len()
+        self.arrays.len()
     }
 
     /// No tensors?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty()
+        self.arrays.is_empty()
     }
 
     /// The row of a tensor and its gradient, which must not share an element with anything that the step writes.
     pub fn row(&self, tensor: usize, gradient: &Gradient) -> Result<Row, Error> {
-        let arrays = &self.tensors[tensor];
+        let arrays = &self.arrays[tensor];
         let len = arrays.param.layout.len();
         match gradient {
             Gradient::Plain { address, dtype } => {
@@ -123,11 +123,11 @@ impl Tensors {
     /// The row of a tensor that is changed without a gradient.
     #[must_use]
     pub fn row_without_grad(&self, tensor: usize) -> Row {
-        Row::walked(tensor, &self.tensors[tensor], None)
+        Row::walked(tensor, &self.arrays[tensor], None)
     }
 
     fn plain_array(&self, tensor: usize, address: usize, dtype: DType) -> Array {
-        let shape = self.tensors[tensor].param.layout.shape.clone();
+        let shape = self.arrays[tensor].param.layout.shape.clone();
         let mut strides = vec![0; shape.len()];
         let mut step = dtype.size() as isize;
         for axis in (0..shape.len()).rev() {

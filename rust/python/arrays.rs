@@ -18,20 +18,23 @@ use crate::{
 };
 
 /// Axes whose shape and strides are kept without an allocation.
-const FEW: usize = 4;
+const FEW: usize = 3;
+
+/// An array's name for messages, made only when one is needed.
+pub(super) type Name<'a> = &'a dyn Fn() -> String;
 
 /// An array and what it was like when it was taken.
 #[derive(Debug)]
 pub(super) struct Taken {
     object: Py<PyAny>,
-    dtype: DType,
     data: usize,
     descr: usize,
     flags: i32,
-    axes: usize,
+    axes: u16,
+    dtype: DType,
     /// Shape, then strides.
     few: [isize; 2 * FEW],
-    many: Vec<isize>,
+    many: Option<Box<[isize]>>,
 }
 
 /// The addresses of the dtype objects that arrays usually carry.
@@ -67,7 +70,7 @@ fn numbers<'a>(first: *const isize, axes: i32, _array: &'a Bound<'_, PyUntypedAr
     unsafe { std::slice::from_raw_parts(first, axes as usize) }
 }
 
-fn dtype_of(owner: &str, name: &str, array: &Bound<'_, PyUntypedArray>) -> PyResult<DType> {
+fn dtype_of(owner: &str, name: Name<'_>, array: &Bound<'_, PyUntypedArray>) -> PyResult<DType> {
     let descr = fields(array).descr as usize;
     let usual = usual_descrs(array.py())?;
     if let Some(&(_, dtype)) = usual.iter().find(|&&(address, _)| address == descr) {
@@ -83,16 +86,16 @@ fn dtype_of(owner: &str, name: &str, array: &Bound<'_, PyUntypedArray>) -> PyRes
         }
     }
     let rule = "must be float32, float64, bfloat16 or float16 in native byte order";
-    Err(type_error(owner, format_args!("{name} {rule}, got {}", dtype.repr()?)))
+    Err(type_error(owner, format_args!("{} {rule}, got {}", name(), dtype.repr()?)))
 }
 
 impl Taken {
     /// Takes an ndarray of a dtype that the core knows.
-    pub(super) fn new(owner: &str, name: &str, object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(super) fn new(owner: &str, name: Name<'_>, object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let Ok(array) = object.cast::<PyUntypedArray>() else {
             let hint = "(stepsmith.asarray makes one of a PyTorch CPU tensor without a copy)";
             let kind = object.get_type().fully_qualified_name()?;
-            return Err(type_error(owner, format_args!("{name} must be a NumPy array {hint}, got {kind}")));
+            return Err(type_error(owner, format_args!("{} must be a NumPy array {hint}, got {kind}", name())));
         };
         let dtype = dtype_of(owner, name, array)?;
         let found = fields(array);
@@ -104,34 +107,50 @@ impl Taken {
             data: found.data as usize,
             descr: found.descr as usize,
             flags: found.flags,
-            axes,
+            axes: axes as u16,
             few: [0; 2 * FEW],
-            many: vec![],
+            many: None,
         };
         if axes <= FEW {
             taken.few[..axes].copy_from_slice(shape);
             taken.few[axes..2 * axes].copy_from_slice(strides);
         } else {
-            taken.many = [shape, strides].concat();
+            taken.many = Some([shape, strides].concat().into_boxed_slice());
         }
         Ok(taken)
     }
 
+    /// The same for a gradient of one step, which may be a NumPy scalar: what reductions to 0-d return.
+    pub(super) fn new_gradient(owner: &str, name: Name<'_>, object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if object.is_instance_of::<PyUntypedArray>() {
+            return Self::new(owner, name, object);
+        }
+        let numpy = object.py().import("numpy")?;
+        if object.is_instance(&numpy.getattr("generic")?)? {
+            return Self::new(owner, name, &numpy.call_method1("asarray", (object,))?);
+        }
+        Self::new(owner, name, object)
+    }
+
     /// The same, for an array that will be written.
-    pub(super) fn new_writable(owner: &str, name: &str, object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(super) fn new_writable(owner: &str, name: Name<'_>, object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let taken = Self::new(owner, name, object)?;
         if taken.flags & NPY_ARRAY_WRITEABLE == 0 {
-            return Err(value_error(owner, format_args!("{name} must be writable, got a read-only array")));
+            return Err(value_error(owner, format_args!("{} must be writable, got a read-only array", name())));
         }
         Ok(taken)
     }
 
     fn numbers(&self) -> &[isize] {
-        if self.axes <= FEW { &self.few[..2 * self.axes] } else { &self.many }
+        self.many.as_ref().map_or(&self.few[..2 * self.axes()], |many| &many[..])
+    }
+
+    const fn axes(&self) -> usize {
+        self.axes as usize
     }
 
     pub(super) fn shape(&self) -> &[isize] {
-        &self.numbers()[..self.axes]
+        &self.numbers()[..self.axes()]
     }
 
     /// The array's shape as Python prints it.
@@ -151,7 +170,7 @@ impl Taken {
             address: self.data,
             item: self.dtype.size(),
             shape: self.shape().iter().map(|&n| n as usize).collect(),
-            strides: self.numbers()[self.axes..].to_vec(),
+            strides: self.numbers()[self.axes()..].to_vec(),
         };
         Array { layout, dtype: self.dtype }
     }
@@ -165,31 +184,39 @@ impl Taken {
         }
     }
 
-    /// What of the array is no longer as it was taken, if anything.
-    pub(super) fn change(&self, py: Python<'_>) -> Option<&'static str> {
-        // SAFETY: `new` saw that it is an ndarray, and an object's type does not become another.
-        let array = unsafe { self.object.bind(py).cast_unchecked::<PyUntypedArray>() };
+    /// Is the array as it was taken?
+    #[inline]
+    fn is_unchanged(&self, array: &Bound<'_, PyUntypedArray>) -> bool {
         let found = fields(array);
-        if found.nd as usize != self.axes {
-            return Some("shape");
-        }
-        let numbers_now = (numbers(found.dimensions, found.nd, array), numbers(found.strides, found.nd, array));
-        let (shape, strides) = self.numbers().split_at(self.axes);
-        match () {
-            () if found.descr as usize != self.descr => Some("dtype"),
-            () if numbers_now.0 != shape => Some("shape"),
-            () if numbers_now.1 != strides => Some("strides"),
-            () if found.data as usize != self.data => Some("data pointer"),
-            () if found.flags != self.flags => Some("flags"),
-            () => None,
-        }
+        let same = found.data as usize == self.data
+            && found.descr as usize == self.descr
+            && found.flags == self.flags
+            && found.nd as usize == self.axes();
+        let now = numbers(found.dimensions, found.nd, array).iter().chain(numbers(found.strides, found.nd, array));
+        same && now.eq(self.numbers())
     }
 
     /// Fails if the array is no longer as it was taken.
+    #[inline]
     pub(super) fn check(&self, py: Python<'_>, owner: &str, name: impl Fn() -> String) -> PyResult<()> {
-        self.change(py).map_or(Ok(()), |what| {
-            Err(value_error(owner, format_args!("{} must stay as it was bound, got another {what}", name())))
-        })
+        // SAFETY: `new` saw that it is an ndarray, and an object's type does not become another.
+        let array = unsafe { self.object.bind(py).cast_unchecked::<PyUntypedArray>() };
+        if self.is_unchanged(array) {
+            return Ok(());
+        }
+        let (name, what) = (name(), self.change(fields(array)));
+        Err(value_error(owner, format_args!("{name} must stay as it was bound, got another {what}")))
+    }
+
+    /// What of the array is no longer as it was taken.
+    fn change(&self, found: &PyArrayObject_fields) -> &'static str {
+        match () {
+            () if found.descr as usize != self.descr => "dtype",
+            () if found.nd as usize != self.axes() => "shape",
+            () if found.data as usize != self.data => "data pointer",
+            () if found.flags != self.flags => "flags",
+            () => "shape or strides",
+        }
     }
 }
 

@@ -35,7 +35,7 @@ type Arrays<'py> = Vec<Bound<'py, PyAny>>;
 /// Rows that are only read.
 fn rows_to_read(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult<(Rows, Vec<Taken>)> {
     let named = names.iter().zip(objects);
-    let taken = named.map(|(name, array)| Taken::new(owner, name, array)).collect::<PyResult<Vec<_>>>()?;
+    let taken = named.map(|(name, array)| Taken::new(owner, &|| name.clone(), array)).collect::<PyResult<Vec<_>>>()?;
     let rows = taken.iter().enumerate().map(|(k, array)| Row::reading(k, &array.array())).collect();
     Ok((arrays::rows(rows), taken))
 }
@@ -43,7 +43,8 @@ fn rows_to_read(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult
 /// Rows that are written in place, without gradients.
 fn rows_to_write(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult<(Rows, Vec<Taken>)> {
     let named = names.iter().zip(objects);
-    let taken = named.map(|(name, array)| Taken::new_writable(owner, name, array)).collect::<PyResult<Vec<_>>>()?;
+    let taken =
+        named.map(|(name, array)| Taken::new_writable(owner, &|| name.clone(), array)).collect::<PyResult<Vec<_>>>()?;
     let tensors = taken.iter().map(|array| Tensor { param: array.array(), state: vec![] }).collect();
     let tensors = Tensors::new(tensors, names.to_vec()).map_err(|error| value_error(owner, error))?;
     let rows = (0..taken.len()).map(|k| tensors.row_without_grad(k)).collect();

@@ -1,5 +1,7 @@
 //! The binding, the only folder that says pyo3: take arrays, check, detach, call, map the error. No loop over elements, no arithmetic.
 
+#![allow(clippy::needless_pass_by_value)] // arguments come from Python by value
+
 mod arrays;
 mod functions;
 mod optim;

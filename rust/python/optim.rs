@@ -6,7 +6,7 @@ use pyo3::{exceptions::PyRuntimeError, prelude::*};
 
 use super::{
     NonFiniteError,
-    arrays::{self, Taken},
+    arrays::{self, Name, Taken},
     value_error,
 };
 use crate::{
@@ -35,8 +35,9 @@ pub(super) struct Stepper {
 #[derive(Debug)]
 struct Inner {
     params: Vec<Taken>,
-    /// Of all tensors, one after another; the name says which.
-    state: Vec<(String, Taken)>,
+    /// Kept alive. Their maker keeps them to himself, so they are not compared before each step.
+    #[allow(dead_code)]
+    state: Vec<Taken>,
     tensors: Tensors,
     cohorts: Vec<u32>,
     bound: Option<BoundGrads>,
@@ -49,6 +50,9 @@ struct BoundGrads {
     gradients: Gradients,
     elements: usize,
 }
+
+/// Owner, name, object → the array as it is now.
+type TakeOne = fn(&str, Name<'_>, &Bound<'_, PyAny>) -> PyResult<Taken>;
 
 type Grads<'py> = Vec<Option<Bound<'py, PyAny>>>;
 
@@ -67,7 +71,7 @@ impl Stepper {
         let (mut tensors, mut written, mut taken_params, mut taken_state) = (vec![], vec![], vec![], vec![]);
         for ((name, param), slots) in names.iter().zip(&params).zip(&state) {
             let param_name = format!("params['{name}']");
-            let param = Taken::new_writable(&owner, &param_name, param)?;
+            let param = Taken::new_writable(&owner, &|| param_name.clone(), param)?;
             written.push(param_name);
             let mut arrays = vec![];
             for (slot, array) in rule.state.iter().zip(slots) {
@@ -76,14 +80,14 @@ impl Stepper {
                     continue;
                 };
                 let slot_name = format!("state['{name}']['{slot}']");
-                let array = Taken::new_writable(&owner, &slot_name, array)?;
+                let array = Taken::new_writable(&owner, &|| slot_name.clone(), array)?;
                 if array.shape() != param.shape() {
                     let (want, got) = (param.shape_text(), array.shape_text());
                     return Err(value_error(&owner, format_args!("{slot_name} must have shape {want}, got {got}")));
                 }
                 arrays.push(Some(array.array()));
-                written.push(slot_name.clone());
-                taken_state.push((slot_name, array));
+                written.push(slot_name);
+                taken_state.push(array);
             }
             tensors.push(Tensor { param: param.array(), state: arrays });
             taken_params.push(param);
@@ -103,7 +107,7 @@ impl Stepper {
     /// Fixes the gradient arrays for steps without gradients; `None` forgets them.
     fn bind(&self, grads: Option<Grads<'_>>) -> PyResult<()> {
         let mut inner = self.lock()?;
-        inner.bound = grads.map(|grads| self.take(&inner, &grads)).transpose()?;
+        inner.bound = grads.map(|grads| self.take(&inner, &grads, Taken::new)).transpose()?;
         Ok(())
     }
 
@@ -118,7 +122,7 @@ impl Stepper {
     }
 
     /// One step; returns the gradients' norm if it was computed. An error leaves every array as it was.
-    #[pyo3(signature = (grads, scalars, signs, grad_scale, max_norm, check_finite))]
+    #[allow(clippy::too_many_arguments)]
     fn step(
         &self,
         py: Python<'_>,
@@ -140,11 +144,11 @@ impl Stepper {
     }
 
     /// The traffic of a step and next to no arithmetic: every array becomes itself plus the gradient.
-    fn sweep(&self, py: Python<'_>, grads: Option<Grads<'_>>) -> PyResult<()> {
+    fn sweep(&self, py: Python<'_>) -> PyResult<()> {
         let isa = Isa::current()?;
         let zeros = vec![0; self.names.len()];
         let options = Options { grad_scale: 1.0, max_norm: None, check_finite: false };
-        self.with_gradients(py, grads, |_, gradients, _| {
+        self.with_gradients(py, None, |_, gradients, _| {
             step(isa, &rule::SWEEP, gradients, Cohorts { of_tensor: &zeros, scalars: &[], signs: &[1.0] }, options)
         })?;
         Ok(())
@@ -176,19 +180,20 @@ impl Stepper {
         for (k, param) in inner.params.iter().enumerate() {
             param.check(py, &self.owner, || format!("params['{}']", self.names[k]))?;
         }
-        for (name, array) in &inner.state {
-            array.check(py, &self.owner, || name.clone())?;
-        }
-        let mut given = grads.map(|grads| self.take(inner, &grads)).transpose()?;
-        let Some(grads) = given.as_mut().or(inner.bound.as_mut()) else {
-            let message = "step() needs gradients: pass them, or bind(grads) first";
-            return Err(PyRuntimeError::new_err(format!("{}: {message}", self.owner)));
-        };
-        for (k, taken) in grads.taken.iter().enumerate() {
-            if let Some(taken) = taken {
-                taken.check(py, &self.owner, || self.grad_name(k))?;
+        let mut given = grads.map(|grads| self.take(inner, &grads, Taken::new_gradient)).transpose()?;
+        let grads = match (&mut given, &mut inner.bound) {
+            (Some(given), _) => given,
+            (None, Some(bound)) => {
+                for (k, taken) in bound.taken.iter().enumerate() {
+                    taken.as_ref().map_or(Ok(()), |taken| taken.check(py, &self.owner, || self.grad_name(k)))?;
+                }
+                bound
             }
-        }
+            (None, None) => {
+                let message = "step() needs gradients: pass them, or bind(grads) first";
+                return Err(PyRuntimeError::new_err(format!("{}: {message}", self.owner)));
+            }
+        };
         let (gradients, cohorts, rule) = (&mut grads.gradients, &inner.cohorts[..], self.rule);
         let result = if grads.elements >= PARALLEL {
             py.detach(|| work(rule, gradients, cohorts))
@@ -203,13 +208,13 @@ impl Stepper {
     }
 
     /// Checks gradients and matches them with the tensors.
-    fn take(&self, inner: &Inner, grads: &Grads<'_>) -> PyResult<BoundGrads> {
+    fn take(&self, inner: &Inner, grads: &Grads<'_>, take_one: TakeOne) -> PyResult<BoundGrads> {
         if grads.len() != inner.params.len() {
             return Err(Error::Length { what: "grads", want: inner.params.len(), got: grads.len() }.into());
         }
         let (mut taken, mut rows) = (Vec::with_capacity(grads.len()), Vec::with_capacity(grads.len()));
         for (k, grad) in grads.iter().enumerate() {
-            taken.push(grad.as_ref().map(|grad| Taken::new(&self.owner, &self.grad_name(k), grad)).transpose()?);
+            taken.push(grad.as_ref().map(|grad| take_one(&self.owner, &|| self.grad_name(k), grad)).transpose()?);
         }
         self.check_shapes(inner, &taken)?;
         for (k, grad) in taken.iter().enumerate() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stepsmith import _check
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array
 
@@ -31,9 +32,7 @@ class Sequential(Module):
     """
 
     def __init__(self, *modules: Module, seed: int = 0) -> None:
-        super().__init__(seed)
-        if seed < 0:
-            raise ValueError(f"Sequential: seed must be at least 0, got {seed}")
+        super().__init__(_check.integer("Sequential", "seed", seed, low=0))
         for index, module in enumerate(modules):
             if not isinstance(module, Module):
                 raise TypeError(f"Sequential: layer {index} must be a Module, got {type(module).__name__}")

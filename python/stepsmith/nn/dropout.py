@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from stepsmith import random
+from stepsmith import _check, random
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array, Buffer
 
@@ -36,11 +36,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not isinstance(p, (int, float, np.floating)) or isinstance(p, bool):
-            raise TypeError(f"Dropout: p must be a number, got {p!r}")
-        if not 0.0 <= p < 1.0:
-            raise ValueError(f"Dropout: p must be in [0, 1), got {p!r}")
-        self.p = float(p)
+        self.p = _check.number("Dropout", "p", p, low=0.0, high=1.0, open_high=True)
         self._uniform, self._kept, self._factor = Buffer(), Buffer(), Buffer()
         self._y, self._dx = Buffer(), Buffer()
         self._active = False

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stepsmith import _check
 from stepsmith import init as initializers
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array, Buffer
@@ -56,7 +57,10 @@ class Linear(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         super().__init__()
-        self.in_features, self.out_features = _length("in", in_features), _length("out", out_features)
+        self.in_features, self.out_features = (
+            _check.integer("Linear", "in_features", in_features, low=1),
+            _check.integer("Linear", "out_features", out_features, low=1),
+        )
         self.dtype = _float_dtype(dtype)
         self._init = init
         self._allocate(bias)
@@ -117,14 +121,6 @@ class Linear(Module):
             return None
         dx = self._dx.get(self._x.shape, self.dtype)
         return np.matmul(dy, self._weight, out=dx)
-
-
-def _length(argument: str, value: int) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"Linear: {argument}_features must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"Linear: {argument}_features must be at least 1, got {value}")
-    return int(value)
 
 
 def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:

@@ -1,10 +1,10 @@
 """Optimizers. `REGISTRY` maps names to classes."""
 
 from stepsmith.optim.adam import Adam, AdamW
-from stepsmith.optim.base import Optimizer, StepInfo
+from stepsmith.optim.base import Optimizer, StepInfo, StepOptions
 from stepsmith.optim.sgd import SGD
 
-__all__ = ["REGISTRY", "SGD", "Adam", "AdamW", "Optimizer", "StepInfo"]
+__all__ = ["REGISTRY", "SGD", "Adam", "AdamW", "Optimizer", "StepInfo", "StepOptions"]
 
 REGISTRY: dict[str, type[Optimizer]] = {optimizer.name: optimizer for optimizer in (SGD, Adam, AdamW)}
 """Name → class; a class in the row above exists."""

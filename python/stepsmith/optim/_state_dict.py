@@ -36,7 +36,8 @@ def dump(optimizer: Optimizer, steps: dict[str, int], updates: int) -> dict[str,
         "version": VERSION,
         "optimizer": optimizer.name,
         "groups": [
-            {"params": list(group.names), "step": updates} | {key: _plain(value) for key, value in group.values_now.items()}
+            {"params": list(group.names), "step": updates}
+            | {key: _plain(value) for key, value in group.values_now.items()}
             for group in optimizer.groups
         ],
         "steps": steps,
@@ -71,7 +72,11 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> Loaded:
         [_values(optimizer, group) for group in state_dict["groups"]],
         dict(state_dict["steps"]),
         state_dict["groups"][0]["step"],
-        [(array, state_dict["state"][name][slot]) for name, row in optimizer.state.items() for slot, array in row.items()],
+        [
+            (array, state_dict["state"][name][slot])
+            for name, row in optimizer.state.items()
+            for slot, array in row.items()
+        ],
     )
 
 
@@ -101,7 +106,9 @@ def _value_problems(optimizer: Optimizer, i: int, loaded: Mapping[str, Any]) -> 
     except (TypeError, ValueError) as error:
         return [f"groups[{i}]: {error}"]
     want, got = optimizer._slots_of(optimizer.groups[i].values_now), optimizer._slots_of(values)
-    return [] if want == got else [f"groups[{i}]: hyperparameters must imply the state {sorted(want)}, got {sorted(got)}"]
+    return (
+        [] if want == got else [f"groups[{i}]: hyperparameters must imply the state {sorted(want)}, got {sorted(got)}"]
+    )
 
 
 def _values(optimizer: Optimizer, loaded: Mapping[str, Any]) -> dict[str, Any]:

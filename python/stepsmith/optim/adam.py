@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Any
+from typing import Any, Unpack
 
 from stepsmith.optim._groups import Params, betas, flag, lr, nonnegative
-from stepsmith.optim.base import Optimizer
+from stepsmith.optim.base import Optimizer, StepOptions
 from stepsmith.schedules import Schedule
 
 __all__ = ["Adam", "AdamW"]
@@ -60,7 +60,7 @@ class Adam(_AdamFamily):
         amsgrad: divide by the largest v so far; fixed at construction, since it decides whether `v_max` exists.
         maximize: ascend instead of descend.
         decoupled_weight_decay: decay the parameter itself, as AdamW, instead of adding λp to the gradient.
-        state_dtype, max_norm, on_nonfinite: see `Optimizer`.
+        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.
@@ -75,7 +75,7 @@ class Adam(_AdamFamily):
     """
 
     name = "adam"
-    checks = {**_AdamFamily.checks, "decoupled_weight_decay": flag}
+    checks = {**_AdamFamily.checks, "decoupled_weight_decay": flag}  # noqa: RUF012
 
     def __init__(
         self,
@@ -88,9 +88,7 @@ class Adam(_AdamFamily):
         *,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
-        state_dtype: str = "float32",
-        max_norm: float | None = None,
-        on_nonfinite: str = "raise",
+        **options: Unpack[StepOptions],
     ) -> None:
         hyperparameters = {
             "lr": lr,
@@ -101,9 +99,7 @@ class Adam(_AdamFamily):
             "maximize": maximize,
             "decoupled_weight_decay": decoupled_weight_decay,
         }
-        super().__init__(
-            params, hyperparameters, state_dtype=state_dtype, max_norm=max_norm, on_nonfinite=on_nonfinite
-        )
+        super().__init__(params, hyperparameters, **options)
 
     def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
         return self._adam_scalars(group, lr, step, group["decoupled_weight_decay"])
@@ -123,7 +119,7 @@ class AdamW(_AdamFamily):
         weight_decay: λ, at least 0.
         amsgrad: divide by the largest v so far; fixed at construction, since it decides whether `v_max` exists.
         maximize: ascend instead of descend.
-        state_dtype, max_norm, on_nonfinite: see `Optimizer`.
+        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.
@@ -149,9 +145,7 @@ class AdamW(_AdamFamily):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
-        state_dtype: str = "float32",
-        max_norm: float | None = None,
-        on_nonfinite: str = "raise",
+        **options: Unpack[StepOptions],
     ) -> None:
         hyperparameters = {
             "lr": lr,
@@ -161,9 +155,7 @@ class AdamW(_AdamFamily):
             "amsgrad": amsgrad,
             "maximize": maximize,
         }
-        super().__init__(
-            params, hyperparameters, state_dtype=state_dtype, max_norm=max_norm, on_nonfinite=on_nonfinite
-        )
+        super().__init__(params, hyperparameters, **options)
 
     def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
         return self._adam_scalars(group, lr, step, True)

@@ -3,17 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypedDict
 
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith._backend import zeros_like_state
 from stepsmith.optim import _state_dict
 from stepsmith.optim._groups import Check, Group, Params, make_groups
+from stepsmith.optim._slab import state_dtype_of, zeros_like_all
 from stepsmith.schedules import Schedule
 
-__all__ = ["Optimizer", "StepInfo"]
+__all__ = ["Optimizer", "StepInfo", "StepOptions"]
 
 Array = NDArray[Any]
 Grads = Mapping[str, Array | None] | Iterable[Array | None]
@@ -32,6 +32,17 @@ class StepInfo(NamedTuple):
     """Updates made so far, this one included unless it was skipped."""
 
 
+class StepOptions(TypedDict, total=False):
+    """Keyword arguments that every optimizer takes."""
+
+    state_dtype: str
+    """"float32" (the default; float64 for float64 parameters) or "bfloat16"."""
+    max_norm: float | None
+    """Clip the norm of all gradients to this inside the step; None (the default) does not."""
+    on_nonfinite: str
+    """What NaN or infinity in a gradient does: "raise" NonFiniteError (the default), "skip" the step, "propagate"."""
+
+
 class Cohort:
     """Tensors of one group with the same step count, which share a step's scalars."""
 
@@ -45,12 +56,10 @@ class Optimizer(ABC):
     """Walks over parameters, groups and state; a subclass says its hyperparameters, state and scalars.
 
     Args:
-        params: mapping name → array, sequence of arrays, or sequence of groups ``{"params": ..., "lr": ...}``. Arrays are
-            NumPy, float32, float64, bfloat16 or float16, writable, of any strides, and change in place.
+        params: mapping name → array, sequence of arrays, or sequence of groups ``{"params": ..., "lr": ...}``. Arrays
+            are NumPy, float32, float64, bfloat16 or float16, writable, of any strides, and change in place.
         hyperparameters: the defaults of all groups.
-        state_dtype: "float32" (float64 for float64 parameters) or "bfloat16".
-        max_norm: clip the norm of all gradients to this inside the step.
-        on_nonfinite: what NaN or infinity in a gradient does: "raise" NonFiniteError, "skip" the step, or "propagate".
+        state_dtype, max_norm, on_nonfinite: see `StepOptions`.
     """
 
     name: ClassVar[str]
@@ -113,7 +122,9 @@ class Optimizer(ABC):
         unknown = sorted(set(values) - set(self.checks))
         if unknown:
             known = ", ".join(self.checks)
-            raise ValueError(f"{self._owner}: hyperparameters must be among {known}, got {', '.join(map(repr, unknown))}")
+            raise ValueError(
+                f"{self._owner}: hyperparameters must be among {known}, got {', '.join(map(repr, unknown))}"
+            )
         return {key: self.checks[key](self._owner, key, value) for key, value in values.items()}
 
     def _set_values(self, group: Group, values: dict[str, Any]) -> None:
@@ -129,15 +140,18 @@ class Optimizer(ABC):
         group.values_now = merged
 
     def _make_state(self, used: Mapping[str, frozenset[str]], state_dtype: str) -> None:
-        rows: dict[str, dict[str, Array]] = {
-            name: {slot: zeros_like_state(param, state_dtype) for slot in self.slots if slot in used[name]}
-            for name, param in self.params.items()
-        }
-        names, arrays = list(self.params), list(self.params.values())
-        state = [[rows[name].get(slot) for slot in self.slots] for name in names]
-        self._stepper = _core.Stepper(self._owner, self.name, names, arrays, state)
+        wanted = [(name, slot) for name in self.params for slot in self.slots if slot in used[name]]
+        like = [self.params[name] for name, _ in wanted]
+        arrays = zeros_like_all(like, [state_dtype_of(param, state_dtype) for param in like])
+        kept = dict(zip(wanted, arrays))
+        state = [[kept.get((name, slot)) for slot in self.slots] for name in self.params]
+        self._stepper = _core.Stepper(self._owner, self.name, list(self.params), list(self.params.values()), state)
+        # The core follows the arrays above unseen; users get views, so that no change of a view's shape reaches it.
+        shown: dict[str, dict[str, Array]] = {name: {} for name in self.params}
+        for (name, slot), array in kept.items():
+            shown[name][slot] = array.view()
         self.state: Mapping[str, Mapping[str, Array]] = MappingProxyType(
-            {name: MappingProxyType(row) for name, row in rows.items()}
+            {name: MappingProxyType(row) for name, row in shown.items()}
         )
 
     # The step.
@@ -146,7 +160,7 @@ class Optimizer(ABC):
         """Fixes the gradient arrays, so that ``step()`` needs none: their contents may change, the arrays may not.
 
         Args:
-            grads: mapping by name or sequence in parameter order; None in it skips its tensor. None itself forgets them.
+            grads: mapping by name or sequence in parameter order; None in it skips its tensor. None alone forgets all.
 
         Raises:
             TypeError, ValueError: as `step`.
@@ -183,7 +197,7 @@ class Optimizer(ABC):
             raise ValueError(f"{self._owner}: grad_scale must not be 0, got {grad_scale!r}")
         if present != self._present:
             self._set_steps(list(self._steps()), present)
-        lrs = tuple([self._lr(group.values_now["lr"]) for group in self.groups])
+        lrs = tuple([self._lr(group) for group in self.groups])
         scalars: list[float] = []
         signs: list[float] = []
         for cohort in self._cohorts:
@@ -201,7 +215,8 @@ class Optimizer(ABC):
         self._updates += 1
         return StepInfo(norm, False, lrs, self._updates)
 
-    def _lr(self, value: float | Schedule) -> float:
+    def _lr(self, group: Group) -> float:
+        value: float | Schedule = group.values_now["lr"]
         if isinstance(value, float):
             return value
         return _check.number(self._owner, f"lr of {value!r} at step {self._updates}", value(self._updates), low=0.0)
@@ -210,16 +225,23 @@ class Optimizer(ABC):
         """The gradients in parameter order; the core checks kind, dtype and shape."""
         names = self.params
         if isinstance(grads, Mapping):
-            missing, extra = [name for name in names if name not in grads], [name for name in grads if name not in names]
+            missing, extra = (
+                [name for name in names if name not in grads],
+                [name for name in grads if name not in names],
+            )
             if missing or extra:
-                raise ValueError(f"{self._owner}: grads must have the names of params, missing {missing}, extra {extra}")
+                raise ValueError(
+                    f"{self._owner}: grads must have the names of params, missing {missing}, extra {extra}"
+                )
             return [grads[name] for name in names]
         if hasattr(grads, "dtype") or not isinstance(grads, Iterable):
             rule = "a mapping by name or a sequence in parameter order"
             raise TypeError(f"{self._owner}: grads must be {rule}, got {type(grads).__name__}")
         matched = list(grads)
         if len(matched) != len(names):
-            raise ValueError(f"{self._owner}: grads must be {len(names)} arrays ({', '.join(names)}), got {len(matched)}")
+            raise ValueError(
+                f"{self._owner}: grads must be {len(names)} arrays ({', '.join(names)}), got {len(matched)}"
+            )
         return matched
 
     # Step counts.
@@ -242,8 +264,9 @@ class Optimizer(ABC):
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs, as JSON values and copies of arrays.
 
-        ``{"version", "optimizer", "groups", "steps": {name: int}, "state": {name: {slot: array}}}``; a schedule stands as its
-        name and arguments; each group holds its parameters' names, its hyperparameters and ``"step"``, the updates made.
+        ``{"version", "optimizer", "groups", "steps": {name: int}, "state": {name: {slot: array}}}``; a schedule stands
+        as its name and arguments; each group holds its parameters' names, its hyperparameters and ``"step"``, the
+        updates made.
         """
         return _state_dict.dump(self, dict(zip(self.params, self._steps())), self._updates)
 
@@ -251,7 +274,7 @@ class Optimizer(ABC):
         """Takes back what `state_dict` gave: state, step counts and hyperparameters, copied into the arrays that exist.
 
         Raises:
-            ValueError: names, shapes, dtypes or hyperparameters differ (all of them are listed); nothing has changed then.
+            ValueError: names, shapes, dtypes or hyperparameters differ (all are listed); nothing has changed then.
             RuntimeError: a step of this optimizer is running.
         """
         if self._stepper.is_running:
@@ -265,6 +288,6 @@ class Optimizer(ABC):
         self._set_steps([loaded.steps[name] for name in self.params], self._present)
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:
-        """A function with the memory traffic of a step and next to no arithmetic, for benchmarks. It spoils the arrays."""
-        matched = self._matched(grads)
-        return lambda: self._stepper.sweep(matched)
+        """A function with a step's memory traffic and next to no arithmetic, for benchmarks; it spoils every array."""
+        self.bind(grads)
+        return self._stepper.sweep

@@ -1,10 +1,10 @@
 """Stochastic gradient descent."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from stepsmith.optim._groups import Params, flag, lr, nonnegative, real
-from stepsmith.optim.base import Optimizer
+from stepsmith.optim.base import Optimizer, StepOptions
 from stepsmith.schedules import Schedule
 
 __all__ = ["SGD"]
@@ -24,7 +24,7 @@ class SGD(Optimizer):
         weight_decay: λ of the L2 penalty, at least 0.
         nesterov: look ahead along the momentum; needs momentum and no dampening.
         maximize: ascend instead of descend.
-        state_dtype, max_norm, on_nonfinite: see `Optimizer`.
+        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.
@@ -60,9 +60,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
-        state_dtype: str = "float32",
-        max_norm: float | None = None,
-        on_nonfinite: str = "raise",
+        **options: Unpack[StepOptions],
     ) -> None:
         hyperparameters = {
             "lr": lr,
@@ -72,9 +70,7 @@ class SGD(Optimizer):
             "nesterov": nesterov,
             "maximize": maximize,
         }
-        super().__init__(
-            params, hyperparameters, state_dtype=state_dtype, max_norm=max_norm, on_nonfinite=on_nonfinite
-        )
+        super().__init__(params, hyperparameters, **options)
 
     def _check_together(self, group: Mapping[str, Any]) -> None:
         if group["nesterov"] and (group["momentum"] == 0.0 or group["dampening"] != 0.0):

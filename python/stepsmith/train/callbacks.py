@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from stepsmith.train.data import check_integer
+from stepsmith import _check
 from stepsmith.train.model import Array
 
 if TYPE_CHECKING:
@@ -61,11 +61,9 @@ class EarlyStopping(Callback):
         mode: Literal["auto", "min", "max"] = "auto",
         restore_best: bool = True,
     ) -> None:
-        check_integer("EarlyStopping", "patience", patience, 1)
-        if not min_delta >= 0.0:
-            raise ValueError(f"EarlyStopping: min_delta must be at least 0, got {min_delta!r}")
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"EarlyStopping: mode must be 'auto', 'min' or 'max', got {mode!r}")
+        patience = _check.integer("EarlyStopping", "patience", patience, low=1)
+        min_delta = _check.number("EarlyStopping", "min_delta", min_delta, low=0.0)
+        _check.one_of("EarlyStopping", "mode", mode, ("auto", "min", "max"))
         self.patience, self.min_delta, self.monitor, self.restore_best = patience, min_delta, monitor, restore_best
         self.mode = ("max" if monitor.endswith("accuracy") else "min") if mode == "auto" else mode
         self.reset()

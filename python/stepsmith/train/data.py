@@ -9,7 +9,7 @@ import numpy as np
 from stepsmith.init import generator
 from stepsmith.train.model import Array, Batch
 
-__all__ = ["Batches", "check_array", "check_data", "check_integer"]
+__all__ = ["Batches", "check_array", "check_data"]
 
 # Keeps the shuffle's stream apart from other draws of the same seed: one past the purposes that Philox knows.
 _SHUFFLE = 4
@@ -85,13 +85,3 @@ def check_array(argument: str, array: Array) -> None:
     """`TypeError` unless a NumPy array."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"Trainer: {argument} must be a NumPy array, got {type(array).__name__}")
-
-
-def check_integer(owner: str, argument: str, value: int, minimum: int, maximum: int | None = None) -> None:
-    """`TypeError` unless an integer, `ValueError` outside [minimum, maximum]."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{owner}: {argument} must be an integer, got {value!r}")
-    if value < minimum:
-        raise ValueError(f"{owner}: {argument} must be at least {minimum}, got {value}")
-    if maximum is not None and value > maximum:
-        raise ValueError(f"{owner}: {argument} must be at most {maximum}, got {value}")

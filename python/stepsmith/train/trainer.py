@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from stepsmith import _check
 from stepsmith._core import NonFiniteError
 from stepsmith.nn import Counter, Loss
 from stepsmith.train.callbacks import Callback
 from stepsmith.train.clock import Clock
-from stepsmith.train.data import Batches, check_array, check_data, check_integer
+from stepsmith.train.data import Batches, check_array, check_data
 from stepsmith.train.history import History
 from stepsmith.train.model import Array, Batch, LossFunction, Model, view
 from stepsmith.train.progress import Progress, ProgressMode, open_progress
@@ -74,7 +75,7 @@ class Trainer:
         seed: int = 0,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        check_integer("Trainer", "seed", seed, 0, 2**64 - 1)
+        seed = _check.integer("Trainer", "seed", seed, low=0, high=2**64 - 1)
         self._view = view(model, loss)
         self.model, self.optimizer, self.seed, self.callbacks = model, optimizer, seed, tuple(callbacks)
         self.clock, self.history = Clock(), History()
@@ -111,8 +112,8 @@ class Trainer:
             NonFiniteError: A loss or gradient that is NaN or infinite, before the update that it would spoil.
             TypeError, ValueError: Arguments of the wrong kind, or out of range, before anything is trained.
         """
-        check_integer("Trainer", "epochs", epochs, 0)
-        check_integer("Trainer", "batch_size", batch_size, 1)
+        _check.integer("Trainer", "epochs", epochs, low=0)
+        _check.integer("Trainer", "batch_size", batch_size, low=1)
         self._check(data, validation)
         batches = Batches(data, batch_size, shuffle, self.seed)
         if self.clock.position >= batches.samples:
@@ -130,13 +131,13 @@ class Trainer:
 
     def evaluate(self, data: Batch, batch_size: int = 1024) -> dict[str, float]:
         """Means over all samples: "loss" and, for cross entropy, "accuracy"."""
-        check_integer("Trainer", "batch_size", batch_size, 1)
+        _check.integer("Trainer", "batch_size", batch_size, low=1)
         self._check(data, None)
         return self._evaluate(data, batch_size)
 
     def predict(self, inputs: Array, batch_size: int = 1024) -> Array:
         """The model's outputs (logits, for a classifier) for all rows of `inputs`, in a fresh array."""
-        check_integer("Trainer", "batch_size", batch_size, 1)
+        _check.integer("Trainer", "batch_size", batch_size, low=1)
         if self._view.predict is None:
             raise TypeError(f"Trainer: predict needs a model that has it, got {type(self.model).__name__}")
         check_array("inputs", inputs)

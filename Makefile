@@ -1,0 +1,66 @@
+# `make` alone prints the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi')
+
+.PHONY: help demo test test-slow bench lint format wheel clean check-tools
+
+help:
+	@echo "make demo       build, install and train a small network on real data"
+	@echo "make test       lint, types, Rust and Python tests"
+	@echo "make test-slow  the same with large counts"
+	@echo "make bench      speed against peers, as ratios; writes .bench/*.json"
+	@echo "make lint       formatting, lints and types alone"
+	@echo "make format     rewrite the sources in the project's format"
+	@echo "make wheel      build the wheel into dist/"
+	@echo "make clean      remove everything that was built"
+
+check-tools:
+	@command -v cargo >/dev/null || { echo "stepsmith needs Rust to build: cargo was not found (https://rustup.rs)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "stepsmith needs CPython 3.11 or later: $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing)"; exit 1; }
+
+$(VENV)/.installed: $(SOURCES) | check-tools
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'maturin>=1.9,<2' 'pip>=24'
+	@rm -rf dist
+	$(BIN)/maturin build --release --locked --quiet --interpreter $(BIN)/python --out dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/stepsmith demo
+
+lint: $(VENV)/.installed
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --all-targets --no-default-features -- -D warnings
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest stepsmith._core --ignore-missing-stub
+
+test: lint
+	cargo test --quiet --no-default-features
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: lint
+	cargo test --quiet --no-default-features
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed
+	cargo bench --no-default-features
+	$(BIN)/python benches/bench_optim.py
+
+format: $(VENV)/.installed
+	cargo fmt
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --quiet .
+
+wheel: $(VENV)/.installed
+	@ls dist/*.whl
+
+clean:
+	rm -rf target $(VENV) dist .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis

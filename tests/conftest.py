@@ -1,0 +1,49 @@
+"""Fixtures: the oracle's comparisons at every CPU level, each in a process of its own."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from helpers import HERE, environ
+from stepsmith import _core
+
+LEVELS: list[str] = _core.info()["isa_available"]
+
+Reports = dict[str, dict[str, Any]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "level" in metafunc.fixturenames:
+        metafunc.parametrize("level", LEVELS)
+
+
+@pytest.fixture(scope="session")
+def battery() -> Callable[[str, str], Reports]:
+    """Suite and level → for each part its report. A suite's levels run side by side, once."""
+    running: dict[tuple[str, str], subprocess.Popen[str]] = {}
+    done: dict[tuple[str, str], Reports] = {}
+
+    def start(suite: str, level: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", str(HERE / "battery.py"), suite],
+            env=environ({"STEPSMITH_ISA": level}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def reports(suite: str, level: str) -> Reports:
+        if (suite, level) not in done:
+            for other in LEVELS:
+                if (suite, other) not in running:
+                    running[suite, other] = start(suite, other)
+            out, error = running[suite, level].communicate(timeout=300)
+            assert running[suite, level].returncode == 0, error
+            done[suite, level] = {report["part"]: report for report in map(json.loads, out.splitlines())}
+        return done[suite, level]
+
+    return reports
