@@ -50,9 +50,12 @@ test-slow: lint
 	cargo test --quiet --no-default-features
 	$(BIN)/python -m pytest
 
+# Peers join in where they are installed: .venv/bin/pip install '.[bench]' torch
 bench: $(VENV)/.installed
 	cargo bench --no-default-features
 	$(BIN)/python benches/bench_optim.py
+	$(BIN)/python benches/bench_train.py
+	$(BIN)/python benches/import_time.py
 
 format: $(VENV)/.installed
 	cargo fmt

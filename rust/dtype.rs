@@ -119,6 +119,12 @@ pub trait Compute: SimdFloatElement + Send + Sync + 'static {
     /// Writes `tile` to `values` from element `at` on.
     fn store<S: Simd>(simd: S, tile: Tile<S, Self>, values: &mut ValuesMut<'_>, at: usize);
 
+    /// The elements themselves, if they are stored as `Self`.
+    fn slice(values: Values<'_>) -> Option<&[Self]>;
+
+    /// The same to write.
+    fn slice_mut<'a>(values: &'a mut ValuesMut<'_>) -> Option<&'a mut [Self]>;
+
     /// A tile of float64 with the values that the elements have as `Self`.
     fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64>;
 }
@@ -182,6 +188,16 @@ impl Compute for f32 {
     }
 
     #[inline(always)]
+    fn slice(values: Values<'_>) -> Option<&[Self]> {
+        if let Values::F32(x) = values { Some(x) } else { None }
+    }
+
+    #[inline(always)]
+    fn slice_mut<'a>(values: &'a mut ValuesMut<'_>) -> Option<&'a mut [Self]> {
+        if let ValuesMut::F32(x) = values { Some(x) } else { None }
+    }
+
+    #[inline(always)]
     fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64> {
         let tile = f64::load(simd, values, at);
         if matches!(values, Values::F64(_)) { widen::<S>(narrow::<S>(tile)) } else { tile }
@@ -236,13 +252,24 @@ impl Compute for f64 {
     }
 
     #[inline(always)]
+    fn slice(values: Values<'_>) -> Option<&[Self]> {
+        if let Values::F64(x) = values { Some(x) } else { None }
+    }
+
+    #[inline(always)]
+    fn slice_mut<'a>(values: &'a mut ValuesMut<'_>) -> Option<&'a mut [Self]> {
+        if let ValuesMut::F64(x) = values { Some(x) } else { None }
+    }
+
+    #[inline(always)]
     fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64> {
         Self::load(simd, values, at)
     }
 }
 
+/// Four vectors of elements that are stored as they are computed.
 #[inline(always)]
-fn load_native<S: Simd, T: SimdFloatElement>(simd: S, x: &[T], at: usize) -> Tile<S, T> {
+pub fn load_native<S: Simd, T: SimdFloatElement>(simd: S, x: &[T], at: usize) -> Tile<S, T> {
     let n = <T::Native<S> as SimdBase<S>>::LEN;
     let x = &x[at..at + TILE_VECTORS * n];
     let mut tile = [T::Native::<S>::splat(simd, T::default()); TILE_VECTORS];
@@ -252,8 +279,9 @@ fn load_native<S: Simd, T: SimdFloatElement>(simd: S, x: &[T], at: usize) -> Til
     tile
 }
 
+/// The reverse of [`load_native`].
 #[inline(always)]
-fn store_native<S: Simd, T: SimdFloatElement>(tile: Tile<S, T>, x: &mut [T], at: usize) {
+pub fn store_native<S: Simd, T: SimdFloatElement>(tile: Tile<S, T>, x: &mut [T], at: usize) {
     let n = <T::Native<S> as SimdBase<S>>::LEN;
     let x = &mut x[at..at + TILE_VECTORS * n];
     for k in 0..TILE_VECTORS {

@@ -80,9 +80,12 @@ pub fn for_each(pieces: usize, parallel: bool, work: &(dyn Fn(usize) + Sync)) {
         let _environment = DefaultFloatEnvironment::enter();
         return (0..pieces).for_each(work);
     }
+    let pool = Pool::of_this_process();
+    let _one_at_a_time = lock(&pool.turn);
+    let helpers = pool.grow(wanted - 1);
     // An asked-for count is kept to the letter: piece k is reserved for thread k. Else whoever is awake takes the next piece.
     let exact = requested_threads() > 0;
-    let next = AtomicUsize::new(if exact { wanted } else { 0 });
+    let next = AtomicUsize::new(if exact { helpers + 1 } else { 0 });
     let turn = |seat: usize| {
         let _environment = DefaultFloatEnvironment::enter();
         if exact {
@@ -96,7 +99,7 @@ pub fn for_each(pieces: usize, parallel: bool, work: &(dyn Fn(usize) + Sync)) {
             work(piece);
         }
     };
-    LAST_COUNT.set(Pool::of_this_process().run(wanted - 1, exact, &turn));
+    LAST_COUNT.set(pool.run(helpers, exact, &turn));
 }
 
 /// The pool of the process that made it; a forked child makes its own.
@@ -164,22 +167,20 @@ impl Pool {
 
     /// Starts threads until there are `helpers`, or until the system refuses; returns how many of them there are.
     fn grow(&'static self, helpers: usize) -> usize {
-        let mut threads = lock(&self.state).threads;
-        while threads < helpers {
-            let name = format!("stepsmith-{threads}");
+        let mut state = lock(&self.state);
+        while state.threads < helpers {
+            let name = format!("stepsmith-{}", state.threads);
             if std::thread::Builder::new().name(name).spawn(move || self.help()).is_err() {
                 break;
             }
-            threads += 1;
-            lock(&self.state).threads = threads;
+            state.threads += 1;
         }
-        threads.min(helpers)
+        state.threads.min(helpers)
     }
 
-    /// Runs `turn` on this thread (seat 0) and on up to `helpers` others; with `all`, on exactly as many as there are.
+    /// Runs `turn` on this thread (seat 0) and on up to `helpers` others; with `all`, on exactly as many. The caller holds
+    /// `self.turn`.
     fn run(&'static self, helpers: usize, all: bool, turn: &Turn<'_>) -> usize {
-        let _one_at_a_time = lock(&self.turn);
-        let helpers = self.grow(helpers);
         // SAFETY: only the lifetime changes; `Leave` waits until every helper has left the closure before it goes.
         let job = Job(unsafe { std::mem::transmute::<&Turn<'_>, &'static Turn<'static>>(turn) });
         {

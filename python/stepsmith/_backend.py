@@ -14,8 +14,6 @@ Array = NDArray[Any]
 
 def require_array(owner: str, name: str, value: object) -> Array:
     """The value, which must be a NumPy array."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{owner}: {name} must be a plain NumPy array, got a masked array, whose mask would be ignored")
     if not isinstance(value, np.ndarray):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         hint = "(stepsmith.asarray makes one of a PyTorch CPU tensor without a copy)"

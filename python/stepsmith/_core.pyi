@@ -4,7 +4,22 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__: list[str]
+__all__ = [
+    "BLOCK",
+    "CHUNK",
+    "NonFiniteError",
+    "Stepper",
+    "__version__",
+    "clamp",
+    "info",
+    "philox4x32",
+    "reduce",
+    "rules",
+    "scale",
+    "set_threads",
+    "uniform",
+]
+
 __version__: Final[str]
 BLOCK: Final[int]
 CHUNK: Final[int]
@@ -13,6 +28,7 @@ class NonFiniteError(FloatingPointError): ...
 
 @final
 class Stepper:
+    updates: int
     def __new__(
         cls,
         owner: str,

@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::{
     error::Error,
+    parallel::DefaultFloatEnvironment,
     reduce::{Term, max_magnitude},
     simd::Isa,
 };
@@ -38,6 +39,7 @@ impl Gradients {
 
     /// Reduces all gradients to one number.
     pub fn reduce(&mut self, isa: Isa, kind: Reduction) -> f64 {
+        let _environment = DefaultFloatEnvironment::enter();
         match kind {
             Reduction::Sum(term) => norm::sum(isa, &self.rows, term, &mut self.partials),
             Reduction::MaxAbs => {
@@ -72,6 +74,7 @@ impl Reduction {
 
 /// Runs a rule without gradients and with one scalar over all rows.
 pub fn apply(isa: Isa, rule: &Entry, rows: &mut Rows, scalar: f64) {
+    let _environment = DefaultFloatEnvironment::enter();
     let cohorts = vec![0; rows.plan().rows()];
     let pass = pipeline::Pass { isa, cohorts: &cohorts, scalars: &[scalar], factors: &[1.0] };
     (rule.run)(&pass, rows);
@@ -109,6 +112,7 @@ pub fn step(
     cohorts: Cohorts<'_>,
     options: Options,
 ) -> Result<Option<f64>, Error> {
+    let _environment = DefaultFloatEnvironment::enter();
     let (want, got) = (cohorts.signs.len() * rule.scalars.len(), cohorts.scalars.len());
     if want != got {
         return Err(Error::Length { what: "scalars", want, got });

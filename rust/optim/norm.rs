@@ -12,7 +12,6 @@ use super::{
 use crate::{
     dispatch,
     dtype::{Compute, DType, Values, ValuesMut},
-    parallel,
     reduce::{BLOCK, LANES, Lanes, Term, fold_partials, max_abs, max_magnitude},
     simd::{Isa, tile_len},
 };
@@ -32,7 +31,6 @@ pub fn sum(isa: Isa, rows: &Rows, term: Term, partials: &mut Vec<AtomicU64>) -> 
             }
         });
     });
-    let _environment = parallel::DefaultFloatEnvironment::enter();
     let mut results: Vec<f64> = shared.iter().map(|bits| f64::from_bits(bits.load(Relaxed))).collect();
     let mut total = 0.0;
     for row in 0..rows.plan().rows() {
@@ -125,7 +123,6 @@ fn max_chunk<S: Simd, T: Compute>(simd: S, grad: Grad<'_>, chunk: &Chunk, stage:
 /// The first element, tensors in order and C order within, whose product with `factor` is not finite: tensor, element, value.
 #[must_use]
 pub fn first_nonfinite(isa: Isa, rows: &Rows, factor: f64) -> Option<(usize, usize, f64)> {
-    let _environment = parallel::DefaultFloatEnvironment::enter();
     rows.grads().find_map(|grad| {
         let found = match grad.compute() {
             DType::F64 => dispatch!(isa, simd => nonfinite_in_row::<_, f64>(simd, grad, factor)),

@@ -5,7 +5,7 @@ use fearless_simd::prelude::*;
 
 use super::{
     rule::Rule,
-    stage::{Piece, STAGE, Staged},
+    stage::{Arrays, Piece, STAGE, Staged, Tiles},
     table::{ChunkArrays, Pieces, Rows},
 };
 use crate::{
@@ -116,7 +116,8 @@ fn step_staged<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
     }
 }
 
-/// `len` elements of a piece, a multiple of the tile. One function, called from both ways above.
+/// `len` elements of a piece, a multiple of the tile. One function, called from both ways above; a second loop spares
+/// arrays that are stored as they are computed the question of how each is stored: 0.30 or 0.14 ns an element of AdamW in L2.
 #[inline(never)]
 fn step_tiles<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
     simd: S,
@@ -126,42 +127,41 @@ fn step_tiles<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
 ) {
     simd.vectorize(
         #[inline(always)]
-        || {
-            let mut at = 0;
-            while at < len {
-                step_tile(simd, rule, piece, at);
-                at += tile_len::<S, T>();
-            }
+        || match piece.plain::<T>() {
+            Some(mut plain) => step_all(simd, *rule, &mut plain, len),
+            None => step_all(simd, *rule, piece, len),
         },
     );
 }
 
 #[inline(always)]
-fn step_tile<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+fn step_all<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
     simd: S,
-    rule: &Scaled<R, T>,
-    piece: &mut Piece<'_, N>,
-    at: usize,
+    rule: Scaled<R, T>,
+    arrays: &mut impl Arrays<T, N>,
+    len: usize,
 ) {
-    let mut param = T::load(simd, piece.param.as_values(), at);
-    let grad = T::load(simd, piece.grad, at);
-    let mut state = [[T::Native::<S>::splat(simd, T::default()); TILE_VECTORS]; N];
-    for k in 0..N {
-        state[k] = T::load(simd, piece.state[k].as_values(), at);
+    let mut at = 0;
+    while at < len {
+        let mut tiles = arrays.load(simd, at);
+        step_tile(rule, &mut tiles);
+        arrays.store(simd, tiles, at);
+        at += tile_len::<S, T>();
     }
+}
+
+#[inline(always)]
+fn step_tile<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(rule: Scaled<R, T>, tiles: &mut Tiles<S, T, N>) {
     for i in 0..TILE_VECTORS {
-        let mut values = [param[i]; N];
+        let (param, grad) = (tiles.param[i], tiles.grad[i] * rule.factor);
+        let mut state = [param; N];
         for k in 0..N {
-            values[k] = state[k][i];
+            state[k] = tiles.state[k][i];
         }
-        let (stepped, values) = rule.rule.step(param[i], grad[i] * rule.factor, values);
-        param[i] = stepped;
+        let (param, state) = rule.rule.step(param, grad, state);
+        tiles.param[i] = param;
         for k in 0..N {
-            state[k][i] = values[k];
+            tiles.state[k][i] = state[k];
         }
-    }
-    T::store(simd, param, &mut piece.param, at);
-    for k in 0..N {
-        T::store(simd, state[k], &mut piece.state[k], at);
     }
 }

@@ -1,8 +1,12 @@
 //! Pieces of a row that the pipeline works on: slices in place, or elements gathered on the stack.
 
 use bytemuck::Pod;
+use fearless_simd::prelude::*;
 
-use crate::dtype::{DType, Values, ValuesMut};
+use crate::{
+    dtype::{Compute, DType, Values, ValuesMut, load_native, store_native},
+    simd::Tile,
+};
 
 /// Elements that are gathered at a time where an array cannot be read in place.
 pub const STAGE: usize = 128;
@@ -16,6 +20,91 @@ pub struct Piece<'a, const N: usize> {
     pub grad: Values<'a>,
     /// State.
     pub state: [ValuesMut<'a>; N],
+}
+
+/// A [`Piece`] whose elements are all stored in the compute type.
+#[derive(Debug)]
+pub struct Plain<'a, T, const N: usize> {
+    param: &'a mut [T],
+    grad: &'a [T],
+    state: [Option<&'a mut [T]>; N],
+}
+
+/// A tile of every array.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiles<S: Simd, T: SimdFloatElement, const N: usize> {
+    /// Parameter.
+    pub param: Tile<S, T>,
+    /// Gradient.
+    pub grad: Tile<S, T>,
+    /// State, zeros where there is none.
+    pub state: [Tile<S, T>; N],
+}
+
+/// Arrays that are worked on tile by tile.
+pub trait Arrays<T: Compute, const N: usize> {
+    /// The tiles that start at element `at`.
+    fn load<S: Simd>(&self, simd: S, at: usize) -> Tiles<S, T, N>;
+
+    /// Writes parameter and state.
+    fn store<S: Simd>(&mut self, simd: S, tiles: Tiles<S, T, N>, at: usize);
+}
+
+impl<const N: usize> Piece<'_, N> {
+    /// The same slices, if all are of the compute type.
+    #[inline(always)]
+    #[must_use]
+    pub fn plain<T: Compute>(&mut self) -> Option<Plain<'_, T, N>> {
+        let mut state = [const { None }; N];
+        for (plain, values) in state.iter_mut().zip(&mut self.state) {
+            if !matches!(values, ValuesMut::Absent) {
+                *plain = Some(T::slice_mut(values)?);
+            }
+        }
+        Some(Plain { param: T::slice_mut(&mut self.param)?, grad: T::slice(self.grad)?, state })
+    }
+}
+
+impl<T: Compute, const N: usize> Arrays<T, N> for Piece<'_, N> {
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, at: usize) -> Tiles<S, T, N> {
+        let mut state = [T::load(simd, Values::Absent, 0); N];
+        for k in 0..N {
+            state[k] = T::load(simd, self.state[k].as_values(), at);
+        }
+        Tiles { param: T::load(simd, self.param.as_values(), at), grad: T::load(simd, self.grad, at), state }
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(&mut self, simd: S, tiles: Tiles<S, T, N>, at: usize) {
+        T::store(simd, tiles.param, &mut self.param, at);
+        for k in 0..N {
+            T::store(simd, tiles.state[k], &mut self.state[k], at);
+        }
+    }
+}
+
+impl<T: Compute, const N: usize> Arrays<T, N> for Plain<'_, T, N> {
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, at: usize) -> Tiles<S, T, N> {
+        let mut state = [T::load(simd, Values::Absent, 0); N];
+        for k in 0..N {
+            if let Some(values) = &self.state[k] {
+                state[k] = load_native(simd, values, at);
+            }
+        }
+        Tiles { param: load_native(simd, self.param, at), grad: load_native(simd, self.grad, at), state }
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(&mut self, _simd: S, tiles: Tiles<S, T, N>, at: usize) {
+        store_native::<S, T>(tiles.param, self.param, at);
+        for k in 0..N {
+            if let Some(values) = &mut self.state[k] {
+                store_native::<S, T>(tiles.state[k], values, at);
+            }
+        }
+    }
 }
 
 /// Room for [`STAGE`] elements on the stack, stored as in the array that they come from.

@@ -89,6 +89,16 @@ fn dtype_of(owner: &str, name: Name<'_>, array: &Bound<'_, PyUntypedArray>) -> P
     Err(type_error(owner, format_args!("{} {rule}, got {}", name(), dtype.repr()?)))
 }
 
+/// A masked array is an ndarray by type, but its mask would be ignored.
+fn refuse_masked(owner: &str, name: Name<'_>, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let masked = object.py().import("numpy.ma")?.getattr("MaskedArray")?;
+    if object.is_instance(&masked)? {
+        let rule = "must be a plain NumPy array, got a masked array, whose mask would be ignored";
+        return Err(type_error(owner, format_args!("{} {rule}", name())));
+    }
+    Ok(())
+}
+
 impl Taken {
     /// Takes an ndarray of a dtype that the core knows.
     pub(super) fn new(owner: &str, name: Name<'_>, object: &Bound<'_, PyAny>) -> PyResult<Self> {
@@ -97,6 +107,9 @@ impl Taken {
             let kind = object.get_type().fully_qualified_name()?;
             return Err(type_error(owner, format_args!("{} must be a NumPy array {hint}, got {kind}", name())));
         };
+        if !object.is_exact_instance_of::<PyUntypedArray>() {
+            refuse_masked(owner, name, object)?;
+        }
         let dtype = dtype_of(owner, name, array)?;
         let found = fields(array);
         let axes = found.nd as usize;

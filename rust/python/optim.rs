@@ -1,6 +1,9 @@
 //! The object behind a Python optimizer: arrays taken once, one native call a step.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 
@@ -28,6 +31,8 @@ pub(super) struct Stepper {
     owner: String,
     names: Vec<String>,
     rule: &'static Entry,
+    /// Steps that were written. Counted here, since an interrupt may come between the step and the next line of Python.
+    updates: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -95,7 +100,7 @@ impl Stepper {
         let cohorts = vec![0; tensors.len()];
         let tensors = Tensors::new(tensors, written).map_err(|error| value_error(&owner, error))?;
         let inner = Inner { params: taken_params, state: taken_state, tensors, cohorts, bound: None };
-        Ok(Self { owner, names, rule, inner: Mutex::new(inner) })
+        Ok(Self { owner, names, rule, updates: AtomicU64::new(0), inner: Mutex::new(inner) })
     }
 
     /// Names of the rule's scalars.
@@ -139,7 +144,9 @@ impl Stepper {
             if let Some(&last) = of_tensor.iter().max().filter(|&&last| last as usize >= signs.len()) {
                 return Err(Error::Length { what: "signs", want: last as usize + 1, got: signs.len() });
             }
-            step(isa, rule, gradients, Cohorts { of_tensor, scalars: &scalars, signs: &signs }, options)
+            let norm = step(isa, rule, gradients, Cohorts { of_tensor, scalars: &scalars, signs: &signs }, options)?;
+            self.updates.fetch_add(1, Relaxed);
+            Ok(norm)
         })
     }
 
@@ -152,6 +159,18 @@ impl Stepper {
             step(isa, &rule::SWEEP, gradients, Cohorts { of_tensor: &zeros, scalars: &[], signs: &[1.0] }, options)
         })?;
         Ok(())
+    }
+
+    /// Steps that were written so far.
+    #[getter]
+    fn updates(&self) -> u64 {
+        self.updates.load(Relaxed)
+    }
+
+    /// Sets the count of steps, as a state dictionary has it.
+    #[setter]
+    fn set_updates(&self, updates: u64) {
+        self.updates.store(updates, Relaxed);
     }
 
     /// Does a step run right now, on another thread?

@@ -44,12 +44,15 @@ class StepOptions(TypedDict, total=False):
 
 
 class Cohort:
-    """Tensors of one group with the same step count, which share a step's scalars."""
+    """Tensors of one group with the same step count, which share a step's scalars.
 
-    __slots__ = ("active", "group", "step")
+    The count of those that take part is `offset` + the optimizer's updates, of the others `offset` alone.
+    """
 
-    def __init__(self, group: int, step: int, active: bool) -> None:
-        self.group, self.step, self.active = group, step, active
+    __slots__ = ("active", "group", "offset")
+
+    def __init__(self, group: int, offset: int, active: bool) -> None:
+        self.group, self.offset, self.active = group, offset, active
 
 
 class Optimizer(ABC):
@@ -97,7 +100,6 @@ class Optimizer(ABC):
         self._make_state(used, state_dtype)
         self._cohort_of: list[int] = []
         self._cohorts: list[Cohort] = []
-        self._updates = 0
         self._bound_present: tuple[bool, ...] | None = None
         self._present: tuple[bool, ...] = ()
         self._all_present = (True,) * len(arrays)
@@ -196,30 +198,29 @@ class Optimizer(ABC):
         if grad_scale != 1.0 and _check.number(self._owner, "grad_scale", grad_scale) == 0.0:
             raise ValueError(f"{self._owner}: grad_scale must not be 0, got {grad_scale!r}")
         if present != self._present:
-            self._set_steps(list(self._steps()), present)
-        lrs = tuple([self._lr(group) for group in self.groups])
+            self._set_steps(self._steps(), present)
+        updates = self._stepper.updates
+        lrs = tuple([self._lr(group, updates) for group in self.groups])
         scalars: list[float] = []
         signs: list[float] = []
         for cohort in self._cohorts:
             values = self.groups[cohort.group].values_now
-            scalars += self._scalars(values, lrs[cohort.group], cohort.step + 1)
+            count = cohort.offset + updates if cohort.active else cohort.offset
+            scalars += self._scalars(values, lrs[cohort.group], count + 1)
             signs.append(-1.0 if values["maximize"] else 1.0)
         try:
             norm = self._stepper.step(matched, scalars, signs, grad_scale, self._max_norm, self._check_finite)
         except _core.NonFiniteError:
             if self._on_nonfinite == "skip":
-                return StepInfo(None, True, lrs, self._updates)
+                return StepInfo(None, True, lrs, updates)
             raise
-        for cohort in self._cohorts:
-            cohort.step += cohort.active
-        self._updates += 1
-        return StepInfo(norm, False, lrs, self._updates)
+        return StepInfo(norm, False, lrs, updates + 1)
 
-    def _lr(self, group: Group) -> float:
+    def _lr(self, group: Group, updates: int) -> float:
         value: float | Schedule = group.values_now["lr"]
         if isinstance(value, float):
             return value
-        return _check.number(self._owner, f"lr of {value!r} at step {self._updates}", value(self._updates), low=0.0)
+        return _check.number(self._owner, f"lr of {value!r} at step {updates}", value(updates), low=0.0)
 
     def _matched(self, grads: Grads) -> list[Array | None]:
         """The gradients in parameter order; the core checks kind, dtype and shape."""
@@ -246,18 +247,21 @@ class Optimizer(ABC):
 
     # Step counts.
 
-    def _steps(self) -> Iterable[int]:
-        return (self._cohorts[cohort].step for cohort in self._cohort_of)
+    def _steps(self) -> list[int]:
+        updates = self._stepper.updates
+        counts = [cohort.offset + updates * cohort.active for cohort in self._cohorts]
+        return [counts[cohort] for cohort in self._cohort_of]
 
     def _set_steps(self, steps: list[int], present: tuple[bool, ...]) -> None:
         """Sorts tensors into cohorts by group, step count and whether they take part."""
+        updates = self._stepper.updates
         group_of = (i for i, group in enumerate(self.groups) for _ in group.names)
-        keys = list(zip(group_of, steps, present))
+        keys = [(i, step - updates * active, active) for i, step, active in zip(group_of, steps, present)]
         index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        self._cohort_of = [index[key] for key in keys]
-        self._stepper.set_cohorts(self._cohort_of)
+        cohort_of = [index[key] for key in keys]
+        self._stepper.set_cohorts(cohort_of)
+        self._cohort_of, self._present = cohort_of, present
         self._cohorts = [Cohort(*key) for key in index]
-        self._present = present
 
     # State dictionaries.
 
@@ -268,7 +272,7 @@ class Optimizer(ABC):
         as its name and arguments; each group holds its parameters' names, its hyperparameters and ``"step"``, the
         updates made.
         """
-        return _state_dict.dump(self, dict(zip(self.params, self._steps())), self._updates)
+        return _state_dict.dump(self, dict(zip(self.params, self._steps())), self._stepper.updates)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave: state, step counts and hyperparameters, copied into the arrays that exist.
@@ -284,7 +288,7 @@ class Optimizer(ABC):
             group.values_now = values
         for target, source in loaded.copies:
             target[...] = source
-        self._updates = loaded.updates
+        self._stepper.updates = loaded.updates
         self._set_steps([loaded.steps[name] for name in self.params], self._present)
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:

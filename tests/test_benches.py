@@ -1,0 +1,189 @@
+"""The benches run, check before they time, and cover every optimizer. How fast anything is, is not asked here."""
+
+import dataclasses
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import environ
+from stepsmith import optim
+
+BENCHES = Path(__file__).parent.parent / "benches"
+PEERS = "torch", "optax", "jax", "thinc"
+TIMED = {"ms", "q1", "q3", "samples", "blocks"}
+
+sys.path.append(str(BENCHES))
+_harness = importlib.import_module("_harness")
+_peers = importlib.import_module("_peers")
+bench_optim = importlib.import_module("bench_optim")
+
+
+def run(script: str, target: Path, *arguments: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a bench writes when it runs quickly, some modules being hidden from it."""
+    argv = [script, "--quick", "--json", str(target), *arguments]
+    code = f"""
+import runpy, sys
+sys.modules.update(dict.fromkeys({without!r}))
+sys.path.insert(0, {str(BENCHES)!r})
+sys.argv = {argv!r}
+runpy.run_path({str(BENCHES / script)!r}, run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environ({}), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(target) in done.stdout
+    content: dict[str, Any] = json.loads(target.read_text())
+    assert content["quick"] is True
+    assert {"date", "cpu", "cores", "isa", "threads", "python", "versions"} <= content.keys()
+    assert {"stepsmith", "numpy"} <= content["versions"].keys()
+    return content
+
+
+def assert_timed(side: dict[str, Any]) -> None:
+    assert side.keys() >= TIMED
+    assert 0 < side["q1"] <= side["ms"] <= side["q3"]
+    assert side["samples"] >= len(side["blocks"]) >= 2
+
+
+def test_every_case_is_checked_and_no_peer_is_needed(tmp_path) -> None:
+    content = run("bench_optim.py", tmp_path / "optim.json", without=PEERS)
+    rows = content["cases"]
+    assert [row["case"] for row in rows] == [case.id for case in bench_optim.cases(bench_optim.QUICK_SHAPES)]
+    assert {row["rule"] for row in rows} == set(optim.REGISTRY)
+    for row in rows:
+        names = [side["name"] for side in row["sides"]]
+        others = ["default check", "max_norm"] if row["case"].endswith("/checks") else ["numpy"]
+        assert names == ["stepsmith", "sweep", *others]
+        for side in row["sides"]:
+            assert side["checked"] is True
+            assert 0 <= side["deviation"] <= 1
+            assert_timed(side)
+            assert side["gb_per_s"] > 0
+            assert side["of_sweep"] > 0
+            assert (side["ratio"] is None) == (side["name"] == "stepsmith")
+
+
+def test_bytes_are_those_of_the_arrays(tmp_path) -> None:
+    content = run("bench_optim.py", tmp_path / "deep" / "optim.json", "--only", "*/70001/*", without=PEERS)
+    bytes_each = {row["case"]: row["bytes"] / 70_001 for row in content["cases"]}
+    assert bytes_each == {
+        "sgd/70001/float32": 20,
+        "adam/70001/float32": 28,
+        "adamw/70001/float32": 28,
+        "adamw/70001/bfloat16": 14,
+        "adamw/70001/float32/checks": 28,
+    }
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam", "adamw"])
+def test_peers_that_are_here_agree(tmp_path, rule: str) -> None:
+    here = [name for name in ("torch", "optax", "thinc") if _harness.find(name)]
+    if not here:
+        pytest.skip("no peer is installed")
+    content = run("bench_optim.py", tmp_path / "optim.json", "--rule", rule, "--only", "*/8x64/*")
+    sides = content["cases"][0]["sides"]
+    assert len(sides) > 3
+    assert all(side["checked"] for side in sides)
+
+
+def test_each_optimizer_has_a_row() -> None:
+    assert set(_peers.ROWS) == set(optim.REGISTRY)
+
+
+def test_each_target_has_a_case() -> None:
+    known = {case.id for case in bench_optim.cases(bench_optim.SHAPES)}
+    assert {case for case, _ in bench_optim.TARGETS} <= known
+
+
+def test_targets_count_in_the_right_direction() -> None:
+    assert bench_optim.Target(at_least=2).met(2.5)
+    assert not bench_optim.Target(at_least=2).met(1.9)
+    assert bench_optim.Target(at_most=2).met(1.9)
+    assert not bench_optim.Target(at_most=2).met(2.5)
+
+
+@pytest.mark.parametrize(("dtype", "share"), [("float32", 2e-5), ("bfloat16", 0.2)])
+def test_a_wrong_result_is_seen(dtype: str, share: float) -> None:
+    problem = _peers.Problem(1, 1000, dtype)
+    start = problem.before(slice(0, 1000))
+    want = start - 0.1
+    limit = bench_optim.LIMITS[dtype]
+    assert bench_optim.deviation(want, want, start, limit) == 0
+    wrong = want.copy()
+    wrong[777] += 0.1 * share
+    assert bench_optim.deviation(wrong, want, start, limit) > 1
+    wrong[777] = np.nan
+    assert bench_optim.deviation(wrong, want, start, limit) == np.inf
+    assert bench_optim.deviation(start, start, start, limit) == np.inf
+
+
+def test_our_being_wrong_stops_the_bench(monkeypatch) -> None:
+    def without_decay(*arguments: Any, lr: float, weight_decay: float) -> None:  # noqa: ARG001
+        _peers.numpy_adam(*arguments, lr=lr)
+
+    row = dataclasses.replace(_peers.ROWS["adamw"], expression=without_decay)
+    monkeypatch.setitem(_peers.ROWS, "adamw", row)
+    case = bench_optim.Case("adamw", bench_optim.Shape("100", 1, 100))
+    with pytest.raises(ArithmeticError, match="adamw/100/float32: stepsmith and numpy disagree"):
+        bench_optim.run(case, bench_optim.Effort(2, 0.0))
+
+
+def test_a_peer_that_is_wrong_is_named_and_not_timed(monkeypatch, capsys) -> None:
+    def lazy(_rule: str, problem: Any) -> list[Any]:
+        params = problem.params()
+        return [_peers.Contender("lazy", lambda: None, params=lambda: params)]
+
+    monkeypatch.setattr(_peers, "PEERS", (_peers.numpy, lazy))
+    case = bench_optim.Case("sgd", bench_optim.Shape("100", 1, 100))
+    row = bench_optim.describe(case, *bench_optim.run(case, bench_optim.Effort(2, 0.0)))
+    assert [side["checked"] for side in row["sides"]] == [True, True, True, False]
+    assert "ms" not in row["sides"][-1]
+    json.dumps(row)
+    bench_optim.show(row)
+    assert "not timed" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_sides_take_turns_and_the_first_sample_is_dropped() -> None:
+    calls: list[str] = []
+    sides = [
+        _harness.Side("a", lambda: calls.append("a"), lambda: calls.append("A")),
+        _harness.Side("b", lambda: calls.append("b"), lambda: calls.append("B")),
+    ]
+    timings = _harness.measure(sides, 3, 0.0)
+    assert "".join(x for x in calls if x.isupper()) == "AB" + "AB" + "BA" + "AB"
+    assert [len(timing.blocks) for timing in timings.values()] == [3, 3]
+    assert all(len(timing.samples) == 3 for timing in timings.values())
+
+
+def test_no_such_case_is_an_error(capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        bench_optim.main(["--only", "nothing"])
+    assert stopped.value.code == 2
+    assert "--list" in capsys.readouterr().err
+
+
+def test_training_is_checked_and_timed(tmp_path) -> None:
+    content = run("bench_train.py", tmp_path / "train.json")
+    assert [side["name"] for side in content["sides"]] == ["stepsmith", "MLPClassifier"]
+    assert content["ratio"] > 0
+    for side in content["sides"]:
+        assert side["checked"] is True
+        assert side["accuracy"] > 0.5
+        assert_timed(side)
+
+
+def test_import_starts_no_thread(tmp_path) -> None:
+    content = run("import_time.py", tmp_path / "import.json")
+    assert [side["name"] for side in content["sides"]] == ["numpy", "stepsmith"]
+    assert content["added_threads"] == 0
+    assert content["added_ms"] == content["sides"][1]["ms"] - content["sides"][0]["ms"]
+    for side in content["sides"]:
+        assert side["threads"] >= 1
+        assert_timed(side)
