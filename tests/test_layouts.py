@@ -46,7 +46,9 @@ LAYOUTS = {
 def step_both(params, grads, config="adamw", state_dtype="float32", steps=2):
     """The optimizer on the arrays as they are, the oracle on contiguous copies; both must end the same."""
     rule, hyperparameters = CONFIGS[config]
-    reference = Reference(rule, {name: np.array(x, order="C") for name, x in params.items()}, state_dtype, **hyperparameters)
+    reference = Reference(
+        rule, {name: np.array(x, order="C") for name, x in params.items()}, state_dtype, **hyperparameters
+    )
     start = {name: np.array(x) for name, x in params.items()}
     optimizer = ss.optim.REGISTRY[rule](params, state_dtype=state_dtype, on_nonfinite="propagate", **hyperparameters)
     for _ in range(steps):
@@ -158,7 +160,14 @@ def test_one_gradient_array_serves_two_parameters() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "strides"),
-    [((2, 3), (12, 8)), ((3, 2), (8, 12)), ((2, 4), (4, 8)), ((3, 5), (40, 24)), ((1, 5), (0, 4)), ((2, 2, 2), (28, 8, 12))],
+    [
+        ((2, 3), (12, 8)),
+        ((3, 2), (8, 12)),
+        ((2, 4), (4, 8)),
+        ((3, 5), (40, 24)),
+        ((1, 5), (0, 4)),
+        ((2, 2, 2), (28, 8, 12)),
+    ],
 )
 def test_strides_that_cross_without_meeting_step(shape, strides) -> None:
     buffer = np.arange(64, dtype=np.float32)

@@ -74,7 +74,12 @@ CHANGES = [
     ("eps", None, TypeError, "AdamW: eps must be a number, got None"),
     ("maximize", 1, TypeError, "AdamW: maximize must be True or False, got 1"),
     ("amsgrad", True, ValueError, "must stay as they were at construction, got amsgrad=True"),
-    ("momentum", 0.9, ValueError, "AdamW: hyperparameters must be among lr, betas, eps, weight_decay, amsgrad, maximize, got 'momentum'"),
+    (
+        "momentum",
+        0.9,
+        ValueError,
+        "AdamW: hyperparameters must be among lr, betas, eps, weight_decay, amsgrad, maximize, got 'momentum'",
+    ),
     ("params", (), ValueError, "AdamW: group['params'] must stay, got another value"),
 ]
 
@@ -105,13 +110,28 @@ BAD = [
     ("Adam", {"lr": True}, TypeError, "Adam: lr must be a number, got True"),
     ("Adam", {"weight_decay": -0.1}, ValueError, "Adam: weight_decay must be finite and at least 0, got -0.1"),
     ("Adam", {"amsgrad": 1}, TypeError, "Adam: amsgrad must be True or False, got 1"),
-    ("Adam", {"state_dtype": "float16"}, ValueError, "Adam: state_dtype must be one of float32, bfloat16, got 'float16'"),
+    (
+        "Adam",
+        {"state_dtype": "float16"},
+        ValueError,
+        "Adam: state_dtype must be one of float32, bfloat16, got 'float16'",
+    ),
     ("Adam", {"state_dtype": np.float32}, TypeError, "Adam: state_dtype must be a string"),
     ("Adam", {"max_norm": -1}, ValueError, "Adam: max_norm must be finite and at least 0, got -1"),
-    ("Adam", {"on_nonfinite": "ignore"}, ValueError, "Adam: on_nonfinite must be one of raise, skip, propagate, got 'ignore'"),
+    (
+        "Adam",
+        {"on_nonfinite": "ignore"},
+        ValueError,
+        "Adam: on_nonfinite must be one of raise, skip, propagate, got 'ignore'",
+    ),
     ("SGD", {"momentum": -0.5}, ValueError, "SGD: momentum must be finite and at least 0, got -0.5"),
     ("SGD", {"dampening": INF}, ValueError, "SGD: dampening must be finite, got inf"),
-    ("SGD", {"nesterov": True}, ValueError, "SGD: nesterov must come with momentum and without dampening, got momentum=0.0"),
+    (
+        "SGD",
+        {"nesterov": True},
+        ValueError,
+        "SGD: nesterov must come with momentum and without dampening, got momentum=0.0",
+    ),
     ("SGD", {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, ValueError, "got momentum=0.9, dampening=0.1"),
     ("SGD", {"amsgrad": True}, TypeError, "unexpected keyword argument 'amsgrad'"),
 ]

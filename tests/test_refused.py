@@ -44,22 +44,50 @@ PARAMS = {
         ValueError,
         f"params['a'] and params['b'] {SHARES}",
     ),
-    "other-dtype": (lambda: {"a": BUFFER, "b": BUFFER.view(np.float64)}, ValueError, f"params['a'] and params['b'] {SHARES}"),
-    "across-groups": (lambda: [{"params": [BUFFER[:9]]}, {"params": [BUFFER[8:]]}], ValueError, f"params['0'] and params['1'] {SHARES}"),
-    "byte-swapped": (lambda: {"w": np.ones(3, ">f4")}, TypeError, "AdamW: params['w'] must be float32, float64, bfloat16 or float16 in native byte order, got dtype('>f4')"),
-    "integers": (lambda: {"w": np.ones(3, np.int64)}, TypeError, "AdamW: params['w'] must be float32, float64, bfloat16 or float16"),
+    "other-dtype": (
+        lambda: {"a": BUFFER, "b": BUFFER.view(np.float64)},
+        ValueError,
+        f"params['a'] and params['b'] {SHARES}",
+    ),
+    "across-groups": (
+        lambda: [{"params": [BUFFER[:9]]}, {"params": [BUFFER[8:]]}],
+        ValueError,
+        f"params['0'] and params['1'] {SHARES}",
+    ),
+    "byte-swapped": (
+        lambda: {"w": np.ones(3, ">f4")},
+        TypeError,
+        "AdamW: params['w'] must be float32, float64, bfloat16 or float16 in native byte order, got dtype('>f4')",
+    ),
+    "integers": (
+        lambda: {"w": np.ones(3, np.int64)},
+        TypeError,
+        "AdamW: params['w'] must be float32, float64, bfloat16 or float16",
+    ),
     "complex": (lambda: {"w": np.ones(3, complex)}, TypeError, "got dtype('complex128')"),
     "objects": (lambda: {"w": np.array([1.0, None])}, TypeError, "got dtype('O')"),
     "booleans": (lambda: {"w": np.ones(3, bool)}, TypeError, "got dtype('bool')"),
     "float8": (lambda: {"w": np.ones(3, ml_dtypes.float8_e4m3fn)}, TypeError, "AdamW: params['w'] must be float32"),
     "long-double": (lambda: {"w": np.ones(3, np.longdouble)}, TypeError, "AdamW: params['w'] must be float32"),
     "structured": (lambda: {"w": np.ones(3, [("x", np.float32)])}, TypeError, "AdamW: params['w'] must be float32"),
-    "masked": (lambda: {"w": np.ma.masked_array(BUFFER, BUFFER > 3)}, TypeError, "AdamW: params['w'] must be a plain NumPy array"),
+    "masked": (
+        lambda: {"w": np.ma.masked_array(BUFFER, BUFFER > 3)},
+        TypeError,
+        "AdamW: params['w'] must be a plain NumPy array",
+    ),
     "list": (lambda: {"w": [1.0, 2.0]}, TypeError, "AdamW: params['w'] must be a NumPy array"),
     "ragged": (lambda: [BUFFER, [[1.0], [1.0, 2.0]]], TypeError, "AdamW: params['1'] must be a NumPy array"),
     "scalar": (lambda: {"w": np.float32(1.0)}, TypeError, "AdamW: params['w'] must be a NumPy array"),
-    "bare-array": (lambda: BUFFER, TypeError, "AdamW: params must be a mapping, a sequence of arrays or a sequence of groups"),
-    "number": (lambda: 3, TypeError, "AdamW: params must be a mapping, a sequence of arrays or a sequence of groups, got int"),
+    "bare-array": (
+        lambda: BUFFER,
+        TypeError,
+        "AdamW: params must be a mapping, a sequence of arrays or a sequence of groups",
+    ),
+    "number": (
+        lambda: 3,
+        TypeError,
+        "AdamW: params must be a mapping, a sequence of arrays or a sequence of groups, got int",
+    ),
     "nothing": (list, ValueError, "AdamW: params must hold at least one array, got none"),
     "no-names": (lambda: {1: BUFFER}, TypeError, "AdamW: names of params must be strings, got 1"),
 }
@@ -90,7 +118,11 @@ def good() -> dict[str, object]:
 
 GRADS = {
     "own-parameter": (lambda p, _: {"b": p["b"]}, ValueError, f"AdamW: grads['b'] and params['b'] {SHARES}"),
-    "other-parameter": (lambda p, _: {"b": p["a"].reshape(-1)[3:8]}, ValueError, f"grads['b'] and params['a'] {SHARES}"),
+    "other-parameter": (
+        lambda p, _: {"b": p["a"].reshape(-1)[3:8]},
+        ValueError,
+        f"grads['b'] and params['a'] {SHARES}",
+    ),
     "parameter-reversed": (lambda p, _: {"a": p["a"][::-1, ::-1]}, ValueError, f"grads['a'] and params['a'] {SHARES}"),
     "broadcast-parameter": (
         lambda p, _: {"a": np.broadcast_to(p["b"][:4], (3, 4))},
@@ -98,7 +130,11 @@ GRADS = {
         f"AdamW: grads['a'] and params['b'] {SHARES}",
     ),
     "own-state": (lambda _, o: {"a": o.state["a"]["v"]}, ValueError, f"AdamW: grads['a'] and state['a']['v'] {SHARES}"),
-    "other-state": (lambda _, o: {"b": o.state["a"]["m"][1:, 2:].T.reshape(-1)[:4], "a": o.state["a"]["v_max"]}, ValueError, "must have shape"),
+    "other-state": (
+        lambda _, o: {"b": o.state["a"]["m"][1:, 2:].T.reshape(-1)[:4], "a": o.state["a"]["v_max"]},
+        ValueError,
+        "must have shape",
+    ),
     "state-column": (
         lambda _, o: {"b": o.state["a"]["v_max"].reshape(-1)[2:12:2]},
         ValueError,
@@ -112,11 +148,23 @@ GRADS = {
     ),
     "axes": (lambda *_: {"b": np.ones((5, 1))}, ValueError, "AdamW: grads['b'] must have shape (5,), got (5, 1)"),
     "no-axes": (lambda *_: {"b": np.ones(())}, ValueError, "AdamW: grads['b'] must have shape (5,), got ()"),
-    "byte-swapped": (lambda *_: {"b": np.ones(5, ">f8")}, TypeError, "AdamW: grads['b'] must be float32, float64, bfloat16 or float16 in native byte order, got dtype('>f8')"),
+    "byte-swapped": (
+        lambda *_: {"b": np.ones(5, ">f8")},
+        TypeError,
+        "AdamW: grads['b'] must be float32, float64, bfloat16 or float16 in native byte order, got dtype('>f8')",
+    ),
     "integers": (lambda *_: {"b": np.ones(5, int)}, TypeError, "AdamW: grads['b'] must be float32, float64, bfloat16"),
-    "complex": (lambda *_: {"b": np.ones(5, complex)}, TypeError, "AdamW: grads['b'] must be float32, float64, bfloat16"),
+    "complex": (
+        lambda *_: {"b": np.ones(5, complex)},
+        TypeError,
+        "AdamW: grads['b'] must be float32, float64, bfloat16",
+    ),
     "objects": (lambda *_: {"b": np.array([1.0] * 5, object)}, TypeError, "AdamW: grads['b'] must be float32"),
-    "masked": (lambda *_: {"b": np.ma.masked_array(np.ones(5), [0, 0, 1, 1, 0])}, TypeError, "AdamW: grads['b'] must be a plain NumPy array"),
+    "masked": (
+        lambda *_: {"b": np.ma.masked_array(np.ones(5), [0, 0, 1, 1, 0])},
+        TypeError,
+        "AdamW: grads['b'] must be a plain NumPy array",
+    ),
     "list": (lambda *_: {"b": [1.0] * 5}, TypeError, "AdamW: grads['b'] must be a NumPy array"),
     "ragged": (lambda *_: {"b": [[1.0], [1.0, 2.0]]}, TypeError, "AdamW: grads['b'] must be a NumPy array"),
     "number": (lambda *_: {"b": 1.0}, TypeError, "AdamW: grads['b'] must be a NumPy array"),
@@ -162,7 +210,11 @@ CONTAINERS = {
     "renamed": ({"a": 1, "B": 1, "C": 1}, ValueError, "missing ['b', 'c'], extra ['B', 'C']"),
     "short": ([1, 1], ValueError, "AdamW: grads must be 3 arrays (a, b, c), got 2"),
     "long": ([1, 1, 1, 1], ValueError, "AdamW: grads must be 3 arrays (a, b, c), got 4"),
-    "array": (np.ones((3, 4)), TypeError, "AdamW: grads must be a mapping by name or a sequence in parameter order, got ndarray"),
+    "array": (
+        np.ones((3, 4)),
+        TypeError,
+        "AdamW: grads must be a mapping by name or a sequence in parameter order, got ndarray",
+    ),
     "number": (1.0, TypeError, "AdamW: grads must be a mapping by name or a sequence in parameter order, got float"),
 }
 

@@ -18,7 +18,11 @@ RNG = np.random.default_rng(41)
 def params() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(43)
     arrays = {name: values(rng, 37, dtype) for name, dtype in DTYPES.items()}
-    return {**arrays, "fortran": np.asfortranarray(values(rng, (5, 7), np.float32)), "scalar": values(rng, (), np.float64)}
+    return {
+        **arrays,
+        "fortran": np.asfortranarray(values(rng, (5, 7), np.float32)),
+        "scalar": values(rng, (), np.float64),
+    }
 
 
 GRADS = [{name: values(RNG, x.shape, np.float32) for name, x in params().items()} for _ in range(6)]
@@ -69,7 +73,9 @@ def test_a_resumed_run_equals_a_straight_one(config, state_dtype) -> None:
 
 
 def test_the_dictionary_has_the_documented_form() -> None:
-    optimizer = ss.optim.AdamW([{"params": [np.ones(3)], "lr": ss.schedules.Constant(0.1)}, {"params": {"b": np.ones(2)}}])
+    optimizer = ss.optim.AdamW(
+        [{"params": [np.ones(3)], "lr": ss.schedules.Constant(0.1)}, {"params": {"b": np.ones(2)}}]
+    )
     optimizer.step([np.ones(3), None])
     got = optimizer.state_dict()
     assert list(got) == ["version", "optimizer", "groups", "steps", "state"]
@@ -160,7 +166,10 @@ MISFITS = {
     "group-names": (change("groups", 0, "params", to=["b"]), ["groups[0]['params'] must be ['a'], got ['b']"]),
     "group-key": (drop("groups", 1, "eps"), ["groups[1]: missing ['eps'], extra []"]),
     "group-step": (change("groups", 0, "step", to=-1), ["groups[0]['step'] must be an integer of at least 0, got -1"]),
-    "group-value": (change("groups", 1, "betas", to=[0.9, 1.5]), ["groups[1]: AdamW: betas[1] must be in [0, 1), got 1.5"]),
+    "group-value": (
+        change("groups", 1, "betas", to=[0.9, 1.5]),
+        ["groups[1]: AdamW: betas[1] must be in [0, 1), got 1.5"],
+    ),
     "group-schedule": (change("groups", 0, "lr", to={"schedule": "none", "arguments": {}}), ["groups[0]: ", "'none'"]),
     "group-slots": (change("groups", 0, "amsgrad", to=True), ["groups[0]: hyperparameters must imply the state"]),
     "step-missing": (drop("steps", "b"), ["steps: missing ['b'], extra []"]),

@@ -50,6 +50,8 @@ def uniform(
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if out is None:
         out = np.empty(shape, np.float32)
+    elif not isinstance(out, np.ndarray) or out.dtype != np.float32:
+        raise TypeError(f"uniform: out must be a float32 NumPy array, got {getattr(out, 'dtype', type(out).__name__)}")
     elif out.shape != shape:
         raise ValueError(f"uniform: out must have shape {shape}, got {out.shape}")
     if start + math.prod(shape) > 2**64:

@@ -83,10 +83,10 @@ def from_dict(description: Mapping[str, Any]) -> Schedule:
     name = description["schedule"]
     if name not in REGISTRY:
         raise ValueError(f"from_dict: schedule must be one of {sorted(REGISTRY)}, got {name!r}")
-    arguments = {
-        key: from_dict(value) if isinstance(value, Mapping) else value
-        for key, value in description["arguments"].items()
-    }
+    given = description["arguments"]
+    if not isinstance(given, Mapping):
+        raise TypeError(f"from_dict: arguments must be a mapping, got {type(given).__name__}")
+    arguments = {key: from_dict(value) if isinstance(value, Mapping) else value for key, value in given.items()}
     return REGISTRY[name](**arguments)
 
 

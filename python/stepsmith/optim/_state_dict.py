@@ -89,15 +89,24 @@ def _compare(what: str, want: Any, got: Any) -> list[str]:
 def _group_problems(optimizer: Optimizer, groups: Any) -> list[str]:
     if not isinstance(groups, list | tuple) or len(groups) != len(optimizer.groups):
         return [f"groups must be a list of {len(optimizer.groups)}, got {groups!r}"]
-    problems = []
-    for i, (group, loaded) in enumerate(zip(optimizer.groups, groups)):
-        problems += _compare(f"groups[{i}]", ["params", "step", *group.values_now], loaded)
-        if not problems and list(loaded["params"]) != list(group.names):
-            problems.append(f"groups[{i}]['params'] must be {list(group.names)}, got {loaded['params']}")
-        if not problems:
-            problems += _count_problem(f"groups[{i}]['step']", loaded["step"])
-            problems += _value_problems(optimizer, i, loaded)
+    problems = [problem for i in range(len(groups)) for problem in _problems_of_group(optimizer, i, groups[i])]
+    counts = [group.get("step") for group in groups if isinstance(group, Mapping)]
+    if any(count != counts[0] for count in counts):
+        problems.append(f"groups must agree on 'step', got {counts}")
     return problems
+
+
+def _problems_of_group(optimizer: Optimizer, i: int, loaded: Any) -> list[str]:
+    group = optimizer.groups[i]
+    if not isinstance(loaded, Mapping):
+        return [f"groups[{i}] must be a mapping, got {type(loaded).__name__}"]
+    problems = _compare(f"groups[{i}]", ["params", "step", *group.values_now], loaded)
+    if problems:
+        return problems
+    names = loaded["params"]
+    if not isinstance(names, list | tuple) or list(names) != list(group.names):
+        problems.append(f"groups[{i}]['params'] must be {list(group.names)}, got {names}")
+    return problems + _count_problem(f"groups[{i}]['step']", loaded["step"]) + _value_problems(optimizer, i, loaded)
 
 
 def _value_problems(optimizer: Optimizer, i: int, loaded: Mapping[str, Any]) -> list[str]:
@@ -140,6 +149,9 @@ def _state_problems(optimizer: Optimizer, state: Any) -> list[str]:
     problems = _compare("state", optimizer.state, state)
     for name, row in optimizer.state.items():
         if name not in state:
+            continue
+        if not isinstance(state[name], Mapping):
+            problems.append(f"state[{name!r}] must be a mapping, got {type(state[name]).__name__}")
             continue
         problems += _compare(f"state[{name!r}]", row, state[name])
         for slot, array in row.items():
