@@ -3,6 +3,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`dtype`] | storage types and how they become the compute type |
+//! | [`half`] | bfloat16 and float16 as bits |
 //! | [`simd`] | the CPU level, chosen once |
 //! | [`parallel`] | threads and the floating-point environment |
 //! | [`layout`] | shapes and strides: walks over elements, overlap |
@@ -13,6 +14,7 @@
 
 pub mod dtype;
 pub mod error;
+pub mod half;
 pub mod layout;
 pub mod optim;
 pub mod parallel;

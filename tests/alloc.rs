@@ -8,6 +8,7 @@ use std::{
 
 use stepsmith::{
     dtype::DType,
+    error::Error,
     layout::Layout,
     optim::{
         Cohorts, Gradients, Options, rule, step,
@@ -102,24 +103,25 @@ impl Owned {
 const SCALARS: [f64; 6] = [0.125, 0.0, 0.5, 1.0, 0.0, 1.0];
 
 /// Bytes of the largest allocation and of all of them, in three steps after the first.
-fn measure(kinds: [&str; 3], max_norm: Option<f64>, check_finite: bool) -> (usize, usize) {
+fn measure(kinds: [&str; 3], max_norm: Option<f64>, check_finite: bool) -> Result<(usize, usize), Error> {
     let mut owned = kinds.map(Owned::new);
     let [param, grad, momentum] = &mut owned;
     let (param, grad, momentum) = (param.array(), grad.array(), momentum.array());
     let tensors = vec![Tensor { param, state: vec![Some(momentum)] }];
-    let tensors = Tensors::new(tensors, vec!["param".into(), "momentum".into()]).unwrap();
-    let row = tensors.row(0, &Gradient::Any(grad)).unwrap();
+    let tensors = Tensors::new(tensors, vec!["param".into(), "momentum".into()])?;
+    let row = tensors.row(0, &Gradient::Any(grad))?;
     // SAFETY: `owned` outlives the rows, nobody else uses it meanwhile, and `Tensors` saw that nothing is shared.
     let mut gradients = Gradients::new(unsafe { Rows::new(vec![row]) });
-    let isa = Isa::choose(None).unwrap();
+    let isa = Isa::choose(None)?;
     let cohorts = Cohorts { of_tensor: &[0], scalars: &SCALARS, signs: &[1.0] };
     let options = Options { grad_scale: 1.0, max_norm, check_finite };
-    let mut run = || step(isa, rule::find("sgd").unwrap(), &mut gradients, cohorts, options).unwrap();
-    let norm = run();
+    let rule = rule::find("sgd")?;
+    let mut run = || step(isa, rule, &mut gradients, cohorts, options);
+    let norm = run()?;
     LARGEST.store(0, Relaxed);
     TOTAL.store(0, Relaxed);
     for _ in 0..3 {
-        assert_eq!(run(), norm);
+        assert_eq!(run()?, norm);
     }
     let counted = (LARGEST.load(Relaxed), TOTAL.load(Relaxed));
     assert_eq!(norm.is_some(), max_norm.is_some());
@@ -128,7 +130,7 @@ fn measure(kinds: [&str; 3], max_norm: Option<f64>, check_finite: bool) -> (usiz
         let value = owned[0].value(row, column);
         assert!((value - 0.5).abs() < 1e-6, "{kinds:?}: {value}");
     }
-    counted
+    Ok(counted)
 }
 
 /// One test, so that nothing else allocates meanwhile.
@@ -142,7 +144,7 @@ fn steps_allocate_nothing_of_the_arrays_size() {
     for param in kinds {
         for grad in kinds {
             for (max_norm, check_finite) in [(None, false), (None, true), (Some(1e9), true)] {
-                let (largest, total) = measure([param, grad, param], max_norm, check_finite);
+                let (largest, total) = measure([param, grad, param], max_norm, check_finite).unwrap();
                 assert!(largest < LEN / 100 && total < LEN / 20, "{param} {grad} {max_norm:?}: {largest}, {total}");
             }
         }

@@ -59,8 +59,8 @@ def compare(config: str, state_dtype: str, data: Data, threads: int, want: list[
         for t, grads in enumerate(all_grads):
             optimizer.step(grads)
             params_want, state_want = want[t]
-            for name in params:
-                pairs = [(name, params[name], params_want[name])]
+            for name, param in params.items():
+                pairs = [(name, param, params_want[name])]
                 pairs += [(f"{name} {slot}", x, state_want[name][slot]) for slot, x in optimizer.state[name].items()]
                 for what, got, right in pairs:
                     bad = different(got, right)

@@ -1,7 +1,7 @@
 """The NumPy oracle: what each kernel must equal bit for bit.
 
-A rule here and its file in rust/optim/ say the same lines with the same names in the same order. Arrays are of the compute
-type and so are the scalars: NumPy's float64 scalars would promote float32 arrays.
+A rule here and its file in rust/optim/ say the same lines with the same names in the same order. Arrays are of
+the compute type and so are the scalars: NumPy's float64 scalars would promote float32 arrays.
 """
 
 import math
@@ -61,7 +61,7 @@ RULES: dict[str, Callable[..., Any]] = {"sgd": sgd, "adam": adam, "adamw": adam}
 STATE = {"sgd": ("momentum",), "adam": ("m", "v", "v_max"), "adamw": ("m", "v", "v_max")}
 FLAGS = {"nesterov", "first_step", "amsgrad"}
 
-# Scalars of update `step` (from 1) in float64, from a group's hyperparameters. They stand here a second time on purpose.
+# Scalars of update `step` (from 1) in float64, from a group's hyperparameters. They stand here again on purpose.
 
 
 def sgd_scalars(step, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):

@@ -6,10 +6,10 @@ import types
 import ml_dtypes
 import numpy as np
 import pytest
-from helpers import assert_same_bits
-from reference import BFLOAT16
 
 import stepsmith as ss
+from helpers import assert_same_bits
+from reference import BFLOAT16
 
 
 class Tensor:

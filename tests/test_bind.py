@@ -1,14 +1,14 @@
-"""Bound gradients: their contents may change, the arrays may not; each change is refused by name before anything moves."""
+"""Bound gradients: their contents may change, the arrays may not; each change is refused by name."""
 
 import gc
 import warnings
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits, different, values
-from reference import Reference
 
 import stepsmith as ss
+from helpers import assert_same_bits, different, values
+from reference import Reference
 
 RNG = np.random.default_rng(37)
 

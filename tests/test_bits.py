@@ -1,4 +1,4 @@
-"""Every optimizer equals the oracle bit for bit, at each CPU level: the comparisons of battery.py, and what lists agree."""
+"""Every optimizer equals the oracle bit for bit, at each CPU level: the comparisons of battery.py; lists agree."""
 
 import inspect
 import json

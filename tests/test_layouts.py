@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from battery import CONFIGS
-from helpers import assert_same_bits, different, misaligned, offset, values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
-from reference import DTYPES, Reference
 
 import stepsmith as ss
+from battery import CONFIGS
+from helpers import assert_same_bits, different, misaligned, offset, values
+from reference import DTYPES, Reference
 
 SHAPE = (13, 6, 37)
 RNG = np.random.default_rng(29)

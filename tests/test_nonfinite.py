@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
+
+import stepsmith as ss
 from battery import CONFIGS
 from helpers import assert_same_bits, different, values
 from reference import DTYPES, Reference, grad_norm
-
-import stepsmith as ss
 
 RNG = np.random.default_rng(47)
 NAN, INF = math.nan, math.inf

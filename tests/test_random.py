@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import reference
-from helpers import assert_same_bits, misaligned
 
+import reference
 import stepsmith as ss
+from helpers import assert_same_bits, misaligned
 from stepsmith import _core
 
 KNOWN = [
@@ -47,8 +47,8 @@ def test_uniform_does_not_depend_on_threads(threads) -> None:
 def test_each_argument_counts() -> None:
     base = {"seed": 1, "step": 2, "stream": 3, "start": 0}
     first = ss.random.uniform(64, **base)
-    for name in base:
-        other = ss.random.uniform(64, **{**base, name: base[name] + (1 << 31)})
+    for name, value in base.items():
+        other = ss.random.uniform(64, **{**base, name: value + (1 << 31)})
         assert (first != other).sum() > 60, name
     assert (ss.random.uniform(64, **{**base, "seed": 1 + 2**32}) != first).sum() > 60
 

@@ -1,4 +1,4 @@
-"""Fixed-shape sums and the largest magnitude equal the oracle at every level, and the norms and clipping built on them."""
+"""Fixed-shape sums and the largest magnitude equal the oracle at every level, as do norms and clipping."""
 
 import json
 import math
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import stepsmith as ss
 from battery import REDUCED, REDUCED_LARGE, REDUCTIONS, SHAPE, THREADS, layouts, reduced_data
 from helpers import assert_same_bits, different, values
 from reference import BFLOAT16, DTYPES, clip_factor, compute_type, decode, encode, fixed_sum
 from reference import reduce as oracle
-
-import stepsmith as ss
 from stepsmith import _core
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 import threadpoolctl
-from helpers import assert_same_bits, run_python, values
 
 import stepsmith as ss
+from helpers import assert_same_bits, run_python, values
 from stepsmith import _core
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc or sets affinity")

@@ -6,11 +6,11 @@ import json
 import ml_dtypes
 import numpy as np
 import pytest
+
+import stepsmith as ss
 from battery import CONFIGS
 from helpers import assert_same_bits, different, values
 from reference import DTYPES
-
-import stepsmith as ss
 
 RNG = np.random.default_rng(41)
 
@@ -198,7 +198,7 @@ def assert_refused(make_bad, messages) -> None:
     # Everything else in it differs, so that a load that stops half-way shows.
     for row in state_dict["state"].values():
         for array in row.values():
-            array += 7
+            array[...] += 7
     state_dict["steps"]["a"] = 9
     state_dict["groups"][0]["weight_decay"] = 0.25
     make_bad(state_dict)
