@@ -10,10 +10,6 @@ use crate::{
     layout::Walk,
 };
 
-/// Cache lines of a row that are asked for in advance.
-#[cfg(target_arch = "x86_64")]
-const PREFETCH_LINES: usize = 4;
-
 /// A pointer into an array of the caller; null where there is no array.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operand {
@@ -34,20 +30,6 @@ impl Operand {
 
     const fn dtype(self) -> Option<DType> {
         if self.data.is_null() { None } else { Some(self.dtype) }
-    }
-
-    /// Asks for the first cache lines from element `at` on, so that they are there when the row's turn comes.
-    #[inline(always)]
-    pub(super) fn prefetch(self, at: usize) {
-        #[cfg(target_arch = "x86_64")]
-        for line in 0..PREFETCH_LINES {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let address = self.data.wrapping_add(at * self.dtype.size() + 64 * line);
-            // SAFETY: a prefetch of any address is allowed; it reads nothing into the program.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
     }
 
     /// The elements from `at` on, in place.

@@ -107,16 +107,6 @@ impl Row {
         }
     }
 
-    /// Asks for the start of a chunk of each array: short rows end before the hardware's prefetchers get going.
-    #[inline(always)]
-    fn prefetch(&self, at: usize) {
-        self.param.prefetch(at);
-        self.grad.prefetch(at);
-        for operand in &self.state[..2] {
-            operand.prefetch(at);
-        }
-    }
-
     /// Elements of the gradient in C order, in place; `None` if they must be staged.
     #[inline(always)]
     fn grad_values(&self, start: usize, len: usize) -> Option<Values<'_>> {
@@ -233,9 +223,6 @@ impl<'a> Pieces<'a> {
     pub fn next_chunk(&mut self) -> Option<ChunkArrays<'a>> {
         let (chunk, rest) = self.chunks.split_first()?;
         self.chunks = rest;
-        if let Some(next) = rest.first() {
-            self.rows[next.row].prefetch(next.start);
-        }
         Some(ChunkArrays { row: &self.rows[chunk.row], start: chunk.start, len: chunk.len })
     }
 }
