@@ -129,6 +129,9 @@ pub trait Compute: SimdFloatElement + Send + Sync + 'static {
 
     /// A tile of float64 with the values that the elements have as `Self`.
     fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64>;
+
+    /// The same for elements that are stored as `Self`.
+    fn widen_slice<S: Simd>(simd: S, values: &[Self], at: usize) -> Tile<S, f64>;
 }
 
 impl Compute for f32 {
@@ -204,6 +207,13 @@ impl Compute for f32 {
         let tile = f64::load(simd, values, at);
         if matches!(values, Values::F64(_)) { widen::<S>(narrow::<S>(tile)) } else { tile }
     }
+
+    #[inline(always)]
+    fn widen_slice<S: Simd>(simd: S, values: &[Self], at: usize) -> Tile<S, f64> {
+        let n = S::f32s::LEN;
+        let x = &values[at..at + 2 * n];
+        widen::<S>([S::f32s::from_slice(simd, &x[..n]), S::f32s::from_slice(simd, &x[n..])])
+    }
 }
 
 impl Compute for f64 {
@@ -266,6 +276,11 @@ impl Compute for f64 {
     #[inline(always)]
     fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64> {
         Self::load(simd, values, at)
+    }
+
+    #[inline(always)]
+    fn widen_slice<S: Simd>(simd: S, values: &[Self], at: usize) -> Tile<S, f64> {
+        load_native(simd, values, at)
     }
 }
 

@@ -4,10 +4,12 @@
 //! sum in order from +0.0, and the lanes fold by halves. The blocks' results are an array that is reduced by the same rule
 //! until one number is left. Padding with +0.0 changes nothing, since a lane that starts at +0.0 never becomes -0.0.
 
+use std::marker::PhantomData;
+
 use fearless_simd::prelude::*;
 
 use crate::{
-    dtype::{Compute, Values, ValuesMut},
+    dtype::{Compute, Values, load_native, store_native},
     simd::{TILE_VECTORS, Tile, tile_len},
 };
 
@@ -41,27 +43,49 @@ impl Lanes {
     /// Adds `rows` times [`LANES`] elements from `at` on, as values of `T`.
     #[inline(always)]
     pub fn add<S: Simd, T: Compute>(&mut self, simd: S, term: Term, values: Values<'_>, at: usize, rows: usize) {
-        match term {
-            Term::Value => self.add_terms::<S, T, 0>(simd, values, at, rows),
-            Term::Magnitude => self.add_terms::<S, T, 1>(simd, values, at, rows),
-            Term::Square => self.add_terms::<S, T, 2>(simd, values, at, rows),
+        match (T::slice(values), term) {
+            (Some(own), Term::Value) => self.add_terms::<S, 0>(simd, Own(own), at, rows),
+            (Some(own), Term::Magnitude) => self.add_terms::<S, 1>(simd, Own(own), at, rows),
+            (Some(own), Term::Square) => self.add_terms::<S, 2>(simd, Own(own), at, rows),
+            (None, Term::Value) => self.add_terms::<S, 0>(simd, Stored::<T>::new(values), at, rows),
+            (None, Term::Magnitude) => self.add_terms::<S, 1>(simd, Stored::<T>::new(values), at, rows),
+            (None, Term::Square) => self.add_terms::<S, 2>(simd, Stored::<T>::new(values), at, rows),
         }
     }
 
-    /// Two tiles of lanes at a time stay in registers over the rows.
+    /// As many lanes at a time as stay in registers over the rows: all of them with 512-bit vectors.
     #[inline(always)]
-    fn add_terms<S: Simd, T: Compute, const TERM: u8>(&mut self, simd: S, values: Values<'_>, at: usize, rows: usize) {
+    fn add_terms<S: Simd, const TERM: u8>(&mut self, simd: S, values: impl Wide, at: usize, rows: usize) {
+        if S::f64s::LEN == 8 {
+            self.add_columns::<S, TERM, 4>(simd, values, at, rows);
+        } else {
+            self.add_columns::<S, TERM, 2>(simd, values, at, rows);
+        }
+    }
+
+    #[inline(always)]
+    fn add_columns<S: Simd, const TERM: u8, const TILES: usize>(
+        &mut self,
+        simd: S,
+        values: impl Wide,
+        at: usize,
+        rows: usize,
+    ) {
         let tile = TILE_VECTORS * S::f64s::LEN;
-        for lane in (0..LANES).step_by(2 * tile) {
-            let mut low = f64::load(simd, Values::F64(&self.0), lane);
-            let mut high = f64::load(simd, Values::F64(&self.0), lane + tile);
+        for lane in (0..LANES).step_by(TILES * tile) {
+            let mut sums = [[S::f64s::splat(simd, 0.0); TILE_VECTORS]; TILES];
+            for k in 0..TILES {
+                sums[k] = load_native(simd, &self.0, lane + k * tile);
+            }
             for row in 0..rows {
                 let place = at + row * LANES + lane;
-                low = plus_terms::<S, TERM>(low, T::load_wide(simd, values, place));
-                high = plus_terms::<S, TERM>(high, T::load_wide(simd, values, place + tile));
+                for k in 0..TILES {
+                    sums[k] = plus_terms::<S, TERM>(sums[k], values.load(simd, place + k * tile));
+                }
             }
-            f64::store(simd, low, &mut ValuesMut::F64(&mut self.0), lane);
-            f64::store(simd, high, &mut ValuesMut::F64(&mut self.0), lane + tile);
+            for k in 0..TILES {
+                store_native::<S, f64>(sums[k], &mut self.0, lane + k * tile);
+            }
         }
     }
 
@@ -76,6 +100,42 @@ impl Lanes {
             half /= 2;
         }
         self.0[0]
+    }
+}
+
+/// Elements that are read as float64.
+trait Wide: Copy {
+    fn load<S: Simd>(self, simd: S, at: usize) -> Tile<S, f64>;
+}
+
+/// Elements that are stored as they are computed.
+#[derive(Clone, Copy)]
+struct Own<'a, T>(&'a [T]);
+
+impl<T: Compute> Wide for Own<'_, T> {
+    #[inline(always)]
+    fn load<S: Simd>(self, simd: S, at: usize) -> Tile<S, f64> {
+        T::widen_slice(simd, self.0, at)
+    }
+}
+
+/// Elements of any storage type, computed as `T`.
+#[derive(Clone, Copy)]
+struct Stored<'a, T> {
+    values: Values<'a>,
+    compute: PhantomData<T>,
+}
+
+impl<'a, T> Stored<'a, T> {
+    const fn new(values: Values<'a>) -> Self {
+        Self { values, compute: PhantomData }
+    }
+}
+
+impl<T: Compute> Wide for Stored<'_, T> {
+    #[inline(always)]
+    fn load<S: Simd>(self, simd: S, at: usize) -> Tile<S, f64> {
+        T::load_wide(simd, self.values, at)
     }
 }
 
@@ -124,10 +184,14 @@ fn sum_plain<S: Simd>(simd: S, values: &[f64]) -> f64 {
 #[inline(always)]
 pub fn max_abs<S: Simd, T: Compute>(simd: S, values: Values<'_>, at: usize, len: usize) -> f64 {
     let mut largest = [T::Native::<S>::splat(simd, T::default()).to_bits(); TILE_VECTORS];
-    for tile_at in (at..at + len).step_by(tile_len::<S, T>()) {
-        let tile = T::load(simd, values, tile_at);
-        for k in 0..TILE_VECTORS {
-            largest[k] = largest[k].max(tile[k].abs().to_bits());
+    let tiles = (at..at + len).step_by(tile_len::<S, T>());
+    if let Some(own) = T::slice(values) {
+        for place in tiles {
+            largest = max_tile::<S, T>(largest, load_native(simd, own, place));
+        }
+    } else {
+        for place in tiles {
+            largest = max_tile::<S, T>(largest, T::load(simd, values, place));
         }
     }
     let mut bits = largest[0];
@@ -140,6 +204,20 @@ pub fn max_abs<S: Simd, T: Compute>(simd: S, values: Values<'_>, at: usize, len:
         result = max_magnitude(result, magnitudes[k].to_f64());
     }
     result
+}
+
+/// The bits of a native vector's elements.
+type Bits<S, T> = <<T as SimdFloatElement>::Native<S> as SimdFloat<S>>::Bits;
+
+#[inline(always)]
+fn max_tile<S: Simd, T: Compute>(
+    mut largest: [Bits<S, T>; TILE_VECTORS],
+    tile: Tile<S, T>,
+) -> [Bits<S, T>; TILE_VECTORS] {
+    for k in 0..TILE_VECTORS {
+        largest[k] = largest[k].max(tile[k].abs().to_bits());
+    }
+    largest
 }
 
 /// The larger of two magnitudes, NaN if either is NaN.
