@@ -25,9 +25,6 @@ pub enum DType {
 }
 
 impl DType {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::F32, Self::F64, Self::Bf16, Self::F16];
-
     /// Bytes an element.
     #[must_use]
     pub const fn size(self) -> usize {
@@ -44,17 +41,6 @@ impl DType {
         match self {
             Self::F64 => Self::F64,
             Self::F32 | Self::Bf16 | Self::F16 => Self::F32,
-        }
-    }
-
-    /// The name that NumPy and ml_dtypes use.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::F64 => "float64",
-            Self::Bf16 => "bfloat16",
-            Self::F16 => "float16",
         }
     }
 }
@@ -106,9 +92,6 @@ impl ValuesMut<'_> {
 
 /// A type that arithmetic happens in: `f32` or `f64`.
 pub trait Compute: SimdFloatElement + Send + Sync + 'static {
-    /// The storage type of the same width.
-    const DTYPE: DType;
-
     /// `x` rounded once.
     fn from_f64(x: f64) -> Self;
 
@@ -135,8 +118,6 @@ pub trait Compute: SimdFloatElement + Send + Sync + 'static {
 }
 
 impl Compute for f32 {
-    const DTYPE: DType = DType::F32;
-
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x as Self
@@ -217,8 +198,6 @@ impl Compute for f32 {
 }
 
 impl Compute for f64 {
-    const DTYPE: DType = DType::F64;
-
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x

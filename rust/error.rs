@@ -12,6 +12,8 @@ pub enum Error {
         /// What there is.
         available: Vec<&'static str>,
     },
+    /// `STEPSMITH_NUM_THREADS` is no positive number.
+    NumThreads(String),
     /// No reduction has that name.
     UnknownReduction(String),
     /// No rule has that name.
@@ -51,6 +53,8 @@ pub enum Error {
         element: usize,
         /// What it is, in the compute type.
         value: f64,
+        /// What it is divided by.
+        grad_scale: f64,
     },
 }
 
@@ -61,6 +65,7 @@ impl fmt::Display for Error {
                 write!(f, "STEPSMITH_ISA must name a level of this CPU ({}), got '{wish}'", available.join(", "))
             }
             Self::UnknownRule(name) => write!(f, "rule must be a name of the registry, got '{name}'"),
+            Self::NumThreads(value) => write!(f, "STEPSMITH_NUM_THREADS must be a positive integer, got '{value}'"),
             Self::UnknownReduction(name) => {
                 write!(f, "kind must be one of sum, sum_abs, sum_squares, max_abs, got '{name}'")
             }
@@ -75,8 +80,8 @@ impl fmt::Display for Error {
                 write!(f, "{name} must not repeat elements, got an array in which indices share memory")
             }
             Self::NormOverflow(norm) => write!(f, "the norm of all gradients must be finite, got {norm}"),
-            Self::NonFinite { tensor, element, value } => {
-                write!(f, "gradient {tensor} must be finite, got {value} at element {element}")
+            Self::NonFinite { tensor, element, value, grad_scale } => {
+                write!(f, "gradient {tensor} / {grad_scale} must be finite, got {value:?} at element {element}")
             }
         }
     }

@@ -80,19 +80,48 @@ impl Layout {
         (0..self.len()).map(move |i| self.address.wrapping_add_signed(walk.offset(i, 0)))
     }
 
-    /// Do the arrays share an element?
+    /// Do the arrays share an element? Halves the larger one until the parts are apart or single elements; needs no memory
+    /// of the arrays' size.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
+        !self.is_empty() && !other.is_empty() && self.distinct().meets(&other.distinct())
+    }
+
+    /// Without the axes along which nothing moves.
+    fn distinct(&self) -> Self {
+        let moving = |axis: &usize| self.shape[*axis] > 1 && self.strides[*axis] != 0;
+        let axes: Vec<usize> = (0..self.shape.len()).filter(moving).collect();
+        Self {
+            address: self.address,
+            item: self.item,
+            shape: axes.iter().map(|&axis| self.shape[axis]).collect(),
+            strides: axes.iter().map(|&axis| self.strides[axis]).collect(),
+        }
+    }
+
+    fn meets(&self, other: &Self) -> bool {
         let ((low, high), (other_low, other_high)) = (self.extent(), other.extent());
-        let (from, to) = (low.max(other_low), high.min(other_high));
-        if from >= to || self.is_apart_by_residues(other) {
+        if low.max(other_low) >= high.min(other_high) || self.is_apart_by_residues(other) {
             return false;
         }
-        let mut marks = Marks::new(from, to);
-        for address in self.addresses() {
-            marks.mark(address, self.item);
-        }
-        !other.addresses().all(|address| marks.is_free(address, other.item))
+        let (larger, smaller) = if high - low >= other_high - other_low { (self, other) } else { (other, self) };
+        let Some([first, second]) = larger.halves() else {
+            return smaller.halves().is_none_or(|[first, second]| first.meets(larger) || second.meets(larger));
+        };
+        first.meets(smaller) || second.meets(smaller)
+    }
+
+    /// Cut in the middle of the axis whose elements lie farthest apart; `None` for a single element.
+    fn halves(&self) -> Option<[Self; 2]> {
+        let axis = (0..self.shape.len())
+            .filter(|&axis| self.shape[axis] > 1)
+            .max_by_key(|&axis| self.strides[axis].unsigned_abs())?;
+        let middle = self.shape[axis] / 2;
+        let (mut first, mut second) = (self.clone(), self.clone());
+        first.shape[axis] = middle;
+        second.shape[axis] -= middle;
+        second.address = second.address.wrapping_add_signed(middle as isize * self.strides[axis]);
+        Some([first, second])
     }
 
     /// Columns of one buffer, as `buf[:, :4]` and `buf[:, 4:]` or `buf[::2]` and `buf[1::2]`: modulo some stride the two keep to

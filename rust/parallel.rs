@@ -15,6 +15,8 @@ use std::{
     },
 };
 
+use crate::error::Error;
+
 /// The number of threads asked for by [`set_threads`]; 0 for none.
 static REQUESTED: AtomicUsize = AtomicUsize::new(0);
 
@@ -50,6 +52,16 @@ fn default_threads() -> usize {
             .or_else(|| from_environment("OMP_NUM_THREADS"))
             .unwrap_or_else(allowed)
     })
+}
+
+/// Refuses a `STEPSMITH_NUM_THREADS` that is no positive number.
+pub fn check_environment() -> Result<(), Error> {
+    match std::env::var_os("STEPSMITH_NUM_THREADS") {
+        Some(value) if !value.is_empty() && from_environment("STEPSMITH_NUM_THREADS").is_none() => {
+            Err(Error::NumThreads(value.to_string_lossy().into_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The first number of a variable such as `OMP_NUM_THREADS=4,2`, if it is positive.
@@ -120,6 +132,8 @@ struct Pool {
 struct State {
     threads: usize,
     job: Option<Job>,
+    /// Number of the job, so that a helper takes one seat of each at most.
+    number: u64,
     /// Seats of the job that are free.
     free: usize,
     /// Seats of the job that were ever taken.
@@ -186,6 +200,7 @@ impl Pool {
         {
             let mut state = lock(&self.state);
             (state.job, state.free, state.taken, state.panicked) = (Some(job), helpers, 0, false);
+            state.number += 1;
         }
         self.work.notify_all();
         let leave = Leave { pool: self, all };
@@ -199,11 +214,13 @@ impl Pool {
     /// What a helper does for ever: take a seat, take its turn, leave.
     fn help(&self) {
         let mut state = lock(&self.state);
+        let mut done = 0;
         loop {
-            let Some(job) = state.job.filter(|_| state.free > 0) else {
+            let Some(job) = state.job.filter(|_| state.free > 0 && state.number != done) else {
                 state = wait(&self.work, state);
                 continue;
             };
+            done = state.number;
             state.free -= 1;
             state.taken += 1;
             state.inside += 1;
@@ -307,4 +324,38 @@ pub extern "C" fn stepsmith_get_num_threads() -> usize {
 #[unsafe(no_mangle)]
 pub extern "C" fn stepsmith_set_num_threads(count: usize) {
     set_threads(if count == default_threads() { 0 } else { count });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// One test, since the request is the process's.
+    #[test]
+    fn an_asked_for_count_is_that_many_threads_and_each_piece_runs_once() {
+        for count in [1, 2, 3, 7] {
+            set_threads(count);
+            for pieces in [0, 1, count, count + 1, 50] {
+                let (ids, ran) = (Mutex::new(HashSet::new()), Mutex::new(vec![0; pieces]));
+                for_each(pieces, true, &|piece| {
+                    lock(&ids).insert(std::thread::current().id());
+                    lock(&ran)[piece] += 1;
+                });
+                let (ids, ran) = (ids.into_inner().unwrap(), ran.into_inner().unwrap());
+                assert_eq!(ran, vec![1; pieces]);
+                assert_eq!(ids.len(), count.min(pieces), "{count} threads, {pieces} pieces");
+                assert_eq!(last_count(), count.min(pieces).max(1));
+            }
+        }
+        set_threads(0);
+        let ran = AtomicUsize::new(0);
+        for_each(1000, true, &|_| {
+            ran.fetch_add(1, Relaxed);
+        });
+        assert_eq!(ran.into_inner(), 1000);
+        let panic = catch_unwind(AssertUnwindSafe(|| for_each(64, true, &|piece| assert!(piece != 63, "on purpose"))));
+        assert!(panic.is_err());
+        for_each(64, true, &|_| {});
+    }
 }

@@ -97,7 +97,8 @@ impl Isa {
     /// The level in use, or why the wish in `STEPSMITH_ISA` cannot be met.
     pub fn current() -> Result<Self, Error> {
         static CHOSEN: OnceLock<Result<Isa, Error>> = OnceLock::new();
-        CHOSEN.get_or_init(|| Self::choose(std::env::var("STEPSMITH_ISA").ok().as_deref())).clone()
+        let wish = || std::env::var_os("STEPSMITH_ISA").map(|name| name.to_string_lossy().into_owned());
+        CHOSEN.get_or_init(|| Self::choose(wish().as_deref())).clone()
     }
 
     /// The level of that name, or the best one without a wish.

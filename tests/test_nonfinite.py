@@ -226,3 +226,12 @@ def test_propagate_does_as_the_oracle(max_norm, value) -> None:
     assert np.isnan(params["w"][7])
     for name, x in params.items():
         assert_same_bits(x, reference.params[name])
+
+
+def test_a_norm_at_the_edge_of_float32_is_checked_element_by_element() -> None:
+    largest = np.finfo(np.float32).max
+    param = np.zeros(4, np.float32)
+    optimizer = ss.optim.SGD([param], max_norm=1e300)
+    with pytest.raises(ss.NonFiniteError, match=r"grads\['0'\] / grad_scale must be finite, got 3.4028"):
+        optimizer.step([np.array([0, 0, 0, largest], np.float32)], grad_scale=1 / (1 + 2**-24 * 1.0000001))
+    assert (param == 0).all()

@@ -1,5 +1,6 @@
 """Groups, hyperparameters, schedules, missing gradients, binding, one step at a time."""
 
+import sys
 import threading
 from types import MappingProxyType
 
@@ -287,3 +288,47 @@ def test_a_second_step_while_one_runs_is_an_error_and_leaves_the_counts() -> Non
     assert optimizer.state_dict()["steps"]["a"] == made
     optimizer.step(grads)
     assert optimizer.state_dict()["steps"]["a"] == made + 1
+
+
+def test_threads_that_share_an_optimizer_never_step_with_old_scalars() -> None:
+    """Each update uses its own learning rate or is refused, however the threads interleave."""
+    optimizer = ss.optim.SGD({"w": np.zeros(10)}, lr=ss.schedules.LinearWarmup(1.0, 10**6))
+    grad, seen, refused = np.ones(10), [], []
+
+    def run() -> None:
+        for _ in range(3000):
+            try:
+                seen.append(optimizer.step([grad]).lr[0])
+            except RuntimeError:
+                refused.append(1)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        workers = [threading.Thread(target=run) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(seen) + len(refused) == 6000
+    assert len(set(seen)) == len(seen) == optimizer.state_dict()["steps"]["w"]
+
+
+def test_state_dict_while_a_step_runs_is_an_error_or_whole() -> None:
+    size = 4 << 20
+    optimizer = ss.optim.SGD({"w": np.zeros(size, np.float32)}, momentum=1.0)
+    grad = np.ones(size, np.float32)
+    worker = threading.Thread(target=lambda: [optimizer.step([grad]) for _ in range(20)])
+    worker.start()
+    whole = 0
+    while worker.is_alive():
+        try:
+            momentum = optimizer.state_dict()["state"]["w"]["momentum"]
+        except RuntimeError:
+            continue
+        assert (momentum == momentum[0]).all()
+        whole += 1
+    worker.join()
+    assert whole or optimizer.state_dict()["steps"]["w"] == 20

@@ -165,7 +165,10 @@ MISFITS = {
     "group-count": (drop("groups", 1), ["groups must be a list of 2"]),
     "group-names": (change("groups", 0, "params", to=["b"]), ["groups[0]['params'] must be ['a'], got ['b']"]),
     "group-key": (drop("groups", 1, "eps"), ["groups[1]: missing ['eps'], extra []"]),
-    "group-step": (change("groups", 0, "step", to=-1), ["groups[0]['step'] must be an integer of at least 0, got -1"]),
+    "group-step": (
+        change("groups", 0, "step", to=-1),
+        ["groups[0]['step'] must be an integer of at least 0 and below 2**53, got -1"],
+    ),
     "group-value": (
         change("groups", 1, "betas", to=[0.9, 1.5]),
         ["groups[1]: AdamW: betas[1] must be in [0, 1), got 1.5"],
@@ -173,7 +176,18 @@ MISFITS = {
     "group-schedule": (change("groups", 0, "lr", to={"schedule": "none", "arguments": {}}), ["groups[0]: ", "'none'"]),
     "group-slots": (change("groups", 0, "amsgrad", to=True), ["groups[0]: hyperparameters must imply the state"]),
     "step-missing": (drop("steps", "b"), ["steps: missing ['b'], extra []"]),
-    "step-kind": (change("steps", "a", to=1.5), ["steps['a'] must be an integer of at least 0, got 1.5"]),
+    "step-huge": (
+        change("steps", "a", to=10**400),
+        ["steps['a'] must be an integer of at least 0 and below 2**53"],
+    ),
+    "group-step-huge": (
+        change("groups", 0, "step", to=2**70),
+        ["groups[0]['step'] must be an integer of at least 0 and below 2**53"],
+    ),
+    "step-kind": (
+        change("steps", "a", to=1.5),
+        ["steps['a'] must be an integer of at least 0 and below 2**53, got 1.5"],
+    ),
     "state-missing": (drop("state", "a"), ["state: missing ['a'], extra []"]),
     "state-extra": (change("state", "c", to={}), ["state: missing [], extra ['c']"]),
     "slot-missing": (drop("state", "a", "v"), ["state['a']: missing ['v'], extra []"]),
@@ -257,3 +271,16 @@ def test_a_malformed_dictionary_is_refused_too(make_bad) -> None:
 def test_what_is_no_mapping_is_a_type_error() -> None:
     with pytest.raises(TypeError, match=r"^AdamW: state_dict must be a mapping, got list$"):
         build().load_state_dict([])
+
+
+def test_state_views_that_are_read_only_or_swapped_load_right() -> None:
+    """Users hold views of the state: what they do to a view, or hand back as one, must not reach the core."""
+    params = {"a": np.zeros(3), "b": np.zeros(3)}
+    optimizer = ss.optim.SGD(params, momentum=0.5)
+    optimizer.step({"a": np.full(3, 1.0), "b": np.full(3, 2.0)})
+    state_dict = optimizer.state_dict()
+    state_dict["state"] = {"a": dict(optimizer.state["b"]), "b": dict(optimizer.state["a"])}
+    optimizer.state["a"]["momentum"].flags.writeable = False
+    optimizer.load_state_dict(state_dict)
+    assert (optimizer.state["a"]["momentum"] == 2).all()
+    assert (optimizer.state["b"]["momentum"] == 1).all()

@@ -359,3 +359,12 @@ def test_predict_without_a_predictor_is_an_error() -> None:
     model = FunctionModel({"w": np.zeros(6)}, quadratic)
     with pytest.raises(TypeError, match=r"predict needs a model that has it, got FunctionModel"):
         Trainer(model, optimizer=ss.optim.SGD(model.parameters(), lr=0.1)).predict(X)
+
+
+def test_parameters_that_the_optimizer_does_not_hold_stay_in_a_function_model_too() -> None:
+    params = {"w": np.ones(3), "b": np.ones(3)}
+    model = FunctionModel(params, lambda p, _: (float((p["w"] + p["b"]).sum()), {"w": np.ones(3), "b": np.ones(3)}))
+    trainer = Trainer(model, optimizer=ss.optim.SGD({"w": params["w"]}, lr=0.5))
+    trainer.fit((np.zeros((4, 1)),), epochs=1, batch_size=4, progress=False)
+    assert (params["w"] == 0.5).all()
+    assert (params["b"] == 1).all()

@@ -64,6 +64,7 @@ def _from_torch(tensor: Any) -> Array:
     if str(plain.dtype) != "torch.bfloat16":
         result: Array = plain.numpy()
         return result
-    torch = sys.modules[type(tensor).__module__.partition(".")[0]]
+    modules = [sys.modules.get(cls.__module__.partition(".")[0]) for cls in type(tensor).__mro__]
+    torch: Any = next(module for module in modules if hasattr(module, "int16"))
     bits: Array = plain.view(torch.int16).numpy()
     return bits.view(ml_dtypes.bfloat16)

@@ -1,5 +1,5 @@
-from collections.abc import Sequence
-from typing import Final, final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ CHUNK: Final[int]
 
 class NonFiniteError(FloatingPointError): ...
 
+_T = TypeVar("_T")
+
 @final
 class Stepper:
     updates: int
@@ -42,10 +44,12 @@ class Stepper:
     @property
     def is_running(self) -> bool: ...
     def bind(self, grads: Sequence[object | None] | None) -> None: ...
-    def set_cohorts(self, cohorts: Sequence[int]) -> None: ...
+    def set_cohorts(self, cohorts: Sequence[int]) -> int: ...
+    def exclusive(self, work: Callable[[], _T]) -> _T: ...
     def step(
         self,
         grads: Sequence[object | None] | None,
+        moment: tuple[int, int],
         scalars: Sequence[float],
         signs: Sequence[float],
         grad_scale: float,

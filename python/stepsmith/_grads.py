@@ -16,6 +16,8 @@ Grads = Mapping[str, NDArray[Any] | None] | Iterable[NDArray[Any] | None]
 
 def _named(owner: str, grads: Grads) -> tuple[list[str], list[NDArray[Any]]]:
     """Names and arrays; gradients that are None are left out, as in PyTorch."""
+    if hasattr(grads, "dtype"):
+        raise TypeError(f"{owner}: grads must be a mapping by name or a sequence of arrays, got one array")
     items = grads.items() if isinstance(grads, Mapping) else ((str(i), grad) for i, grad in enumerate(grads))
     present = [(f"grads[{name!r}]", grad) for name, grad in items if grad is not None]
     return [name for name, _ in present], [require_array(owner, name, grad) for name, grad in present]
@@ -88,7 +90,8 @@ def clip_grad_norm(grads: Grads, max_norm: float, norm_type: float = 2.0, *, err
     if error_if_nonfinite and not math.isfinite(total):
         raise _core.NonFiniteError(f"{owner}: the norm of grads must be finite, got {total}")
     factor = max_norm / (total + 1e-6)
-    _core.scale(owner, names, arrays, 1.0 if factor > 1.0 else factor)
+    if not factor >= 1.0:
+        _core.scale(owner, names, arrays, factor)
     return total
 
 

@@ -20,13 +20,7 @@ COMMANDS: dict[str, tuple[Handler, tuple[Option, ...]]] = {}
 OPTIONAL = {
     "scikit-learn": "sklearn",
     "matplotlib": "matplotlib",
-    "scipy": "scipy",
     "torch": "torch",
-    "cupy": "cupy",
-    "mpi4py": "mpi4py",
-    "optuna": "optuna",
-    "tensorboardX": "tensorboardX",
-    "gguf": "gguf",
 }
 
 

@@ -1,6 +1,8 @@
 """Random numbers by counter: Philox4x32-10, the same bits in any order, at any thread count and after a resume."""
 
 import math
+import operator
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ __all__ = ["uniform"]
 
 
 def uniform(
-    shape: int | tuple[int, ...],
+    shape: SupportsIndex | tuple[int, ...],
     *,
     seed: int,
     step: int,
@@ -47,7 +49,7 @@ def uniform(
     step = _check.integer("uniform", "step", step, low=0, high=2**32 - 1)
     stream = _check.integer("uniform", "stream", stream, low=0, high=2**32 - 1)
     start = _check.integer("uniform", "start", start, low=0, high=2**64 - 1)
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = shape if isinstance(shape, tuple) else (operator.index(shape),)
     if out is None:
         out = np.empty(shape, np.float32)
     elif not isinstance(out, np.ndarray) or out.dtype != np.float32:

@@ -142,15 +142,15 @@ pub fn clip_factor(max_norm: f64, norm: f64) -> f64 {
 /// Every gradient, divided by `grad_scale`, is finite in its compute type, and so is their norm if there is one.
 fn check_finite(isa: Isa, gradients: &Gradients, norm: Option<f64>, grad_scale: f64) -> Result<(), Error> {
     let factor = 1.0 / grad_scale;
-    // A norm within float32's range bounds every element, so the read that made it is the check.
-    if norm.is_some_and(|norm| norm <= f64::from(f32::MAX)) && (factor as f32).is_finite() {
+    // A norm well within float32's range bounds every element, so the read that made it is the check.
+    if norm.is_some_and(|norm| norm <= f64::from(f32::MAX / 2.0)) && (factor as f32).is_finite() {
         return Ok(());
     }
     let Largest { f32, f64 } = norm::largest(isa, &gradients.rows);
     let finite = (f32 as f32 * factor as f32).is_finite() && (f64 * factor).is_finite();
     let found = if finite { None } else { norm::first_nonfinite(isa, &gradients.rows, factor) };
     if let Some((tensor, element, value)) = found {
-        return Err(Error::NonFinite { tensor, element, value });
+        return Err(Error::NonFinite { tensor, element, value, grad_scale });
     }
     match norm {
         Some(norm) if !norm.is_finite() => Err(Error::NormOverflow(norm)),

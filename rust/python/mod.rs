@@ -38,6 +38,7 @@ fn type_error(owner: &str, message: impl std::fmt::Display) -> PyErr {
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Isa::current()?;
+    crate::parallel::check_environment()?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("NonFiniteError", module.py().get_type::<NonFiniteError>())?;
     module.add("BLOCK", crate::reduce::BLOCK)?;

@@ -45,6 +45,8 @@ struct Inner {
     state: Vec<Taken>,
     tensors: Tensors,
     cohorts: Vec<u32>,
+    /// How often the cohorts were set.
+    setting: u64,
     bound: Option<BoundGrads>,
 }
 
@@ -99,7 +101,7 @@ impl Stepper {
         }
         let cohorts = vec![0; tensors.len()];
         let tensors = Tensors::new(tensors, written).map_err(|error| value_error(&owner, error))?;
-        let inner = Inner { params: taken_params, state: taken_state, tensors, cohorts, bound: None };
+        let inner = Inner { params: taken_params, state: taken_state, tensors, cohorts, setting: 0, bound: None };
         Ok(Self { owner, names, rule, updates: AtomicU64::new(0), inner: Mutex::new(inner) })
     }
 
@@ -116,22 +118,27 @@ impl Stepper {
         Ok(())
     }
 
-    /// Which tensors have the same scalars: for each tensor the index of its cohort.
-    fn set_cohorts(&self, cohorts: Vec<u32>) -> PyResult<()> {
+    /// Which tensors have the same scalars: for each tensor the index of its cohort. Returns the number of this setting.
+    fn set_cohorts(&self, cohorts: Vec<u32>) -> PyResult<u64> {
         let mut inner = self.lock()?;
         if cohorts.len() != inner.tensors.len() {
             return Err(Error::Length { what: "cohorts", want: inner.tensors.len(), got: cohorts.len() }.into());
         }
         inner.cohorts = cohorts;
-        Ok(())
+        inner.setting += 1;
+        Ok(inner.setting)
     }
 
     /// One step; returns the gradients' norm if it was computed. An error leaves every array as it was.
+    ///
+    /// `moment` is the count of updates and the number of the cohorts' setting that the scalars were computed for: another
+    /// thread's step in between makes this one an error.
     #[allow(clippy::too_many_arguments)]
     fn step(
         &self,
         py: Python<'_>,
         grads: Option<Grads<'_>>,
+        moment: (u64, u64),
         scalars: Vec<f64>,
         signs: Vec<f64>,
         grad_scale: f64,
@@ -140,7 +147,7 @@ impl Stepper {
     ) -> PyResult<Option<f64>> {
         let isa = Isa::current()?;
         let options = Options { grad_scale, max_norm, check_finite };
-        self.with_gradients(py, grads, |rule, gradients, of_tensor| {
+        self.with_gradients(py, grads, Some(moment), |rule, gradients, of_tensor| {
             if let Some(&last) = of_tensor.iter().max().filter(|&&last| last as usize >= signs.len()) {
                 return Err(Error::Length { what: "signs", want: last as usize + 1, got: signs.len() });
             }
@@ -155,7 +162,7 @@ impl Stepper {
         let isa = Isa::current()?;
         let zeros = vec![0; self.names.len()];
         let options = Options { grad_scale: 1.0, max_norm: None, check_finite: false };
-        self.with_gradients(py, None, |_, gradients, _| {
+        self.with_gradients(py, None, None, |_, gradients, _| {
             step(isa, &rule::SWEEP, gradients, Cohorts { of_tensor: &zeros, scalars: &[], signs: &[1.0] }, options)
         })?;
         Ok(())
@@ -178,13 +185,21 @@ impl Stepper {
     fn is_running(&self) -> bool {
         self.inner.try_lock().is_err()
     }
+
+    /// Calls `work` while no step can run; a step that runs makes this an error.
+    fn exclusive(&self, work: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let _no_step = self.lock()?;
+        Ok(work.call0()?.unbind())
+    }
 }
 
 impl Stepper {
     fn lock(&self) -> PyResult<MutexGuard<'_, Inner>> {
-        self.inner.try_lock().map_err(|_| {
-            PyRuntimeError::new_err(format!("{}: one step at a time, got a call while another step runs", self.owner))
-        })
+        self.inner.try_lock().map_err(|_| self.busy())
+    }
+
+    fn busy(&self) -> PyErr {
+        PyRuntimeError::new_err(format!("{}: one step at a time, got a call while another step runs", self.owner))
     }
 
     /// Checks every array and calls `work` with the gradients given or bound, without the GIL if they are large.
@@ -192,10 +207,14 @@ impl Stepper {
         &self,
         py: Python<'_>,
         grads: Option<Grads<'_>>,
+        moment: Option<(u64, u64)>,
         work: impl FnOnce(&'static Entry, &mut Gradients, &[u32]) -> Result<T, Error> + Send,
     ) -> PyResult<T> {
         let mut guard = self.lock()?;
         let inner = &mut *guard;
+        if moment.is_some_and(|moment| moment != (self.updates(), inner.setting)) {
+            return Err(self.busy());
+        }
         for (k, param) in inner.params.iter().enumerate() {
             param.check(py, &self.owner, || format!("params['{}']", self.names[k]))?;
         }
@@ -258,13 +277,14 @@ impl Stepper {
     /// The error with names instead of indices.
     fn explain(&self, error: Error, params: &[Taken]) -> PyErr {
         match error {
-            Error::NonFinite { tensor, element, value } => {
+            Error::NonFinite { tensor, element, value, grad_scale } => {
                 let (name, index) = (self.grad_name(tensor), index_text(element, params[tensor].shape()));
-                NonFiniteError::new_err(format!(
-                    "{}: {name} must be finite, got {} at index {index}",
-                    self.owner,
-                    python_float(value)
-                ))
+                let (divided, value) = match grad_scale {
+                    1.0 => (String::new(), python_float(value)),
+                    _ => (" / grad_scale".to_owned(), format!("{} / {grad_scale:?}", python_float(value))),
+                };
+                let message = format!("{}: {name}{divided} must be finite, got {value} at index {index}", self.owner);
+                NonFiniteError::new_err(message)
             }
             Error::NormOverflow(_) => NonFiniteError::new_err(format!("{}: {error}", self.owner)),
             Error::GradOverlap { tensor, other } => {
@@ -278,7 +298,7 @@ impl Stepper {
 
 /// `nan`, `inf` or `-inf`, or the number.
 fn python_float(value: f64) -> String {
-    if value.is_nan() { "nan".to_owned() } else { value.to_string() }
+    if value.is_nan() { "nan".to_owned() } else { format!("{value:?}") }
 }
 
 /// The index of an element in C order, as Python would write it.

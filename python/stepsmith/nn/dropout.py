@@ -21,7 +21,8 @@ class Dropout(Module):
     ranks change a mask, and a resumed run draws the same ones.
 
     Args:
-        p: Chance that an element is dropped, in [0, 1).
+        p: Chance that an element is dropped, in [0, 1); one stays where its uniform number is at least p, rounded to
+            float32.
 
     Raises:
         TypeError: `p` is not a number.

@@ -53,8 +53,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> Loaded:
-    """Checks everything; a ValueError lists all that does not fit."""
+def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_dict: Mapping[str, Any]) -> Loaded:
+    """Checks everything that goes into `arrays`, by name and slot; a ValueError lists all that does not fit."""
     owner = type(optimizer).__name__
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"{owner}: state_dict must be a mapping, got {type(state_dict).__name__}")
@@ -72,12 +72,13 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> Loaded:
         [_values(optimizer, group) for group in state_dict["groups"]],
         dict(state_dict["steps"]),
         state_dict["groups"][0]["step"],
-        [
-            (array, state_dict["state"][name][slot])
-            for name, row in optimizer.state.items()
-            for slot, array in row.items()
-        ],
+        [(array, _apart(state_dict["state"][name][slot], array)) for (name, slot), array in arrays.items()],
     )
+
+
+def _apart(source: Array, target: Array) -> Array:
+    """The source, copied if it lies in the state that is about to be overwritten."""
+    return source.copy() if target.base is not None and np.may_share_memory(source, target.base) else source
 
 
 def _compare(what: str, want: Any, got: Any) -> list[str]:
@@ -130,8 +131,8 @@ def _values(optimizer: Optimizer, loaded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _count_problem(what: str, count: Any) -> list[str]:
-    fine = isinstance(count, int) and not isinstance(count, bool) and count >= 0
-    return [] if fine else [f"{what} must be an integer of at least 0, got {count!r}"]
+    fine = isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**53
+    return [] if fine else [f"{what} must be an integer of at least 0 and below 2**53, got {count!r}"]
 
 
 def _step_problems(optimizer: Optimizer, steps: Any) -> list[str]:

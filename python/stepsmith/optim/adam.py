@@ -55,7 +55,7 @@ class Adam(_AdamFamily):
         params: mapping name → array, sequence of arrays, or sequence of groups; changed in place.
         lr: learning rate, at least 0, or a schedule.
         betas: decay rates β1 and β2 of the moments, in [0, 1).
-        eps: ε, at least 0.
+        eps: ε, at least 0; with an ε that is 0 in the compute type a gradient that was always 0 gives NaN.
         weight_decay: λ, at least 0.
         amsgrad: divide by the largest v so far; fixed at construction, since it decides whether `v_max` exists.
         maximize: ascend instead of descend.
@@ -115,7 +115,7 @@ class AdamW(_AdamFamily):
         params: mapping name → array, sequence of arrays, or sequence of groups; changed in place.
         lr: learning rate, at least 0, or a schedule.
         betas: decay rates β1 and β2 of the moments, in [0, 1).
-        eps: ε, at least 0.
+        eps: ε, at least 0; with an ε that is 0 in the compute type a gradient that was always 0 gives NaN.
         weight_decay: λ, at least 0.
         amsgrad: divide by the largest v so far; fixed at construction, since it decides whether `v_max` exists.
         maximize: ascend instead of descend.

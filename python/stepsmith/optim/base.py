@@ -23,7 +23,7 @@ class StepInfo(NamedTuple):
     """What a step did."""
 
     grad_norm: float | None
-    """Norm of all gradients divided by |grad_scale|; None if it was not computed."""
+    """Norm of all gradients divided by |grad_scale|; None if it was not computed, or the step was skipped."""
     skipped: bool
     """The gradients were not finite and nothing changed (``on_nonfinite="skip"``)."""
     lr: tuple[float, ...]
@@ -53,6 +53,18 @@ class Cohort:
 
     def __init__(self, group: int, offset: int, active: bool) -> None:
         self.group, self.offset, self.active = group, offset, active
+
+
+class Partition(NamedTuple):
+    """The tensors as the core was last told, replaced as a whole."""
+
+    cohorts: list[Cohort]
+    cohort_of: list[int]
+    """For each tensor its cohort."""
+    present: tuple[bool, ...]
+    """For each tensor whether it has a gradient."""
+    setting: int
+    """The core's number of this partition."""
 
 
 class Optimizer(ABC):
@@ -98,12 +110,8 @@ class Optimizer(ABC):
             used |= dict.fromkeys(named, self._slots_of(values))
         self.params: Mapping[str, Array] = MappingProxyType(arrays)
         self._make_state(used, state_dtype)
-        self._cohort_of: list[int] = []
-        self._cohorts: list[Cohort] = []
         self._bound_present: tuple[bool, ...] | None = None
-        self._present: tuple[bool, ...] = ()
-        self._all_present = (True,) * len(arrays)
-        self._set_steps([0] * len(arrays), self._all_present)
+        self._set_steps([0] * len(arrays), (True,) * len(arrays))
 
     # What a subclass says.
 
@@ -145,7 +153,7 @@ class Optimizer(ABC):
         wanted = [(name, slot) for name in self.params for slot in self.slots if slot in used[name]]
         like = [self.params[name] for name, _ in wanted]
         arrays = zeros_like_all(like, [state_dtype_of(param, state_dtype) for param in like])
-        kept = dict(zip(wanted, arrays))
+        kept = self._kept = dict(zip(wanted, arrays))
         state = [[kept.get((name, slot)) for slot in self.slots] for name in self.params]
         self._stepper = _core.Stepper(self._owner, self.name, list(self.params), list(self.params.values()), state)
         # The core follows the arrays above unseen; users get views, so that no change of a view's shape reaches it.
@@ -197,19 +205,20 @@ class Optimizer(ABC):
             present = tuple([grad is not None for grad in matched])
         if grad_scale != 1.0 and _check.number(self._owner, "grad_scale", grad_scale) == 0.0:
             raise ValueError(f"{self._owner}: grad_scale must not be 0, got {grad_scale!r}")
-        if present != self._present:
+        if present != self._partition.present:
             self._set_steps(self._steps(), present)
-        updates = self._stepper.updates
+        partition, updates = self._partition, self._stepper.updates
         lrs = tuple([self._lr(group, updates) for group in self.groups])
         scalars: list[float] = []
         signs: list[float] = []
-        for cohort in self._cohorts:
+        for cohort in partition.cohorts:
             values = self.groups[cohort.group].values_now
             count = cohort.offset + updates if cohort.active else cohort.offset
             scalars += self._scalars(values, lrs[cohort.group], count + 1)
             signs.append(-1.0 if values["maximize"] else 1.0)
         try:
-            norm = self._stepper.step(matched, scalars, signs, grad_scale, self._max_norm, self._check_finite)
+            moment = updates, partition.setting
+            norm = self._stepper.step(matched, moment, scalars, signs, grad_scale, self._max_norm, self._check_finite)
         except _core.NonFiniteError:
             if self._on_nonfinite == "skip":
                 return StepInfo(None, True, lrs, updates)
@@ -248,9 +257,9 @@ class Optimizer(ABC):
     # Step counts.
 
     def _steps(self) -> list[int]:
-        updates = self._stepper.updates
-        counts = [cohort.offset + updates * cohort.active for cohort in self._cohorts]
-        return [counts[cohort] for cohort in self._cohort_of]
+        partition, updates = self._partition, self._stepper.updates
+        counts = [cohort.offset + updates * cohort.active for cohort in partition.cohorts]
+        return [counts[cohort] for cohort in partition.cohort_of]
 
     def _set_steps(self, steps: list[int], present: tuple[bool, ...]) -> None:
         """Sorts tensors into cohorts by group, step count and whether they take part."""
@@ -259,9 +268,8 @@ class Optimizer(ABC):
         keys = [(i, step - updates * active, active) for i, step, active in zip(group_of, steps, present)]
         index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
         cohort_of = [index[key] for key in keys]
-        self._stepper.set_cohorts(cohort_of)
-        self._cohort_of, self._present = cohort_of, present
-        self._cohorts = [Cohort(*key) for key in index]
+        setting = self._stepper.set_cohorts(cohort_of)
+        self._partition = Partition([Cohort(*key) for key in index], cohort_of, present, setting)
 
     # State dictionaries.
 
@@ -270,9 +278,11 @@ class Optimizer(ABC):
 
         ``{"version", "optimizer", "groups", "steps": {name: int}, "state": {name: {slot: array}}}``; a schedule stands
         as its name and arguments; each group holds its parameters' names, its hyperparameters and ``"step"``, the
-        updates made.
+        updates made. A RuntimeError if a step of this optimizer is running.
         """
-        return _state_dict.dump(self, dict(zip(self.params, self._steps())), self._stepper.updates)
+        return self._stepper.exclusive(
+            lambda: _state_dict.dump(self, dict(zip(self.params, self._steps())), self._stepper.updates)
+        )
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave: state, step counts and hyperparameters, copied into the arrays that exist.
@@ -281,15 +291,16 @@ class Optimizer(ABC):
             ValueError: names, shapes, dtypes or hyperparameters differ (all are listed); nothing has changed then.
             RuntimeError: a step of this optimizer is running.
         """
-        if self._stepper.is_running:
-            raise RuntimeError(f"{self._owner}: load_state_dict() must wait, got a call while a step runs")
-        loaded = _state_dict.load(self, state_dict)
-        for group, values in zip(self.groups, loaded.groups):
-            group.values_now = values
+        loaded = _state_dict.load(self, self._kept, state_dict)
+        self._stepper.exclusive(lambda: self._take_back(loaded))
+        self._set_steps([loaded.steps[name] for name in self.params], self._partition.present)
+
+    def _take_back(self, loaded: _state_dict.Loaded) -> None:
         for target, source in loaded.copies:
             target[...] = source
+        for group, values in zip(self.groups, loaded.groups):
+            group.values_now = values
         self._stepper.updates = loaded.updates
-        self._set_steps([loaded.steps[name] for name in self.params], self._present)
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:
         """A function with a step's memory traffic and next to no arithmetic, for benchmarks; it spoils every array."""

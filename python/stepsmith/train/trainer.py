@@ -172,7 +172,7 @@ class Trainer:
             if not math.isfinite(loss):
                 where = f"at step {clock.step + 1}, epoch {clock.epoch + 1}"
                 raise NonFiniteError(f"Trainer: loss must be finite, got {loss} {where}")
-            info = step() if bound else step(grads)
+            info = step() if bound else step({name: grads[name] for name in self.optimizer.params})
             clock.advance(len(batch[0]), loss)
             bar.batch()
         return float(info.lr[0])
