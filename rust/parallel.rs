@@ -11,8 +11,9 @@ use std::{
     ptr,
     sync::{
         Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use crate::error::Error;
@@ -126,6 +127,22 @@ struct Pool {
     work: Condvar,
     /// A job's last helper left, or its last seat was taken.
     left: Condvar,
+    /// `State::number` and `State::inside` again, to look at without the lock.
+    number: AtomicU64,
+    inside: AtomicUsize,
+}
+
+/// How long a thread looks for what it waits for before it sleeps: about as long as waking up takes. A step often is two
+/// jobs in a row, and its threads end within microseconds of each other.
+const PATIENCE: Duration = Duration::from_micros(50);
+
+fn watch(is_done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_done() && start.elapsed() < PATIENCE {
+        for _ in 0..16 {
+            std::hint::spin_loop();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -176,7 +193,15 @@ impl Pool {
     }
 
     fn new(pid: u32) -> Self {
-        Self { pid, turn: Mutex::new(()), state: Mutex::default(), work: Condvar::new(), left: Condvar::new() }
+        Self {
+            pid,
+            turn: Mutex::new(()),
+            state: Mutex::default(),
+            work: Condvar::new(),
+            left: Condvar::new(),
+            number: AtomicU64::new(0),
+            inside: AtomicUsize::new(0),
+        }
     }
 
     /// Starts threads until there are `helpers`, or until the system refuses; returns how many of them there are.
@@ -201,6 +226,7 @@ impl Pool {
             let mut state = lock(&self.state);
             (state.job, state.free, state.taken, state.panicked) = (Some(job), helpers, 0, false);
             state.number += 1;
+            self.number.store(state.number, Relaxed);
         }
         self.work.notify_all();
         let leave = Leave { pool: self, all };
@@ -214,22 +240,32 @@ impl Pool {
     /// What a helper does for ever: take a seat, take its turn, leave.
     fn help(&self) {
         let mut state = lock(&self.state);
-        let mut done = 0;
+        let (mut done, mut watched) = (0, false);
         loop {
             let Some(job) = state.job.filter(|_| state.free > 0 && state.number != done) else {
-                state = wait(&self.work, state);
+                if watched {
+                    state = wait(&self.work, state);
+                } else {
+                    let seen = state.number;
+                    drop(state);
+                    watch(|| self.number.load(Relaxed) != seen);
+                    state = lock(&self.state);
+                }
+                watched = !watched;
                 continue;
             };
-            done = state.number;
+            (done, watched) = (state.number, false);
             state.free -= 1;
             state.taken += 1;
             state.inside += 1;
+            self.inside.store(state.inside, Relaxed);
             let seat = state.taken;
             drop(state);
             let result = catch_unwind(AssertUnwindSafe(|| (job.0)(seat)));
             state = lock(&self.state);
             state.panicked |= result.is_err();
             state.inside -= 1;
+            self.inside.store(state.inside, Relaxed);
             self.left.notify_all();
         }
     }
@@ -249,6 +285,11 @@ impl Drop for Leave {
         }
         state.job = None;
         state.free = 0;
+        if state.inside > 0 {
+            drop(state);
+            watch(|| self.pool.inside.load(Relaxed) == 0);
+            state = lock(&self.pool.state);
+        }
         while state.inside > 0 {
             state = wait(&self.pool.left, state);
         }
