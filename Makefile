@@ -18,8 +18,9 @@ help:
 
 check-tools:
 	@command -v cargo >/dev/null || { echo "stepsmith needs Rust to build: cargo was not found (https://rustup.rs)"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo "stepsmith needs CPython 3.11 or later: $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing)"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "stepsmith needs CPython 3.11 or later: $(PYTHON) was not found"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "stepsmith needs CPython 3.11 or later: $(PYTHON) is $$($(PYTHON) --version 2>&1)"; exit 1; }
 
 $(VENV)/.installed: $(SOURCES) | check-tools
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
