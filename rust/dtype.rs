@@ -7,7 +7,7 @@
 use fearless_simd::prelude::*;
 
 use crate::{
-    half::{from_bf16, from_f16, to_bf16, to_f16},
+    half::{bf16_randomly, f16_randomly, from_bf16, from_f16, to_bf16, to_f16},
     simd::{TILE_VECTORS, Tile},
 };
 
@@ -88,6 +88,36 @@ impl ValuesMut<'_> {
             Self::F16(x) => Values::F16(x),
         }
     }
+
+    /// The same elements for a shorter time.
+    #[inline(always)]
+    #[must_use]
+    pub fn reborrow(&mut self) -> ValuesMut<'_> {
+        match self {
+            Self::Absent => ValuesMut::Absent,
+            Self::F32(x) => ValuesMut::F32(x),
+            Self::F64(x) => ValuesMut::F64(x),
+            Self::Bf16(x) => ValuesMut::Bf16(x),
+            Self::F16(x) => ValuesMut::F16(x),
+        }
+    }
+
+    /// Is there no array?
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// +0.0 everywhere.
+    pub fn fill_zero(&mut self) {
+        match self {
+            Self::Absent => {}
+            Self::F32(x) => x.fill(0.0),
+            Self::F64(x) => x.fill(0.0),
+            Self::Bf16(x) | Self::F16(x) => x.fill(0),
+        }
+    }
 }
 
 /// A type that arithmetic happens in: `f32` or `f64`.
@@ -109,6 +139,21 @@ pub trait Compute: SimdFloatElement + Send + Sync + 'static {
 
     /// The same to write.
     fn slice_mut<'a>(values: &'a mut ValuesMut<'_>) -> Option<&'a mut [Self]>;
+
+    /// Elements of this type as stored elements.
+    fn values(x: &[Self]) -> Values<'_>;
+
+    /// The same to write.
+    fn values_mut(x: &mut [Self]) -> ValuesMut<'_>;
+
+    /// A tile rounded to one of the two neighbours that `values` can store, at random and without bias, by one word an
+    /// element. Anything but 16-bit floats stores every value as it is.
+    fn round_randomly<S: Simd>(
+        simd: S,
+        tile: Tile<S, Self>,
+        values: &ValuesMut<'_>,
+        words: &[u32],
+    ) -> Tile<S, Self>;
 
     /// A tile of float64 with the values that the elements have as `Self`.
     fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64>;
@@ -184,6 +229,35 @@ impl Compute for f32 {
     }
 
     #[inline(always)]
+    fn values(x: &[Self]) -> Values<'_> {
+        Values::F32(x)
+    }
+
+    #[inline(always)]
+    fn values_mut(x: &mut [Self]) -> ValuesMut<'_> {
+        ValuesMut::F32(x)
+    }
+
+    #[inline(always)]
+    fn round_randomly<S: Simd>(
+        simd: S,
+        mut tile: Tile<S, Self>,
+        values: &ValuesMut<'_>,
+        words: &[u32],
+    ) -> Tile<S, Self> {
+        let n = S::f32s::LEN;
+        for k in 0..TILE_VECTORS {
+            let words = S::u32s::from_slice(simd, &words[k * n..(k + 1) * n]);
+            match values {
+                ValuesMut::Bf16(_) => tile[k] = bf16_randomly::<S>(tile[k], words),
+                ValuesMut::F16(_) => tile[k] = f16_randomly::<S>(tile[k], words),
+                _ => {}
+            }
+        }
+        tile
+    }
+
+    #[inline(always)]
     fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64> {
         let tile = f64::load(simd, values, at);
         if matches!(values, Values::F64(_)) { widen::<S>(narrow::<S>(tile)) } else { tile }
@@ -250,6 +324,26 @@ impl Compute for f64 {
     #[inline(always)]
     fn slice_mut<'a>(values: &'a mut ValuesMut<'_>) -> Option<&'a mut [Self]> {
         if let ValuesMut::F64(x) = values { Some(x) } else { None }
+    }
+
+    #[inline(always)]
+    fn values(x: &[Self]) -> Values<'_> {
+        Values::F64(x)
+    }
+
+    #[inline(always)]
+    fn values_mut(x: &mut [Self]) -> ValuesMut<'_> {
+        ValuesMut::F64(x)
+    }
+
+    #[inline(always)]
+    fn round_randomly<S: Simd>(
+        _simd: S,
+        tile: Tile<S, Self>,
+        _values: &ValuesMut<'_>,
+        _words: &[u32],
+    ) -> Tile<S, Self> {
+        tile
     }
 
     #[inline(always)]

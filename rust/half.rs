@@ -34,6 +34,11 @@ const F16_MAGNITUDE: u32 = 0x7fff;
 /// Infinity of binary16, where its bits stand 13 places up in a binary32.
 const F16_INFINITY_SHIFTED: u32 = 0x7c00 << 13;
 const F32_INFINITY: u32 = 0x7f80_0000;
+const F32_MAGNITUDE: u32 = 0x7fff_ffff;
+/// 2^-14, the smallest normal binary16, as a binary32.
+const F16_NORMAL: u32 = 0x3880_0000;
+/// 2^24: a denormal binary16 is a whole number of 2^-24.
+const F16_DENORMALS: f32 = 16_777_216.0;
 /// 2^112: the exponents' biases differ by 112.
 const F16_TO_F32: f32 = f32::from_bits((127 + 112) << 23);
 
@@ -64,13 +69,37 @@ pub fn to_f16<S: Simd>(simd: S, [low, high]: [S::f32s; 2]) -> S::u16s {
 #[inline(always)]
 fn to_f16_bits<S: Simd>(simd: S, x: S::f32s) -> S::u32s {
     let bits: S::u32s = x.bitcast();
-    let magnitude = bits & 0x7fff_ffff;
+    let magnitude = bits & F32_MAGNITUDE;
     let infinite = S::u32s::splat(simd, 0x7c00);
     let special = magnitude.simd_gt(F32_INFINITY).select(infinite | 0x0200, infinite);
     let denormal: S::u32s = (magnitude.bitcast::<S::f32s>() + 0.5).bitcast::<S::u32s>() - 0.5_f32.to_bits();
     let normal = (magnitude + ((magnitude >> 13) & 1) + 0xfff - (112 << 23)) >> 13;
-    let finite = magnitude.simd_lt(0x3880_0000).select(denormal, normal);
+    let finite = magnitude.simd_lt(F16_NORMAL).select(denormal, normal);
     magnitude.simd_ge(0x4780_0000).select(special, finite) | ((bits >> 16) & 0x8000)
+}
+
+/// float32 rounded to one of the two bfloat16 around it, the upper one with the probability of the part cut off.
+#[inline(always)]
+pub fn bf16_randomly<S: Simd>(x: S::f32s, words: S::u32s) -> S::f32s {
+    let bits: S::u32s = x.bitcast();
+    let rounded = (bits + (words >> 16)) & 0xffff_0000;
+    let finite = (bits & F32_MAGNITUDE).simd_lt(F32_INFINITY);
+    finite.select(rounded, bits).bitcast()
+}
+
+/// The same for float16. Below 2^-14 its numbers are even 2^-24 apart: the fraction is compared with a uniform number.
+#[inline(always)]
+pub fn f16_randomly<S: Simd>(x: S::f32s, words: S::u32s) -> S::f32s {
+    let bits: S::u32s = x.bitcast();
+    let magnitude = bits & F32_MAGNITUDE;
+    let normal = (magnitude + (words >> 19)) & 0xffff_e000;
+    let scaled: S::f32s = magnitude.bitcast::<S::f32s>() * F16_DENORMALS;
+    let whole = scaled.floor();
+    let uniform: S::f32s = (words >> 8).to_float::<S::f32s>() * (1.0 / F16_DENORMALS);
+    let rounded = uniform.simd_lt(scaled - whole).select(whole + 1.0, whole) * (1.0 / F16_DENORMALS);
+    let finite = magnitude.simd_lt(F16_NORMAL).select(rounded.bitcast(), normal);
+    let result = magnitude.simd_lt(F32_INFINITY).select(finite, magnitude);
+    (result | (bits & 0x8000_0000)).bitcast()
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl Layout {
 
     /// The address of each element, in C order.
     fn addresses(&self) -> impl Iterator<Item = usize> + '_ {
-        let walk = Walk::logical(&self.shape, &self.strides);
+        let walk = Walk::logical(&self.shape, &[&self.strides]);
         (0..self.len()).map(move |i| self.address.wrapping_add_signed(walk.offset(i, 0)))
     }
 
@@ -267,13 +267,17 @@ impl Walk {
         walk.merged()
     }
 
-    /// C order of one array.
+    /// C order.
     #[must_use]
-    pub fn logical(shape: &[usize], strides: &[isize]) -> Self {
+    pub fn logical(shape: &[usize], strides: &[&[isize]]) -> Self {
         let axes: Vec<usize> = (0..shape.len()).filter(|&axis| shape[axis] != 1).collect();
-        let of = |strides: &[isize]| axes.iter().map(|&axis| strides[axis]).collect();
-        Self { shape: axes.iter().map(|&axis| shape[axis]).collect(), strides: vec![of(strides)], starts: vec![0] }
-            .merged()
+        let of = |strides: &&[isize]| axes.iter().map(|&axis| strides[axis]).collect();
+        Self {
+            shape: axes.iter().map(|&axis| shape[axis]).collect(),
+            strides: strides.iter().map(of).collect(),
+            starts: vec![0; strides.len()],
+        }
+        .merged()
     }
 
     /// Joins neighbouring axes that every array runs through evenly.

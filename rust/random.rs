@@ -75,6 +75,17 @@ impl Philox {
         x
     }
 
+    /// The words of elements `start..start + out.len()`, both multiples of four.
+    #[inline(always)]
+    pub fn words(self, start: u64, out: &mut [u32]) {
+        for (k, out) in out.chunks_mut(4 * BATCH).enumerate() {
+            let words = self.blocks::<BATCH>(start / 4 + (k * BATCH) as u64);
+            for (i, word) in out.iter_mut().enumerate() {
+                *word = words[i % 4][i / 4];
+            }
+        }
+    }
+
     /// [`Self::uniform`] on several threads if that pays.
     pub fn fill(self, start: u64, out: &mut [f32]) {
         let large = out.len() >= PARALLEL;

@@ -1,94 +1,79 @@
 //! Optimizer steps: check and measure the gradients (one read), then one read-write pass over everything.
 
 pub mod adam;
+pub mod bits;
+mod factor;
+pub mod fold;
+mod gradients;
+mod measure;
 pub mod norm;
 mod operand;
 pub mod pipeline;
 pub mod plan;
+mod reading;
 pub mod rule;
 pub mod sgd;
+mod spread;
 pub mod stage;
+mod strip;
+pub mod survey;
 pub mod table;
 pub mod tensors;
 
-use std::sync::atomic::AtomicU64;
+pub use gradients::{Gradients, Reduction};
 
-use crate::{
-    error::Error,
-    parallel::DefaultFloatEnvironment,
-    reduce::{Term, max_magnitude},
-    simd::Isa,
-};
-use norm::Largest;
+use crate::{error::Error, parallel::DefaultFloatEnvironment, random::Philox, simd::Isa};
+use pipeline::{Folds, Pass};
 use rule::Entry;
 use table::Rows;
-
-/// The gradients of a step, matched with the tensors that they belong to.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    rows: Rows,
-    partials: Vec<AtomicU64>,
-}
-
-impl Gradients {
-    /// The gradients in these rows.
-    #[must_use]
-    pub const fn new(rows: Rows) -> Self {
-        Self { rows, partials: vec![] }
-    }
-
-    /// Reduces all gradients to one number.
-    pub fn reduce(&mut self, isa: Isa, kind: Reduction) -> f64 {
-        let _environment = DefaultFloatEnvironment::enter();
-        match kind {
-            Reduction::Sum(term) => norm::sum(isa, &self.rows, term, &mut self.partials),
-            Reduction::MaxAbs => {
-                let Largest { f32, f64 } = norm::largest(isa, &self.rows);
-                max_magnitude(f32, f64)
-            }
-        }
-    }
-}
-
-/// How many elements become one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduction {
-    /// A fixed-shape sum.
-    Sum(Term),
-    /// The largest magnitude, NaN if there is one.
-    MaxAbs,
-}
-
-impl Reduction {
-    /// The reduction of that name.
-    pub fn find(name: &str) -> Result<Self, Error> {
-        match name {
-            "sum" => Ok(Self::Sum(Term::Value)),
-            "sum_abs" => Ok(Self::Sum(Term::Magnitude)),
-            "sum_squares" => Ok(Self::Sum(Term::Square)),
-            "max_abs" => Ok(Self::MaxAbs),
-            _ => Err(Error::UnknownReduction(name.to_owned())),
-        }
-    }
-}
 
 /// Runs a rule without gradients and with one scalar over all rows.
 pub fn apply(isa: Isa, rule: &Entry, rows: &mut Rows, scalar: f64) {
     let _environment = DefaultFloatEnvironment::enter();
     let cohorts = vec![0; rows.plan().rows()];
-    let pass = pipeline::Pass { isa, cohorts: &cohorts, scalars: &[scalar], factors: &[1.0] };
+    let pass = Pass { isa, cohorts: &cohorts, scalars: &[scalar], signs: &[1.0], folds: Folds::factor(1.0) };
     (rule.run)(&pass, rows);
 }
 
-/// What happens to gradients on their way to the rule.
+/// What is folded into a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Gradients are divided by this.
     pub grad_scale: f64,
-    /// Clip the global norm to this.
-    pub max_norm: Option<f64>,
     /// Refuse NaN and infinity.
     pub check_finite: bool,
+    /// Then clip each element to this range around zero.
+    pub clip_value: Option<f64>,
+    /// Then clip the norm of all gradients to this.
+    pub max_norm: Option<f64>,
+    /// Which norm.
+    pub norm: Reduction,
+    /// Then clip each unit's norm to this part of its parameter's norm.
+    pub agc: Option<f64>,
+    /// The moving average's step towards the parameter.
+    pub ema_weight: f64,
+    /// Round 16-bit parameters at random: key and step of the stream.
+    pub rounding: Option<Philox>,
+    /// Nothing follows the rule: neither masks nor copies nor zeroed gradients.
+    pub only_rule: bool,
+}
+
+impl Options {
+    /// Gradients divided by a number, and nothing else.
+    #[must_use]
+    pub const fn plain(grad_scale: f64) -> Self {
+        Self {
+            grad_scale,
+            check_finite: false,
+            clip_value: None,
+            max_norm: None,
+            norm: Reduction::NORM,
+            agc: None,
+            ema_weight: 0.0,
+            rounding: None,
+            only_rule: false,
+        }
+    }
 }
 
 /// One step's scalars: tensors with the same ones form a cohort.
@@ -117,43 +102,21 @@ pub fn step(
     if want != got {
         return Err(Error::Length { what: "scalars", want, got });
     }
-    let norm =
-        options.max_norm.map(|_| gradients.reduce(isa, Reduction::Sum(Term::Square)).sqrt() / options.grad_scale.abs());
-    if options.check_finite {
-        check_finite(isa, gradients, norm, options.grad_scale)?;
-    }
-    let clip = match (options.max_norm, norm) {
-        (Some(max_norm), Some(norm)) => clip_factor(max_norm, norm),
-        _ => 1.0,
+    let seen = gradients.look(isa, options)?;
+    let (inverse, clip) = (1.0 / options.grad_scale, seen.clip_factor(options));
+    let (first, second) =
+        if options.clip_value.is_some() { (inverse, clip) } else { (clip / options.grad_scale, 1.0) };
+    let unit_factors = options.agc.map(|agc| seen.unit_factors(agc, options, clip));
+    let folds = Folds {
+        first,
+        limit: options.clip_value,
+        second,
+        unit_factors: unit_factors.as_deref(),
+        ema_weight: options.ema_weight,
+        rounding: options.rounding,
+        only_rule: options.only_rule,
     };
-    let factors: Vec<f64> = cohorts.signs.iter().map(|sign| sign * (clip / options.grad_scale)).collect();
-    let pass = pipeline::Pass { isa, cohorts: cohorts.of_tensor, scalars: cohorts.scalars, factors: &factors };
-    (rule.run)(&pass, &mut gradients.rows);
-    Ok(norm)
-}
-
-/// min(1, max_norm / (norm + 1e-6)), NaN for a norm that is NaN.
-#[must_use]
-pub fn clip_factor(max_norm: f64, norm: f64) -> f64 {
-    let factor = max_norm / (norm + 1e-6);
-    if factor > 1.0 { 1.0 } else { factor }
-}
-
-/// Every gradient, divided by `grad_scale`, is finite in its compute type, and so is their norm if there is one.
-fn check_finite(isa: Isa, gradients: &Gradients, norm: Option<f64>, grad_scale: f64) -> Result<(), Error> {
-    let factor = 1.0 / grad_scale;
-    // A norm well within float32's range bounds every element, so the read that made it is the check.
-    if norm.is_some_and(|norm| norm <= f64::from(f32::MAX / 2.0)) && (factor as f32).is_finite() {
-        return Ok(());
-    }
-    let Largest { f32, f64 } = norm::largest(isa, &gradients.rows);
-    let finite = (f32 as f32 * factor as f32).is_finite() && (f64 * factor).is_finite();
-    let found = if finite { None } else { norm::first_nonfinite(isa, &gradients.rows, factor) };
-    if let Some((tensor, element, value)) = found {
-        return Err(Error::NonFinite { tensor, element, value, grad_scale });
-    }
-    match norm {
-        Some(norm) if !norm.is_finite() => Err(Error::NormOverflow(norm)),
-        _ => Ok(()),
-    }
+    let Cohorts { of_tensor, scalars, signs } = cohorts;
+    (rule.run)(&Pass { isa, cohorts: of_tensor, scalars, signs, folds }, gradients.rows_mut());
+    Ok(seen.norm)
 }

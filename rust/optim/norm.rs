@@ -87,6 +87,16 @@ pub struct Largest {
     pub f64: f64,
 }
 
+impl Largest {
+    /// The largest magnitude after multiplying and clipping, in the compute types.
+    #[must_use]
+    pub fn clipped(self, factor: f64, limit: f64) -> f64 {
+        let clip = |x: f64, limit: f64| if x > limit { limit } else { x };
+        let narrow = self.f32 as f32 * factor.abs() as f32;
+        max_magnitude(clip(f64::from(narrow), f64::from(limit as f32)), clip(self.f64 * factor.abs(), limit))
+    }
+}
+
 /// The largest magnitude of all gradients.
 #[must_use]
 pub fn largest(isa: Isa, rows: &Rows) -> Largest {
@@ -139,7 +149,8 @@ fn nonfinite_in_row<S: Simd, T: Compute>(simd: S, grad: Grad<'_>, factor: f64) -
         grad.gather(start, len, &mut stage);
         let values = decode::<S, T>(simd, stage.values());
         for (i, &value) in values[..len].iter().enumerate() {
-            if !(value * T::from_f64(factor)).to_f64().is_finite() {
+            let kept = grad.kept(start + i).is_none_or(|bits| bits.word(0) & 1 == 1);
+            if kept && !(value * T::from_f64(factor)).to_f64().is_finite() {
                 return Some((start + i, value.to_f64()));
             }
         }

@@ -28,7 +28,13 @@ impl Operand {
         Self { data: ptr::with_exposed_provenance_mut(address), dtype }
     }
 
-    const fn dtype(self) -> Option<DType> {
+    /// Is there no array?
+    pub(super) const fn is_absent(self) -> bool {
+        self.data.is_null()
+    }
+
+    /// How its elements are stored, if there is one.
+    pub(super) const fn dtype(self) -> Option<DType> {
         if self.data.is_null() { None } else { Some(self.dtype) }
     }
 

@@ -1,9 +1,12 @@
-//! The tile pipeline: load, scale the gradient, apply the rule, store, four vectors at a time, all stages in one function
-//! for each rule, compute type and CPU level.
+//! The tile pipeline: load, scale the gradient, apply the rule, store, four vectors at a time in registers, one function for
+//! each rule, compute type and CPU level. What is folded around the rule works strip by strip ([`super::fold`]).
 
 use fearless_simd::prelude::*;
 
 use super::{
+    factor::Means,
+    fold::Preparation,
+    measure::{self, Wanted},
     rule::Rule,
     stage::{Arrays, Piece, STAGE, Staged, Tiles},
     table::{ChunkArrays, Pieces, Rows},
@@ -11,6 +14,7 @@ use super::{
 use crate::{
     dispatch,
     dtype::{Compute, DType},
+    random::Philox,
     simd::{Isa, TILE_VECTORS, tile_len},
 };
 
@@ -23,15 +27,64 @@ pub struct Pass<'a> {
     pub cohorts: &'a [u32],
     /// For each cohort its scalars, one after another.
     pub scalars: &'a [f64],
-    /// For each cohort what its gradients are multiplied by.
-    pub factors: &'a [f64],
+    /// For each cohort 1, or -1 to maximize.
+    pub signs: &'a [f64],
+    /// What happens around the rule.
+    pub folds: Folds<'a>,
+}
+
+/// What happens around the rule, the same for all tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct Folds<'a> {
+    /// Gradients are multiplied by this.
+    pub first: f64,
+    /// Then clamped to this range around zero,
+    pub limit: Option<f64>,
+    /// then multiplied by this,
+    pub second: f64,
+    /// then by a factor for each unit of each row.
+    pub unit_factors: Option<&'a [Vec<f64>]>,
+    /// The moving average's step towards the parameter.
+    pub ema_weight: f64,
+    /// 16-bit parameters are rounded at random: key and step; the tensor's index is added to the stream.
+    pub rounding: Option<Philox>,
+    /// Nothing follows the rule: neither masks nor copies nor zeroed gradients.
+    pub only_rule: bool,
+}
+
+impl Folds<'_> {
+    /// Gradients times a factor.
+    #[must_use]
+    pub const fn factor(first: f64) -> Self {
+        Self {
+            first,
+            limit: None,
+            second: 1.0,
+            unit_factors: None,
+            ema_weight: 0.0,
+            rounding: None,
+            only_rule: false,
+        }
+    }
 }
 
 /// A rule and what gradients are multiplied by before they reach it.
 #[derive(Clone, Copy, Debug)]
-struct Scaled<R, T> {
-    rule: R,
-    factor: T,
+pub(super) struct Scaled<R, T> {
+    pub(super) rule: R,
+    /// 1 where a gradient is prepared on its own.
+    pub(super) factor: T,
+    /// How it is prepared then.
+    pub(super) preparation: Preparation<T>,
+}
+
+/// The rules of a pass for either compute type.
+#[derive(Debug)]
+pub(super) struct Rules<R32, R64> {
+    /// One for each cohort, or one for each row?
+    pub(super) by_cohort: bool,
+    pub(super) f32: Vec<Scaled<R32, f32>>,
+    pub(super) f64: Vec<Scaled<R64, f64>>,
 }
 
 impl Pass<'_> {
@@ -45,37 +98,58 @@ impl Pass<'_> {
         R32: Rule<f32, N>,
         R64: Rule<f64, N>,
     {
-        let rules32 = self.scaled(rule32);
-        let rules64 = self.scaled(rule64);
+        let rules = Rules { by_cohort: true, f32: self.scaled(rule32), f64: self.scaled(rule64) };
+        let mut means = None;
+        let rules = if R32::MEASURES { measure::rules_of_rows(self, rows, &rules, &mut means) } else { rules };
         rows.for_each_piece(|pieces| {
-            dispatch!(self.isa, simd => self.step_pieces(simd, pieces, &rules32, &rules64));
+            dispatch!(self.isa, simd => self.work_on(simd, pieces, &rules, means.as_ref(), None));
         });
     }
 
     fn scaled<R, T: Compute>(&self, make: impl Fn(&[f64]) -> R) -> Vec<Scaled<R, T>> {
-        let width = self.scalars.len() / self.factors.len().max(1);
-        let cohort = |(k, &factor)| Scaled {
+        let (width, folds) = (self.scalars.len() / self.signs.len().max(1), &self.folds);
+        let cohort = |(k, &sign): (usize, &f64)| Scaled {
             rule: make(&self.scalars[k * width..(k + 1) * width]),
-            factor: T::from_f64(factor),
+            factor: T::from_f64(sign * folds.first),
+            preparation: Preparation::new(sign * folds.first, folds.limit, folds.second),
         };
-        self.factors.iter().enumerate().map(cohort).collect()
+        self.signs.iter().enumerate().map(cohort).collect()
     }
 
+    /// Steps the chunks of a piece or, where sums are wanted, only measures them.
     #[inline(always)]
-    fn step_pieces<S: Simd, R32: Rule<f32, N>, R64: Rule<f64, N>, const N: usize>(
+    pub(super) fn work_on<S: Simd, R32: Rule<f32, N>, R64: Rule<f64, N>, const N: usize>(
         &self,
         simd: S,
         mut pieces: Pieces<'_>,
-        rules32: &[Scaled<R32, f32>],
-        rules64: &[Scaled<R64, f64>],
+        rules: &Rules<R32, R64>,
+        means: Option<&Means>,
+        wanted: Option<&Wanted>,
     ) {
         let mut stage = Staged::default();
         while let Some(mut chunk) = pieces.next_chunk() {
-            let cohort = self.cohorts[chunk.tensor()] as usize;
+            let k = if rules.by_cohort { self.cohorts[chunk.tensor()] as usize } else { chunk.chunk().row };
             match chunk.compute() {
-                DType::F64 => step_chunk(simd, &rules64[cohort], &mut chunk, &mut stage),
-                _ => step_chunk(simd, &rules32[cohort], &mut chunk, &mut stage),
+                DType::F64 => self.work_on_chunk(simd, &rules.f64[k], &mut chunk, &mut stage, means, wanted),
+                _ => self.work_on_chunk(simd, &rules.f32[k], &mut chunk, &mut stage, means, wanted),
             }
+        }
+    }
+
+    #[inline(always)]
+    fn work_on_chunk<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+        &self,
+        simd: S,
+        rule: &Scaled<R, T>,
+        chunk: &mut ChunkArrays<'_>,
+        stage: &mut Staged<N>,
+        means: Option<&Means>,
+        wanted: Option<&Wanted>,
+    ) {
+        if wanted.is_some() || self.is_folded(chunk, means) {
+            self.work_on_strips(simd, rule, chunk, stage, means, wanted);
+        } else {
+            step_chunk(simd, rule, chunk, stage);
         }
     }
 }
@@ -88,14 +162,12 @@ fn step_chunk<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
     chunk: &mut ChunkArrays<'_>,
     stage: &mut Staged<N>,
 ) {
-    let whole = chunk.len() - chunk.len() % tile_len::<S, T>();
-    let mut done = 0;
-    if let Some(mut piece) = chunk.in_place(whole) {
-        step_tiles(simd, rule, &mut piece, whole);
-        done = whole;
+    let whole = if chunk.is_in_place() { chunk.len() - chunk.len() % tile_len::<S, T>() } else { 0 };
+    if whole > 0 {
+        step_tiles(simd, rule, &mut chunk.in_place(0, whole).0, whole);
     }
-    if done < chunk.len() {
-        step_staged(simd, rule, chunk, done, stage);
+    if whole < chunk.len() {
+        step_staged(simd, rule, chunk, whole, stage);
     }
 }
 
@@ -111,15 +183,15 @@ fn step_staged<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
     for at in (done..chunk.len()).step_by(STAGE) {
         let count = STAGE.min(chunk.len() - at);
         chunk.gather(at, count, stage);
-        step_tiles(simd, rule, &mut stage.piece(), count.next_multiple_of(tile_len::<S, T>()));
+        step_tiles(simd, rule, &mut stage.piece().0, count.next_multiple_of(tile_len::<S, T>()));
         chunk.scatter(at, count, stage);
     }
 }
 
-/// `len` elements of a piece, a multiple of the tile. One function, called from both ways above; a second loop spares
+/// `len` elements of a piece, a multiple of the tile. One function, called from all ways above; a second loop spares
 /// arrays that are stored as they are computed the question of how each is stored: 0.30 or 0.14 ns an element of AdamW in L2.
 #[inline(never)]
-fn step_tiles<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+pub(super) fn step_tiles<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
     simd: S,
     rule: &Scaled<R, T>,
     piece: &mut Piece<'_, N>,

@@ -15,6 +15,55 @@ pub trait Rule<T: Compute, const N: usize>: Copy + Send + Sync {
 
     /// The update.
     fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, grad: V, state: [V; N]) -> (V, [V; N]);
+
+    /// May the first two states be means over rows and columns instead?
+    const FACTORED: bool = false;
+
+    /// Does the update need norms of the whole tensor? Then a sweep takes that of the parameter and that of `measure`.
+    const MEASURES: bool = false;
+
+    /// What is measured, of one element.
+    #[inline(always)]
+    fn measure<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, _grad: V, _state: [V; N]) -> V {
+        param
+    }
+
+    /// The rule for a tensor with these norms.
+    #[must_use]
+    fn measured(self, _norms: Norms) -> Self {
+        self
+    }
+
+    /// The rule for a tensor whose second moment is factored, its first two states being means of rows and columns, or not.
+    #[must_use]
+    fn of_tensor(self, _factored: bool) -> Self {
+        self
+    }
+
+    /// How the means of rows and columns are averaged.
+    fn factoring(&self) -> Factoring<T> {
+        Factoring::default()
+    }
+}
+
+/// What was measured of a tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Norms {
+    /// Elements.
+    pub len: usize,
+    /// 2-norm of the parameter.
+    pub param: f64,
+    /// 2-norm of what the rule measures.
+    pub measured: f64,
+}
+
+/// A factored second moment's scalars.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Factoring<T> {
+    /// Weight of a new mean.
+    pub one_minus_beta2: T,
+    /// The least that ratios are taken by.
+    pub eps: T,
 }
 
 /// Declares a rule's scalars: numbers, computed in float64 and rounded once to the compute type, then flags (0 or 1).
@@ -62,8 +111,22 @@ pub struct Entry {
     pub state: &'static [&'static str],
     /// Names of its scalars.
     pub scalars: &'static [&'static str],
+    /// Are norms taken before the update?
+    pub measures: bool,
+    /// May the first two states be means over rows and columns instead?
+    pub factored: bool,
     /// The write pass with this rule.
-    pub(super) run: fn(&pipeline::Pass<'_>, &mut Rows),
+    pub(super) run: Run,
+}
+
+/// The write pass with some rule.
+type Run = fn(&pipeline::Pass<'_>, &mut Rows);
+
+impl Entry {
+    /// A rule that is no optimizer.
+    const fn internal(name: &'static str, scalars: &'static [&'static str], run: Run) -> Self {
+        Self { name, state: &[], scalars, measures: false, factored: false, run }
+    }
 }
 
 macro_rules! rules {
@@ -73,6 +136,8 @@ macro_rules! rules {
             name: $name,
             state: &<$rule<f64> as Rule<f64, $state>>::STATE,
             scalars: $rule::SCALARS,
+            measures: <$rule<f64> as Rule<f64, $state>>::MEASURES,
+            factored: <$rule<f64> as Rule<f64, $state>>::FACTORED,
             run: |pass, rows| pass.run(rows, $rule::<f32>::new, $rule::<f64>::new),
         }),*];
     };
@@ -85,24 +150,15 @@ rules! {
 }
 
 /// Not an optimizer: the traffic of one and next to no arithmetic, the limit that a step is measured against.
-pub const SWEEP: Entry =
-    Entry { name: "sweep", state: &[], scalars: &[], run: |pass, rows| pass.run(rows, |_| Sweep, |_| Sweep) };
+pub const SWEEP: Entry = Entry::internal("sweep", &[], |pass, rows| pass.run(rows, |_| Sweep, |_| Sweep));
 
 /// Multiplies by a scalar, without gradient or state.
-pub const SCALE: Entry = Entry {
-    name: "scale",
-    state: &[],
-    scalars: Scale::SCALARS,
-    run: |pass, rows| pass.run(rows, Scale::new, Scale::new),
-};
+pub const SCALE: Entry =
+    Entry::internal("scale", Scale::SCALARS, |pass, rows| pass.run(rows, Scale::new, Scale::new));
 
 /// Clamps to a range around zero, without gradient or state.
-pub const CLAMP: Entry = Entry {
-    name: "clamp",
-    state: &[],
-    scalars: Clamp::SCALARS,
-    run: |pass, rows| pass.run(rows, Clamp::new, Clamp::new),
-};
+pub const CLAMP: Entry =
+    Entry::internal("clamp", Clamp::SCALARS, |pass, rows| pass.run(rows, Clamp::new, Clamp::new));
 
 /// Adds the gradient to everything.
 #[derive(Clone, Copy, Debug)]

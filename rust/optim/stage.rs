@@ -5,13 +5,13 @@ use fearless_simd::prelude::*;
 
 use crate::{
     dtype::{Compute, DType, Values, ValuesMut, load_native, store_native},
-    simd::Tile,
+    simd::{Tile, tile_len},
 };
 
 /// Elements that are gathered at a time where an array cannot be read in place.
 pub const STAGE: usize = 128;
 
-/// The slices of a piece of a row.
+/// The slices of a piece of a row that a rule works on.
 #[derive(Debug)]
 pub struct Piece<'a, const N: usize> {
     /// Parameter.
@@ -20,6 +20,15 @@ pub struct Piece<'a, const N: usize> {
     pub grad: Values<'a>,
     /// State.
     pub state: [ValuesMut<'a>; N],
+}
+
+/// The slices of a piece of a row that follow the parameter.
+#[derive(Debug)]
+pub struct Copies<'a> {
+    /// Moving average.
+    pub ema: ValuesMut<'a>,
+    /// The parameter in another storage type.
+    pub shadow: ValuesMut<'a>,
 }
 
 /// A [`Piece`] whose elements are all stored in the compute type.
@@ -146,6 +155,24 @@ impl Buffer {
         bytemuck::cast_slice(&self.words)
     }
 
+    /// Everything as float64.
+    #[inline(always)]
+    pub fn numbers<S: Simd>(&self, simd: S) -> [f64; STAGE] {
+        let mut numbers = [0.0; STAGE];
+        for at in (0..STAGE).step_by(tile_len::<S, f64>()) {
+            store_native::<S, f64>(f64::load(simd, self.values(), at), &mut numbers, at);
+        }
+        numbers
+    }
+
+    /// Stores numbers, each rounded to the stored type.
+    #[inline(always)]
+    pub fn set_numbers<S: Simd>(&mut self, simd: S, numbers: &[f64; STAGE]) {
+        for at in (0..STAGE).step_by(tile_len::<S, f64>()) {
+            f64::store(simd, load_native(simd, numbers, at), &mut self.values_mut(), at);
+        }
+    }
+
     /// All of it, to read.
     #[inline(always)]
     #[must_use]
@@ -180,22 +207,33 @@ pub struct Staged<const N: usize> {
     pub grad: Buffer,
     /// State.
     pub state: [Buffer; N],
+    /// Moving average and shadow copy.
+    pub copies: [Buffer; 2],
 }
 
 impl<const N: usize> Default for Staged<N> {
     fn default() -> Self {
-        Self { param: Buffer::default(), grad: Buffer::default(), state: std::array::from_fn(|_| Buffer::default()) }
+        Self {
+            param: Buffer::default(),
+            grad: Buffer::default(),
+            state: std::array::from_fn(|_| Buffer::default()),
+            copies: [Buffer::default(), Buffer::default()],
+        }
     }
 }
 
 impl<const N: usize> Staged<N> {
     /// The staged elements as a piece.
     #[inline(always)]
-    pub fn piece(&mut self) -> Piece<'_, N> {
+    pub fn piece(&mut self) -> (Piece<'_, N>, Copies<'_>) {
         let mut state = [const { ValuesMut::Absent }; N];
         for (values, buffer) in state.iter_mut().zip(&mut self.state) {
             *values = buffer.values_mut();
         }
-        Piece { param: self.param.values_mut(), grad: self.grad.values(), state }
+        let [ema, shadow] = &mut self.copies;
+        (
+            Piece { param: self.param.values_mut(), grad: self.grad.values(), state },
+            Copies { ema: ema.values_mut(), shadow: shadow.values_mut() },
+        )
     }
 }

@@ -1,6 +1,9 @@
 //! The arrays that a step writes, checked once, and the gradients, checked as they come.
 
-use super::table::Row;
+use super::{
+    bits::Mask,
+    table::{MAX_STATE, Row},
+};
 use crate::{
     dtype::DType,
     error::Error,
@@ -30,23 +33,49 @@ pub enum Gradient {
     Any(Array),
 }
 
-/// The arrays that a step writes.
+/// What a step does to one parameter.
 #[derive(Debug)]
 pub struct Tensor {
-    /// The parameter.
+    /// The parameter, or its copy of full precision.
     pub param: Array,
     /// Its state; `None` where a rule does without.
     pub state: Vec<Option<Array>>,
+    /// Means of squared gradients over rows and columns instead of the first two states; C order without gaps.
+    pub factors: Option<[Array; 2]>,
+    /// Moving average of the parameter.
+    pub ema: Option<Array>,
+    /// The parameter in another storage type.
+    pub shadow: Option<Array>,
+    /// Which elements are kept.
+    pub mask: Option<Mask>,
 }
 
 impl Tensor {
+    /// A parameter and nothing else.
+    #[must_use]
+    pub const fn alone(param: Array) -> Self {
+        Self { param, state: vec![], factors: None, ema: None, shadow: None, mask: None }
+    }
+
+    /// The arrays in the order of a row's operands: parameter, gradient, state, moving average, shadow copy.
+    #[must_use]
+    pub fn present<'a>(&'a self, grad: Option<&'a Array>) -> [Option<&'a Array>; MAX_STATE + 4] {
+        let slot = |k: usize| self.state.get(k).and_then(Option::as_ref);
+        let [a, b, c, d] = [slot(0), slot(1), slot(2), slot(3)];
+        [Some(&self.param), grad, a, b, c, d, self.ema.as_ref(), self.shadow.as_ref()]
+    }
+
+    /// The arrays that are written, in the same order, the means last.
+    pub fn written(&self) -> impl Iterator<Item = &Array> {
+        self.present(None).into_iter().flatten().chain(self.factors.iter().flatten())
+    }
+
     /// All arrays lie in C order without gaps, each element on its boundary.
     fn is_plain(&self) -> bool {
-        let plain = |array: &Array| {
-            let walk = Walk::logical(&array.layout.shape, &array.layout.strides);
+        self.present(None).into_iter().flatten().all(|array| {
+            let walk = Walk::logical(&array.layout.shape, &[&array.layout.strides]);
             walk.is_dense(0, array.dtype.size()) && is_aligned(array.layout.address, array.dtype)
-        };
-        plain(&self.param) && self.state.iter().flatten().all(plain)
+        })
     }
 }
 
@@ -64,24 +93,25 @@ pub struct Tensors {
     /// Name of each array in the territory.
     names: Vec<String>,
     territory: Territory,
+    /// Is each element known by its place in C order?
+    counted: bool,
 }
 
 impl Tensors {
-    /// Checks that no element is written twice; `names` are those of each tensor's parameter and state, one after another.
-    pub fn new(tensors: Vec<Tensor>, names: Vec<String>) -> Result<Self, Error> {
-        let written = |tensor: &Tensor| -> Vec<Layout> {
-            std::iter::once(&tensor.param)
-                .chain(tensor.state.iter().flatten())
-                .map(|array| array.layout.clone())
-                .collect()
-        };
-        let territory =
-            Territory::new(tensors.iter().flat_map(written).collect()).map_err(|conflict| match conflict {
-                Conflict::Within(i) => Error::SelfOverlap(names[i].clone()),
-                Conflict::Between(i, j) => Error::Overlap { first: names[i].clone(), second: names[j].clone() },
-            })?;
+    /// Checks that no element is written twice; `names` are those of all arrays that are written, tensor by tensor in the
+    /// order of [`Tensor::written`]. `counted`: something depends on the elements' places in C order.
+    pub fn new(tensors: Vec<Tensor>, names: Vec<String>, counted: bool) -> Result<Self, Error> {
+        let layouts = tensors.iter().flat_map(Tensor::written).map(|array| array.layout.clone()).collect();
+        let territory = territory(layouts, &names)?;
         let plain = tensors.iter().map(Tensor::is_plain).collect();
-        Ok(Self { arrays: tensors, plain, names, territory })
+        Ok(Self { arrays: tensors, plain, names, territory, counted })
+    }
+
+    /// Replaces the masks, one a tensor.
+    pub fn set_masks(&mut self, masks: Vec<Option<Mask>>) {
+        for (tensor, mask) in self.arrays.iter_mut().zip(masks) {
+            tensor.mask = mask;
+        }
     }
 
     /// Number of tensors.
@@ -110,12 +140,12 @@ impl Tensors {
                 Ok(if self.plain[tensor] {
                     Row::plain(tensor, arrays, *address, *dtype)
                 } else {
-                    Row::walked(tensor, arrays, Some(&array()))
+                    Row::walked(tensor, arrays, Some(&array()), self.counts(tensor))
                 })
             }
             Gradient::Any(array) => {
                 self.refuse_shared(tensor, array)?;
-                Ok(Row::walked(tensor, arrays, Some(array)))
+                Ok(Row::walked(tensor, arrays, Some(array), self.counts(tensor)))
             }
         }
     }
@@ -123,7 +153,11 @@ impl Tensors {
     /// The row of a tensor that is changed without a gradient.
     #[must_use]
     pub fn row_without_grad(&self, tensor: usize) -> Row {
-        Row::walked(tensor, &self.arrays[tensor], None)
+        Row::walked(tensor, &self.arrays[tensor], None, self.counts(tensor))
+    }
+
+    fn counts(&self, tensor: usize) -> bool {
+        self.counted || self.arrays[tensor].mask.is_some()
     }
 
     fn plain_array(&self, tensor: usize, address: usize, dtype: DType) -> Array {
@@ -142,4 +176,16 @@ impl Tensors {
             .find(&gradient.layout)
             .map_or(Ok(()), |other| Err(Error::GradOverlap { tensor, other: self.names[other].clone() }))
     }
+}
+
+/// Gradients that are written too must not share elements among themselves; `names` are theirs.
+pub fn check_apart(gradients: &[Array], names: &[String]) -> Result<(), Error> {
+    territory(gradients.iter().map(|array| array.layout.clone()).collect(), names).map(|_| ())
+}
+
+fn territory(layouts: Vec<Layout>, names: &[String]) -> Result<Territory, Error> {
+    Territory::new(layouts).map_err(|conflict| match conflict {
+        Conflict::Within(i) => Error::SelfOverlap(names[i].clone()),
+        Conflict::Between(i, j) => Error::Overlap { first: names[i].clone(), second: names[j].clone() },
+    })
 }

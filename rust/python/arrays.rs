@@ -148,10 +148,15 @@ impl Taken {
     /// The same, for an array that will be written.
     pub(super) fn new_writable(owner: &str, name: Name<'_>, object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let taken = Self::new(owner, name, object)?;
-        if taken.flags & NPY_ARRAY_WRITEABLE == 0 {
+        taken.check_writable(owner, name)?;
+        Ok(taken)
+    }
+
+    pub(super) fn check_writable(&self, owner: &str, name: Name<'_>) -> PyResult<()> {
+        if self.flags & NPY_ARRAY_WRITEABLE == 0 {
             return Err(value_error(owner, format_args!("{} must be writable, got a read-only array", name())));
         }
-        Ok(taken)
+        Ok(())
     }
 
     fn numbers(&self) -> &[isize] {
@@ -233,9 +238,10 @@ impl Taken {
     }
 }
 
-/// Rows over arrays that were taken, whose tensors were checked for shared elements if anything is written.
-pub(super) fn rows(rows: Vec<Row>) -> Rows {
+/// Rows over arrays that were taken, whose tensors were checked for shared elements if anything is written; with
+/// `zeroing_grads` the gradients too.
+pub(super) fn rows(rows: Vec<Row>, zeroing_grads: bool) -> Rows {
     // SAFETY: whoever holds these rows holds what was taken too, which keeps the arrays alive, and compares it before each
     // use. While a step runs without the GIL its arrays are the step's alone: that is the caller's part, as in NumPy.
-    unsafe { Rows::new(rows) }
+    unsafe { if zeroing_grads { Rows::new(rows).zeroing_grads() } else { Rows::new(rows) } }
 }

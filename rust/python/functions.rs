@@ -37,7 +37,7 @@ fn rows_to_read(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult
     let named = names.iter().zip(objects);
     let taken = named.map(|(name, array)| Taken::new(owner, &|| name.clone(), array)).collect::<PyResult<Vec<_>>>()?;
     let rows = taken.iter().enumerate().map(|(k, array)| Row::reading(k, &array.array())).collect();
-    Ok((arrays::rows(rows), taken))
+    Ok((arrays::rows(rows, false), taken))
 }
 
 /// Rows that are written in place, without gradients.
@@ -45,10 +45,10 @@ fn rows_to_write(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResul
     let named = names.iter().zip(objects);
     let taken =
         named.map(|(name, array)| Taken::new_writable(owner, &|| name.clone(), array)).collect::<PyResult<Vec<_>>>()?;
-    let tensors = taken.iter().map(|array| Tensor { param: array.array(), state: vec![] }).collect();
-    let tensors = Tensors::new(tensors, names.to_vec()).map_err(|error| value_error(owner, error))?;
+    let tensors = taken.iter().map(|array| Tensor::alone(array.array())).collect();
+    let tensors = Tensors::new(tensors, names.to_vec(), false).map_err(|error| value_error(owner, error))?;
     let rows = (0..taken.len()).map(|k| tensors.row_without_grad(k)).collect();
-    Ok((arrays::rows(rows), taken))
+    Ok((arrays::rows(rows, false), taken))
 }
 
 /// A fixed-shape sum ("sum", "sum_abs", "sum_squares") or the largest magnitude ("max_abs") over all arrays.

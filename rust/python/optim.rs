@@ -15,14 +15,62 @@ use super::{
 use crate::{
     error::Error,
     optim::{
-        Cohorts, Gradients, Options,
+        Cohorts, Gradients, Options, Reduction,
+        bits::Mask,
         plan::PARALLEL,
         rule::{self, Entry},
         step,
-        tensors::{Tensor, Tensors},
+        table::Row,
+        tensors::{Array, Tensor, Tensors, check_apart},
     },
+    random::Philox,
     simd::Isa,
 };
+
+/// Philox streams of parameters' rounding: purpose 1, then the tensor's index.
+const ROUNDING_STREAM: u32 = 1 << 24;
+
+/// What an optimizer folds into its steps, fixed at construction.
+#[derive(Debug, FromPyObject)]
+#[pyo3(from_item_all)]
+struct Settings {
+    check_finite: bool,
+    clip_value: Option<f64>,
+    max_norm: Option<f64>,
+    norm: String,
+    agc: Option<f64>,
+    ema_weight: f64,
+    /// Key of the random rounding of 16-bit parameters.
+    rounding_seed: Option<u64>,
+    zero_grads: bool,
+}
+
+impl Settings {
+    fn options(&self, grad_scale: f64, updates: u64) -> Result<Options, Error> {
+        let philox = |seed| Philox { seed, step: updates as u32, stream: ROUNDING_STREAM };
+        Ok(Options {
+            check_finite: self.check_finite,
+            clip_value: self.clip_value,
+            max_norm: self.max_norm,
+            norm: Reduction::find(&self.norm)?,
+            agc: self.agc,
+            ema_weight: self.ema_weight,
+            rounding: self.rounding_seed.map(philox),
+            ..Options::plain(grad_scale)
+        })
+    }
+}
+
+/// The arrays of one parameter as Python has them.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Arrays<'py> {
+    param: Bound<'py, PyAny>,
+    master: Option<Bound<'py, PyAny>>,
+    state: Vec<Option<Bound<'py, PyAny>>>,
+    ema: Option<Bound<'py, PyAny>>,
+    shadow: Option<Bound<'py, PyAny>>,
+}
 
 /// Steps the tensors that it was made for.
 #[pyclass(frozen, module = "stepsmith._core")]
@@ -31,6 +79,7 @@ pub(super) struct Stepper {
     owner: String,
     names: Vec<String>,
     rule: &'static Entry,
+    settings: Settings,
     /// Steps that were written. Counted here, since an interrupt may come between the step and the next line of Python.
     updates: AtomicU64,
     inner: Mutex<Inner>,
@@ -42,7 +91,7 @@ struct Inner {
     params: Vec<Taken>,
     /// Kept alive. Their maker keeps them to himself, so they are not compared before each step.
     #[allow(dead_code)]
-    state: Vec<Taken>,
+    others: Vec<Taken>,
     tensors: Tensors,
     cohorts: Vec<u32>,
     /// How often the cohorts were set.
@@ -65,44 +114,44 @@ type Grads<'py> = Vec<Option<Bound<'py, PyAny>>>;
 
 #[pymethods]
 impl Stepper {
-    /// Takes parameters and, for each, its state arrays in the rule's order (None where a setting does without).
+    /// Takes for each parameter its arrays, state in the rule's order (None where a setting does without).
     #[new]
     fn new(
         owner: String,
         rule: &str,
         names: Vec<String>,
-        params: Vec<Bound<'_, PyAny>>,
-        state: Vec<Vec<Option<Bound<'_, PyAny>>>>,
+        arrays: Vec<Arrays<'_>>,
+        settings: Settings,
     ) -> PyResult<Self> {
         let rule = rule::find(rule)?;
-        let (mut tensors, mut written, mut taken_params, mut taken_state) = (vec![], vec![], vec![], vec![]);
-        for ((name, param), slots) in names.iter().zip(&params).zip(&state) {
-            let param_name = format!("params['{name}']");
-            let param = Taken::new_writable(&owner, &|| param_name.clone(), param)?;
-            written.push(param_name);
-            let mut arrays = vec![];
-            for (slot, array) in rule.state.iter().zip(slots) {
-                let Some(array) = array else {
-                    arrays.push(None);
-                    continue;
-                };
-                let slot_name = format!("state['{name}']['{slot}']");
-                let array = Taken::new_writable(&owner, &|| slot_name.clone(), array)?;
-                if array.shape() != param.shape() {
-                    let (want, got) = (param.shape_text(), array.shape_text());
-                    return Err(value_error(&owner, format_args!("{slot_name} must have shape {want}, got {got}")));
-                }
-                arrays.push(Some(array.array()));
-                written.push(slot_name);
-                taken_state.push(array);
-            }
-            tensors.push(Tensor { param: param.array(), state: arrays });
-            taken_params.push(param);
-        }
+        let mut taking = Taking { owner: &owner, rule, written: vec![], params: vec![], others: vec![] };
+        let tensors = names.iter().zip(&arrays).map(|(name, arrays)| taking.tensor(name, arrays));
+        let tensors = tensors.collect::<PyResult<Vec<_>>>()?;
+        let Taking { written, params, others, .. } = taking;
+        let counted = rule.measures || settings.agc.is_some() || settings.rounding_seed.is_some();
         let cohorts = vec![0; tensors.len()];
-        let tensors = Tensors::new(tensors, written).map_err(|error| value_error(&owner, error))?;
-        let inner = Inner { params: taken_params, state: taken_state, tensors, cohorts, setting: 0, bound: None };
-        Ok(Self { owner, names, rule, updates: AtomicU64::new(0), inner: Mutex::new(inner) })
+        let tensors = Tensors::new(tensors, written, counted).map_err(|error| value_error(&owner, error))?;
+        let inner = Inner { params, others, tensors, cohorts, setting: 0, bound: None };
+        Ok(Self { owner, names, rule, settings, updates: AtomicU64::new(0), inner: Mutex::new(inner) })
+    }
+
+    /// Replaces the masks: for each parameter None or bits in C order, the least significant of a byte first.
+    fn set_masks(&self, masks: Vec<Option<Vec<u8>>>) -> PyResult<()> {
+        let mut inner = self.lock()?;
+        if masks.len() != inner.params.len() {
+            return Err(Error::Length { what: "masks", want: inner.params.len(), got: masks.len() }.into());
+        }
+        for (mask, param) in masks.iter().zip(&inner.params) {
+            let (want, got) = (param.len().div_ceil(8), mask.as_ref().map_or(param.len().div_ceil(8), Vec::len));
+            if want != got {
+                return Err(Error::Length { what: "a mask's bytes", want, got }.into());
+            }
+        }
+        inner.tensors.set_masks(masks.iter().map(|mask| mask.as_deref().map(Mask::new)).collect());
+        if let Some(BoundGrads { taken, .. }) = inner.bound.take() {
+            inner.bound = Some(self.match_rows(&inner, taken)?);
+        }
+        Ok(())
     }
 
     /// Names of the rule's scalars.
@@ -132,8 +181,10 @@ impl Stepper {
     /// One step; returns the gradients' norm if it was computed. An error leaves every array as it was.
     ///
     /// `moment` is the count of updates and the number of the cohorts' setting that the scalars were computed for: another
-    /// thread's step in between makes this one an error.
+    /// thread's step in between makes this one an error. `only_rule`: a rehearsal, which is not counted and after which nothing
+    /// follows the rule.
     #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (grads, moment, scalars, signs, grad_scale, only_rule=false))]
     fn step(
         &self,
         py: Python<'_>,
@@ -142,17 +193,16 @@ impl Stepper {
         scalars: Vec<f64>,
         signs: Vec<f64>,
         grad_scale: f64,
-        max_norm: Option<f64>,
-        check_finite: bool,
+        only_rule: bool,
     ) -> PyResult<Option<f64>> {
         let isa = Isa::current()?;
-        let options = Options { grad_scale, max_norm, check_finite };
+        let options = Options { only_rule, ..self.settings.options(grad_scale, moment.0)? };
         self.with_gradients(py, grads, Some(moment), |rule, gradients, of_tensor| {
             if let Some(&last) = of_tensor.iter().max().filter(|&&last| last as usize >= signs.len()) {
                 return Err(Error::Length { what: "signs", want: last as usize + 1, got: signs.len() });
             }
             let norm = step(isa, rule, gradients, Cohorts { of_tensor, scalars: &scalars, signs: &signs }, options)?;
-            self.updates.fetch_add(1, Relaxed);
+            self.updates.fetch_add(u64::from(!only_rule), Relaxed);
             Ok(norm)
         })
     }
@@ -161,7 +211,7 @@ impl Stepper {
     fn sweep(&self, py: Python<'_>) -> PyResult<()> {
         let isa = Isa::current()?;
         let zeros = vec![0; self.names.len()];
-        let options = Options { grad_scale: 1.0, max_norm: None, check_finite: false };
+        let options = Options { ema_weight: 0.5, ..Options::plain(1.0) };
         self.with_gradients(py, None, None, |_, gradients, _| {
             step(isa, &rule::SWEEP, gradients, Cohorts { of_tensor: &zeros, scalars: &[], signs: &[1.0] }, options)
         })?;
@@ -250,17 +300,39 @@ impl Stepper {
         if grads.len() != inner.params.len() {
             return Err(Error::Length { what: "grads", want: inner.params.len(), got: grads.len() }.into());
         }
-        let (mut taken, mut rows) = (Vec::with_capacity(grads.len()), Vec::with_capacity(grads.len()));
+        let mut taken = Vec::with_capacity(grads.len());
         for (k, grad) in grads.iter().enumerate() {
             taken.push(grad.as_ref().map(|grad| take_one(&self.owner, &|| self.grad_name(k), grad)).transpose()?);
         }
         self.check_shapes(inner, &taken)?;
+        if self.settings.zero_grads {
+            self.check_writable(&taken)?;
+        }
+        self.match_rows(inner, taken)
+    }
+
+    /// The rows of gradients that fit.
+    fn match_rows(&self, inner: &Inner, taken: Vec<Option<Taken>>) -> PyResult<BoundGrads> {
+        let mut rows: Vec<Row> = Vec::with_capacity(taken.len());
         for (k, grad) in taken.iter().enumerate() {
             let Some(grad) = grad else { continue };
             rows.push(inner.tensors.row(k, &grad.gradient()).map_err(|error| self.explain(error, &inner.params))?);
         }
         let elements = taken.iter().flatten().map(Taken::len).sum();
-        Ok(BoundGrads { taken, gradients: Gradients::new(arrays::rows(rows)), elements })
+        let rows = arrays::rows(rows, self.settings.zero_grads);
+        Ok(BoundGrads { taken, gradients: Gradients::new(rows), elements })
+    }
+
+    /// Gradients that become zero are written: no read-only arrays, no shared elements.
+    fn check_writable(&self, taken: &[Option<Taken>]) -> PyResult<()> {
+        let (mut arrays, mut names): (Vec<Array>, Vec<String>) = (vec![], vec![]);
+        for (k, grad) in taken.iter().enumerate() {
+            let Some(grad) = grad else { continue };
+            grad.check_writable(&self.owner, &|| self.grad_name(k))?;
+            arrays.push(grad.array());
+            names.push(self.grad_name(k));
+        }
+        check_apart(&arrays, &names).map_err(|error| value_error(&self.owner, error))
     }
 
     fn check_shapes(&self, inner: &Inner, taken: &[Option<Taken>]) -> PyResult<()> {
@@ -293,6 +365,84 @@ impl Stepper {
             }
             _ => value_error(&self.owner, error),
         }
+    }
+}
+
+/// Takes the arrays that a step writes.
+struct Taking<'a> {
+    owner: &'a str,
+    rule: &'static Entry,
+    /// Names of the arrays that are written, tensor by tensor in the order of `Tensor::written`.
+    written: Vec<String>,
+    params: Vec<Taken>,
+    others: Vec<Taken>,
+}
+
+impl Taking<'_> {
+    fn tensor(&mut self, name: &str, arrays: &Arrays<'_>) -> PyResult<Tensor> {
+        let param_name = format!("params['{name}']");
+        let param = Taken::new_writable(self.owner, &|| param_name.clone(), &arrays.param)?;
+        let (shape, text) = (param.shape().to_vec(), param.shape_text());
+        let master = self.take(name, "master", arrays.master.as_ref(), &shape, &text)?;
+        let has_master = master.is_some();
+        if !has_master {
+            self.written.push(param_name.clone());
+        }
+        let mut tensor = Tensor::alone(master.unwrap_or_else(|| param.array()));
+        let factored = self.rule.factored && shape.len() > 1;
+        for (k, (slot, array)) in self.rule.state.iter().zip(&arrays.state).enumerate() {
+            if factored && k < 2 {
+                tensor.state.push(None);
+            } else {
+                let array = self.take(name, slot, array.as_ref(), &shape, &text)?;
+                tensor.state.push(array);
+            }
+        }
+        tensor.ema = self.take(name, "ema", arrays.ema.as_ref(), &shape, &text)?;
+        if has_master {
+            self.written.push(param_name);
+            tensor.shadow = Some(param.array());
+        } else {
+            tensor.shadow = self.take(name, "shadow", arrays.shadow.as_ref(), &shape, &text)?;
+        }
+        if factored {
+            tensor.factors = Some(self.factors(name, arrays, &shape)?);
+        }
+        self.params.push(param);
+        Ok(tensor)
+    }
+
+    /// Means over the rows and the columns of the last two axes.
+    fn factors(&mut self, name: &str, arrays: &Arrays<'_>, shape: &[isize]) -> PyResult<[Array; 2]> {
+        let (mut rows, mut columns) = (shape.to_vec(), shape.to_vec());
+        (rows[shape.len() - 1], columns[shape.len() - 2]) = (1, 1);
+        let mut take = |k: usize, shape: &[isize]| {
+            let array = arrays.state.get(k).and_then(Option::as_ref);
+            let found = self.take(name, self.rule.state[k], array, shape, &format!("{shape:?}"))?;
+            found.ok_or_else(|| value_error(self.owner, format_args!("state['{name}'] must have means, got none")))
+        };
+        Ok([take(0, &rows)?, take(1, &columns)?])
+    }
+
+    fn take(
+        &mut self,
+        name: &str,
+        slot: &str,
+        array: Option<&Bound<'_, PyAny>>,
+        shape: &[isize],
+        text: &str,
+    ) -> PyResult<Option<Array>> {
+        let Some(array) = array else { return Ok(None) };
+        let slot_name = format!("state['{name}']['{slot}']");
+        let taken = Taken::new_writable(self.owner, &|| slot_name.clone(), array)?;
+        if taken.shape() != shape {
+            let got = taken.shape_text();
+            return Err(value_error(self.owner, format_args!("{slot_name} must have shape {text}, got {got}")));
+        }
+        let array = taken.array();
+        self.written.push(slot_name);
+        self.others.push(taken);
+        Ok(Some(array))
     }
 }
 
