@@ -104,6 +104,14 @@ pub const CLAMP: Entry = Entry {
     run: |pass, rows| pass.run(rows, Clamp::new, Clamp::new),
 };
 
+/// Moves towards the state, without gradient; the state stays.
+pub const LERP: Entry = Entry {
+    name: "lerp",
+    state: &["end"],
+    scalars: Lerp::SCALARS,
+    run: |pass, rows| pass.run(rows, Lerp::new, Lerp::new),
+};
+
 /// Adds the gradient to everything.
 #[derive(Clone, Copy, Debug)]
 struct Sweep;
@@ -150,6 +158,23 @@ impl<T: Compute> Rule<T, 0> for Clamp<T> {
         let (low, high) = (V::splat(param.token(), -self.limit), V::splat(param.token(), self.limit));
         let below = param.simd_gt(high).select(high, param);
         (below.simd_lt(low).select(low, below), [])
+    }
+}
+
+scalars! {
+    /// p += (end - p)·weight
+    struct Lerp {
+        numbers: weight;
+        flags: ;
+    }
+}
+
+impl<T: Compute> Rule<T, 1> for Lerp<T> {
+    const STATE: [&'static str; 1] = ["end"];
+
+    #[inline(always)]
+    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, _grad: V, [end]: [V; 1]) -> (V, [V; 1]) {
+        (param + (end - param) * self.weight, [end])
     }
 }
 
