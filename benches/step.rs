@@ -157,7 +157,7 @@ impl Problem {
         let mut state: Vec<Storage> = state.collect();
         let arrays = state.iter_mut().map(|slot| Some(slot.array())).collect();
         let names = (0..=slots).map(|k| k.to_string()).collect();
-        let tensors = Tensors::new(vec![Tensor { param: param.array(), state: arrays }], names)?;
+        let tensors = Tensors::new(vec![Tensor { state: arrays, ..Tensor::alone(param.array()) }], names, false)?;
         let Array { layout, dtype } = grad.array();
         let row = tensors.row(0, &Gradient::Plain { address: layout.address, dtype })?;
         // SAFETY: the vectors live in `Self`, are never resized, and are looked at only between steps.
@@ -167,7 +167,7 @@ impl Problem {
 
     fn step(&mut self, isa: Isa, rule: &Entry, scalars: &[f64]) -> Result<(), stepsmith::error::Error> {
         let cohorts = Cohorts { of_tensor: &[0], scalars, signs: &[1.0] };
-        let options = Options { grad_scale: 1.0, max_norm: None, check_finite: false };
+        let options = Options::plain(1.0);
         step(isa, rule, &mut self.gradients, cohorts, options).map(|_| ())
     }
 

@@ -148,12 +148,7 @@ pub trait Compute: SimdFloatElement + Send + Sync + 'static {
 
     /// A tile rounded to one of the two neighbours that `values` can store, at random and without bias, by one word an
     /// element. Anything but 16-bit floats stores every value as it is.
-    fn round_randomly<S: Simd>(
-        simd: S,
-        tile: Tile<S, Self>,
-        values: &ValuesMut<'_>,
-        words: &[u32],
-    ) -> Tile<S, Self>;
+    fn round_randomly<S: Simd>(simd: S, tile: Tile<S, Self>, values: &ValuesMut<'_>, words: &[u32]) -> Tile<S, Self>;
 
     /// A tile of float64 with the values that the elements have as `Self`.
     fn load_wide<S: Simd>(simd: S, values: Values<'_>, at: usize) -> Tile<S, f64>;

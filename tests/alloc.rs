@@ -107,14 +107,14 @@ fn measure(kinds: [&str; 3], max_norm: Option<f64>, check_finite: bool) -> Resul
     let mut owned = kinds.map(Owned::new);
     let [param, grad, momentum] = &mut owned;
     let (param, grad, momentum) = (param.array(), grad.array(), momentum.array());
-    let tensors = vec![Tensor { param, state: vec![Some(momentum)] }];
-    let tensors = Tensors::new(tensors, vec!["param".into(), "momentum".into()])?;
+    let tensors = vec![Tensor { state: vec![Some(momentum)], ..Tensor::alone(param) }];
+    let tensors = Tensors::new(tensors, vec!["param".into(), "momentum".into()], false)?;
     let row = tensors.row(0, &Gradient::Any(grad))?;
     // SAFETY: `owned` outlives the rows, nobody else uses it meanwhile, and `Tensors` saw that nothing is shared.
     let mut gradients = Gradients::new(unsafe { Rows::new(vec![row]) });
     let isa = Isa::choose(None)?;
     let cohorts = Cohorts { of_tensor: &[0], scalars: &SCALARS, signs: &[1.0] };
-    let options = Options { grad_scale: 1.0, max_norm, check_finite };
+    let options = Options { max_norm, check_finite, ..Options::plain(1.0) };
     let rule = rule::find("sgd")?;
     let mut run = || step(isa, rule, &mut gradients, cohorts, options);
     let norm = run()?;

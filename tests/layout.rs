@@ -167,7 +167,7 @@ proptest! {
     #[test]
     fn a_logical_walk_is_c_order_and_knows_whether_it_is_dense((shape, strides) in walks()) {
         for strides in strides {
-            let walk = Walk::logical(&shape, &strides);
+            let walk = Walk::logical(&shape, &[&strides]);
             let want: Vec<isize> = indices(&shape).iter().map(|index| offset(index, &strides)).collect();
             prop_assert_eq!(&(0..want.len()).map(|i| walk.offset(i, 0)).collect::<Vec<_>>(), &want);
             prop_assert_eq!(walk.is_dense(0, 4), want.windows(2).all(|pair| pair[1] - pair[0] == 4));

@@ -36,7 +36,7 @@ def test_a_rule_s_names_agree_everywhere(name) -> None:
     assert cls.name == name
     assert list(cls.slots) == states == list(reference.STATE[name])
     optimizer = cls([np.zeros(1)])
-    assert len(optimizer._scalars(optimizer.groups[0], 0.1, 1)) == len(scalars) == len(optimizer._stepper.scalars)
+    assert len(optimizer._scalars(optimizer.groups[0], 0.1, 1, ())) == len(scalars) == len(optimizer._stepper.scalars)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -46,7 +46,7 @@ def test_scalars_equal_the_oracle_s(name) -> None:
     given = {key: value for key, value in settings.items() if key != "maximize"}
     for step in (1, 2, 3, 1000, 10**6):
         want = reference.SCALARS[rule](step, **given)
-        got = optimizer._scalars(optimizer.groups[0], settings["lr"], step)
+        got = optimizer._scalars(optimizer.groups[0], settings["lr"], step, ())
         assert [float(x).hex() for x in got] == [float(x).hex() for x in want.values()]
 
 

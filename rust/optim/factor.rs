@@ -116,12 +116,7 @@ fn blocks(rows: &Rows) -> Vec<Block> {
     blocks
 }
 
-fn measure<R32, R64, const N: usize>(
-    pass: &Pass<'_>,
-    rows: &Rows,
-    rules: &Rules<R32, R64>,
-    blocks: &[Block],
-) -> Sums
+fn measure<R32, R64, const N: usize>(pass: &Pass<'_>, rows: &Rows, rules: &Rules<R32, R64>, blocks: &[Block]) -> Sums
 where
     R32: Rule<f32, N>,
     R64: Rule<f64, N>,

@@ -100,7 +100,7 @@ fn masked<S: Simd, T: Compute>(simd: S, tile: Tile<S, T>, kept: Option<Bits<'_>>
 #[inline(always)]
 fn scaled<S: Simd, T: Compute>(mut tile: Tile<S, T>, factor: T) -> Tile<S, T> {
     for k in 0..TILE_VECTORS {
-        tile[k] = tile[k] * factor;
+        tile[k] *= factor;
     }
     tile
 }

@@ -94,7 +94,8 @@ impl Gradients {
         if options.clip_value.is_some() || options.agc.is_some() || self.rows.has_masks() {
             return self.survey(isa, options);
         }
-        let norm = options.max_norm.map(|_| options.norm.norm(self.reduce(isa, options.norm)) / options.grad_scale.abs());
+        let norm =
+            options.max_norm.map(|_| options.norm.norm(self.reduce(isa, options.norm)) / options.grad_scale.abs());
         // A norm well within float32's range bounds every element, so the read that made it is the check.
         let bounded = norm.is_some_and(|norm| norm <= f64::from(f32::MAX / 2.0));
         if options.check_finite && !(bounded && ((1.0 / options.grad_scale) as f32).is_finite()) {

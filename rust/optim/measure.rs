@@ -70,7 +70,11 @@ impl Wanted {
         let norm = |sums: &mut [f64]| dispatch!(pass.isa, simd => fold_partials(simd, sums)).sqrt();
         let of_row = |row| {
             let blocks = rows.plan().blocks(row);
-            Norms { len: rows.len_of(row), param: norm(&mut param[blocks.clone()]), measured: norm(&mut measured[blocks]) }
+            Norms {
+                len: rows.len_of(row),
+                param: norm(&mut param[blocks.clone()]),
+                measured: norm(&mut measured[blocks]),
+            }
         };
         (0..rows.plan().rows()).map(of_row).collect()
     }

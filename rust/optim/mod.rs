@@ -27,11 +27,12 @@ use pipeline::{Folds, Pass};
 use rule::Entry;
 use table::Rows;
 
-/// Runs a rule without gradients and with one scalar over all rows.
-pub fn apply(isa: Isa, rule: &Entry, rows: &mut Rows, scalar: f64) {
+/// Runs a rule of one scalar without gradients; `scalars` are those of each tensor.
+pub fn apply(isa: Isa, rule: &Entry, rows: &mut Rows, scalars: &[f64]) {
     let _environment = DefaultFloatEnvironment::enter();
-    let cohorts = vec![0; rows.plan().rows()];
-    let pass = Pass { isa, cohorts: &cohorts, scalars: &[scalar], signs: &[1.0], folds: Folds::factor(1.0) };
+    let cohorts: Vec<u32> = (0..).take(scalars.len()).collect();
+    let signs = vec![1.0; scalars.len()];
+    let pass = Pass { isa, cohorts: &cohorts, scalars, signs: &signs, folds: Folds::factor(1.0) };
     (rule.run)(&pass, rows);
 }
 
@@ -104,8 +105,7 @@ pub fn step(
     }
     let seen = gradients.look(isa, options)?;
     let (inverse, clip) = (1.0 / options.grad_scale, seen.clip_factor(options));
-    let (first, second) =
-        if options.clip_value.is_some() { (inverse, clip) } else { (clip / options.grad_scale, 1.0) };
+    let (first, second) = if options.clip_value.is_some() { (inverse, clip) } else { (clip / options.grad_scale, 1.0) };
     let unit_factors = options.agc.map(|agc| seen.unit_factors(agc, options, clip));
     let folds = Folds {
         first,

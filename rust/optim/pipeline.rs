@@ -56,15 +56,7 @@ impl Folds<'_> {
     /// Gradients times a factor.
     #[must_use]
     pub const fn factor(first: f64) -> Self {
-        Self {
-            first,
-            limit: None,
-            second: 1.0,
-            unit_factors: None,
-            ema_weight: 0.0,
-            rounding: None,
-            only_rule: false,
-        }
+        Self { first, limit: None, second: 1.0, unit_factors: None, ema_weight: 0.0, rounding: None, only_rule: false }
     }
 }
 

@@ -2,7 +2,12 @@
 
 use fearless_simd::prelude::*;
 
-use super::{adam::Adam, pipeline, sgd::Sgd, table::Rows};
+use super::{
+    adam::Adam,
+    pipeline,
+    sgd::Sgd,
+    table::{MAX_STATE, Rows},
+};
 use crate::{dtype::Compute, error::Error};
 
 /// One element's update: a pure function of parameter, gradient and `N` state values.
@@ -153,23 +158,32 @@ rules! {
 pub const SWEEP: Entry = Entry::internal("sweep", &[], |pass, rows| pass.run(rows, |_| Sweep, |_| Sweep));
 
 /// Multiplies by a scalar, without gradient or state.
-pub const SCALE: Entry =
-    Entry::internal("scale", Scale::SCALARS, |pass, rows| pass.run(rows, Scale::new, Scale::new));
+pub const SCALE: Entry = Entry::internal("scale", Scale::SCALARS, |pass, rows| pass.run(rows, Scale::new, Scale::new));
 
 /// Clamps to a range around zero, without gradient or state.
-pub const CLAMP: Entry =
-    Entry::internal("clamp", Clamp::SCALARS, |pass, rows| pass.run(rows, Clamp::new, Clamp::new));
+pub const CLAMP: Entry = Entry::internal("clamp", Clamp::SCALARS, |pass, rows| pass.run(rows, Clamp::new, Clamp::new));
+
+/// Moves towards the state, without gradient; the state stays.
+pub const LERP: Entry = Entry {
+    state: &["end"],
+    ..Entry::internal("lerp", Lerp::SCALARS, |pass, rows| pass.run(rows, Lerp::new, Lerp::new))
+};
 
 /// Adds the gradient to everything.
 #[derive(Clone, Copy, Debug)]
 struct Sweep;
 
-impl<T: Compute> Rule<T, 3> for Sweep {
-    const STATE: [&'static str; 3] = [""; 3];
+impl<T: Compute> Rule<T, MAX_STATE> for Sweep {
+    const STATE: [&'static str; MAX_STATE] = [""; MAX_STATE];
 
     #[inline(always)]
-    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, grad: V, [a, b, c]: [V; 3]) -> (V, [V; 3]) {
-        (param + grad, [a + grad, b + grad, c + grad])
+    fn step<S: Simd, V: SimdFloat<S, Element = T>>(
+        &self,
+        param: V,
+        grad: V,
+        [a, b, c, d]: [V; MAX_STATE],
+    ) -> (V, [V; MAX_STATE]) {
+        (param + grad, [a + grad, b + grad, c + grad, d + grad])
     }
 }
 
@@ -206,6 +220,23 @@ impl<T: Compute> Rule<T, 0> for Clamp<T> {
         let (low, high) = (V::splat(param.token(), -self.limit), V::splat(param.token(), self.limit));
         let below = param.simd_gt(high).select(high, param);
         (below.simd_lt(low).select(low, below), [])
+    }
+}
+
+scalars! {
+    /// p += (end - p)·weight
+    struct Lerp {
+        numbers: weight;
+        flags: ;
+    }
+}
+
+impl<T: Compute> Rule<T, 1> for Lerp<T> {
+    const STATE: [&'static str; 1] = ["end"];
+
+    #[inline(always)]
+    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, _grad: V, [end]: [V; 1]) -> (V, [V; 1]) {
+        (param + (end - param) * self.weight, [end])
     }
 }
 

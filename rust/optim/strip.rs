@@ -57,8 +57,7 @@ impl Pass<'_> {
                 chunk.gather(at, strip.len, stage);
             }
             let work = self.folding(chunk, strip, means);
-            let (mut piece, mut copies) =
-                if strip.is_staged { stage.piece() } else { chunk.in_place(at, strip.len) };
+            let (mut piece, mut copies) = if strip.is_staged { stage.piece() } else { chunk.in_place(at, strip.len) };
             match wanted {
                 Some(_) => work.measure(simd, *rule, &mut piece, &mut scratch, &mut sums),
                 None => work.step(simd, *rule, &mut piece, &mut copies, &mut scratch),

@@ -132,14 +132,14 @@ impl<T: Compute> Reader<T> {
         let how = Preparation::new(first, limit, 1.0);
         for at in (0..len).step_by(STRIP) {
             let mut raw = [T::default(); STRIP];
-            let count = STRIP.min(self.block.len() - at);
+            let count = STRIP.min((len - at).next_multiple_of(LANES));
             raw[..count].copy_from_slice(&self.block[at..at + count]);
             prepare(simd, T::values(&raw), grad.kept(start + at), how, None, &mut self.block[at..], count);
         }
-        self.block[len..len.next_multiple_of(LANES)].fill(T::default());
     }
 
     fn sum<S: Simd>(&self, simd: S, term: Term, len: usize) -> u64 {
+        debug_assert!(self.block[len..len.next_multiple_of(LANES)].iter().all(|x| *x == T::default()));
         let mut lanes = Lanes::default();
         lanes.add::<S, T>(simd, term, T::values(&self.block), 0, len.div_ceil(LANES));
         lanes.fold().to_bits()
@@ -191,7 +191,8 @@ impl Results {
         }
         let fold = |units: &Units, k: usize, which: usize| {
             let first = units.first + k * units.blocks;
-            let mut blocks: Vec<f64> = self.units[first..first + units.blocks].iter().map(|x| number(&x[which])).collect();
+            let mut blocks: Vec<f64> =
+                self.units[first..first + units.blocks].iter().map(|x| number(&x[which])).collect();
             dispatch!(isa, simd => fold_partials(simd, &mut blocks))
         };
         let of_row = |units: &Units| (0..units.count).map(|k| [fold(units, k, 0), fold(units, k, 1)]).collect();

@@ -172,7 +172,9 @@ pub struct Factors {
 
 impl Factors {
     fn new(shape: &[usize], means: &[Array; 2]) -> Self {
-        let [.., height, width] = *shape else { return Self { height: 1, width: 1, count: 1, means: [Operand::ABSENT; 2] } };
+        let [.., height, width] = *shape else {
+            return Self { height: 1, width: 1, count: 1, means: [Operand::ABSENT; 2] };
+        };
         let count = shape[..shape.len() - 2].iter().product();
         Self { height, width, count, means: [Operand::new(&means[0], 0), Operand::new(&means[1], 0)] }
     }
@@ -204,7 +206,7 @@ fn is_in_place(walk: &Walk, k: usize, array: &Array) -> bool {
 /// The tensors of a step that have a gradient, and how they are cut.
 #[derive(Debug, Default)]
 pub struct Rows {
-    rows: Vec<Row>,
+    all: Vec<Row>,
     plan: Plan,
     zeroes_grads: bool,
 }
@@ -216,7 +218,7 @@ impl Rows {
     #[must_use]
     pub unsafe fn new(rows: Vec<Row>) -> Self {
         let plan = Plan::new(rows.iter().map(|row| row.len));
-        Self { rows, plan, zeroes_grads: false }
+        Self { all: rows, plan, zeroes_grads: false }
     }
 
     /// The same rows; their gradients become zero when they have been used.
@@ -237,63 +239,63 @@ impl Rows {
     /// Elements of a row.
     #[must_use]
     pub fn len_of(&self, row: usize) -> usize {
-        self.rows[row].len
+        self.all[row].len
     }
 
     /// The type in which a row is computed.
     #[must_use]
     pub fn compute_of(&self, row: usize) -> DType {
-        self.rows[row].compute
+        self.all[row].compute
     }
 
     /// For each row the index of its tensor.
     pub fn tensors(&self) -> impl Iterator<Item = usize> + '_ {
-        self.rows.iter().map(|row| row.tensor)
+        self.all.iter().map(|row| row.tensor)
     }
 
     /// For each row whether its second moment is factored.
     pub fn have_factors(&self) -> impl Iterator<Item = bool> + '_ {
-        self.rows.iter().map(|row| row.factors.is_some())
+        self.all.iter().map(|row| row.factors.is_some())
     }
 
     /// Height and width of a row's matrices, if its second moment is factored.
     #[must_use]
     pub fn matrices_of(&self, row: usize) -> Option<(usize, usize)> {
-        self.rows[row].factors.as_ref().map(|factors| (factors.height, factors.width))
+        self.all[row].factors.as_ref().map(|factors| (factors.height, factors.width))
     }
 
     /// The stored means of a row, if its second moment is factored.
     pub fn factors_mut(&mut self, row: usize) -> Option<&mut Factors> {
-        self.rows[row].factors.as_mut()
+        self.all[row].factors.as_mut()
     }
 
     /// The gradient of a row.
     #[must_use]
     pub fn grad(&self, row: usize) -> Grad<'_> {
-        Grad { row: &self.rows[row] }
+        Grad { row: &self.all[row] }
     }
 
     /// Is some parameter pruned?
     #[must_use]
     pub fn has_masks(&self) -> bool {
-        self.rows.iter().any(|row| row.mask.is_some())
+        self.all.iter().any(|row| row.mask.is_some())
     }
 
     /// The gradients, in order.
     pub fn grads(&self) -> impl Iterator<Item = Grad<'_>> {
-        self.rows.iter().map(|row| Grad { row })
+        self.all.iter().map(|row| Grad { row })
     }
 
     /// Runs `work` once for every piece of the plan with its gradients, on several threads if that pays.
     pub fn for_each_grad_piece(&self, work: impl Fn(&mut dyn Iterator<Item = (&Chunk, Grad<'_>)>) + Sync) {
         parallel::for_each(self.plan.pieces(), self.plan.is_large(), &|piece| {
-            work(&mut self.plan.chunks(piece).iter().map(|chunk| (chunk, Grad { row: &self.rows[chunk.row] })));
+            work(&mut self.plan.chunks(piece).iter().map(|chunk| (chunk, Grad { row: &self.all[chunk.row] })));
         });
     }
 
     /// Runs `work` once for every piece of the plan, on several threads if that pays.
     pub fn for_each_piece(&mut self, work: impl Fn(Pieces<'_>) + Sync) {
-        let (rows, zeroes_grads) = (&self.rows, self.zeroes_grads);
+        let (rows, zeroes_grads) = (&self.all, self.zeroes_grads);
         parallel::for_each(self.plan.pieces(), self.plan.is_large(), &|piece| {
             work(Pieces { rows, chunks: self.plan.chunks(piece), zeroes_grads });
         });

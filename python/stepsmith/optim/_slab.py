@@ -1,45 +1,76 @@
-"""State arrays: views of one zeroed allocation, so that many small tensors share pages and none can be resized."""
+"""State arrays: views of one zeroed allocation, so that many small tensors share pages and none can be resized.
 
+The allocation is memory, or a file that is mapped into memory and may be larger than that.
+"""
+
+import os
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["state_dtype_of", "zeros_like_all"]
+__all__ = ["Spec", "allocate", "state_dtype_of", "wide_dtype_of"]
 
 Array = NDArray[Any]
 
 _ALIGNMENT = 64
 """Bytes of a cache line: no vector of a state array straddles two."""
 
+FILE = "state.bin"
+"""Name of the file in a state directory."""
+
+
+class Spec(NamedTuple):
+    """A state array to be made."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    like: Array
+    """Its axes lie in memory in this array's order."""
+
+
+def wide_dtype_of(param: Array) -> np.dtype[Any]:
+    """The type in which the parameter is computed."""
+    return np.dtype(np.float64 if param.dtype == np.float64 else np.float32)
+
 
 def state_dtype_of(param: Array, state_dtype: str) -> np.dtype[Any]:
     """bfloat16, or the type in which the parameter is computed."""
-    wide = np.float64 if param.dtype == np.float64 else np.float32
-    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16 if state_dtype == "bfloat16" else wide)
-    return dtype
+    return np.dtype(ml_dtypes.bfloat16) if state_dtype == "bfloat16" else wide_dtype_of(param)
 
 
-def zeros_like_all(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
-    """Zeros shaped and laid out like each array (as ``zeros_like(order="K")``), one after another in one allocation."""
-    sizes = [-(-array.size * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT for array, dtype in zip(arrays, dtypes)]
-    slab = np.zeros(sum(sizes) + _ALIGNMENT, np.uint8)
+def allocate(owner: str, specs: Sequence[Spec], directory: str | os.PathLike[str] | None) -> list[Array]:
+    """Zeros, one array after another in one allocation."""
+    sizes = [-(-prod(spec.shape) * spec.dtype.itemsize // _ALIGNMENT) * _ALIGNMENT for spec in specs]
+    slab = _slab(owner, sum(sizes) + _ALIGNMENT, directory)
     offset = -slab.ctypes.data % _ALIGNMENT
     views = []
-    for array, dtype, size in zip(arrays, dtypes, sizes):
-        strides = _strides_like(array, dtype.itemsize)
-        views.append(np.ndarray(array.shape, dtype, buffer=slab, offset=offset, strides=strides))
+    for spec, size in zip(specs, sizes):
+        strides = _strides_like(spec)
+        views.append(np.ndarray(spec.shape, spec.dtype, buffer=slab, offset=offset, strides=strides))
         offset += size
     return views
 
 
-def _strides_like(array: Array, itemsize: int) -> tuple[int, ...]:
-    """Strides without gaps, the axes in the order of the array's memory."""
-    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-    strides = [0] * array.ndim
+def _slab(owner: str, size: int, directory: str | os.PathLike[str] | None) -> Array:
+    if directory is None:
+        return np.zeros(size, np.uint8)
+    place = Path(directory)
+    place.mkdir(parents=True, exist_ok=True)
+    if any(place.iterdir()):
+        raise ValueError(f"{owner}: state_dir must be an empty or a new directory, got {str(place)!r}")
+    return np.memmap(place / FILE, np.uint8, mode="w+", shape=(size,))
+
+
+def _strides_like(spec: Spec) -> tuple[int, ...]:
+    """Strides without gaps, the axes in the order of the memory of the array it is like."""
+    shape, like = spec.shape, spec.like
+    order = sorted(range(len(shape)), key=lambda axis: -abs(like.strides[axis]))
+    strides = [0] * len(shape)
     for place, axis in enumerate(order):
-        strides[axis] = itemsize * prod(array.shape[inner] for inner in order[place + 1 :])
+        strides[axis] = spec.dtype.itemsize * prod(shape[inner] for inner in order[place + 1 :])
     return tuple(strides)

@@ -101,7 +101,7 @@ class Adam(_AdamFamily):
         }
         super().__init__(params, hyperparameters, **options)
 
-    def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
+    def _scalars(self, group: Mapping[str, Any], lr: float, step: int, carried: tuple[float, ...]) -> tuple[float, ...]:
         return self._adam_scalars(group, lr, step, group["decoupled_weight_decay"])
 
 
@@ -157,5 +157,5 @@ class AdamW(_AdamFamily):
         }
         super().__init__(params, hyperparameters, **options)
 
-    def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
+    def _scalars(self, group: Mapping[str, Any], lr: float, step: int, carried: tuple[float, ...]) -> tuple[float, ...]:
         return self._adam_scalars(group, lr, step, True)

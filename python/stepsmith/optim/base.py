@@ -3,15 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, TypedDict
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
 from stepsmith.optim import _state_dict
-from stepsmith.optim._groups import Check, Group, Params, make_groups
-from stepsmith.optim._slab import state_dtype_of, zeros_like_all
-from stepsmith.schedules import Schedule
+from stepsmith.optim._arrays import Arrays, Wanted
+from stepsmith.optim._groups import Check, Group, Params, evaluate, make_groups
+from stepsmith.optim._options import Masks, Options, StepOptions, mask_bits
 
 __all__ = ["Optimizer", "StepInfo", "StepOptions"]
 
@@ -32,21 +32,11 @@ class StepInfo(NamedTuple):
     """Updates made so far, this one included unless it was skipped."""
 
 
-class StepOptions(TypedDict, total=False):
-    """Keyword arguments that every optimizer takes."""
-
-    state_dtype: str
-    """"float32" (the default; float64 for float64 parameters) or "bfloat16"."""
-    max_norm: float | None
-    """Clip the norm of all gradients to this inside the step; None (the default) does not."""
-    on_nonfinite: str
-    """What NaN or infinity in a gradient does: "raise" NonFiniteError (the default), "skip" the step, "propagate"."""
-
-
 class Cohort:
     """Tensors of one group with the same step count, which share a step's scalars.
 
-    The count of those that take part is `offset` + the optimizer's updates, of the others `offset` alone.
+    The count of those that take part is `offset` + the optimizer's updates, of the others `offset` alone. What they
+    carry from update to update is kept by the core.
     """
 
     __slots__ = ("active", "group", "offset")
@@ -74,7 +64,7 @@ class Optimizer(ABC):
         params: mapping name → array, sequence of arrays, or sequence of groups ``{"params": ..., "lr": ...}``. Arrays
             are NumPy, float32, float64, bfloat16 or float16, writable, of any strides, and change in place.
         hyperparameters: the defaults of all groups.
-        state_dtype, max_norm, on_nonfinite: see `StepOptions`.
+        options: see `StepOptions`.
     """
 
     name: ClassVar[str]
@@ -83,45 +73,70 @@ class Optimizer(ABC):
     """For each hyperparameter the check that its value must pass."""
     slots: ClassVar[tuple[str, ...]]
     """Names of the rule's state arrays."""
+    hidden: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that mean nothing between steps, and so are neither shown nor saved."""
+    carried: ClassVar[Mapping[str, float]] = {}
+    """Float64 numbers that a tensor carries from update to update: name → value before the first.
+
+    They stand in `state_dict` among a tensor's state, as arrays without axes; `state` has the arrays of `slots` alone.
+    """
+    modes: ClassVar[tuple[str, ...]] = ()
+    """What the parameters may hold, if there is a choice; they can be stepped in the first mode."""
 
     def __init__(
         self,
         params: Params,
         hyperparameters: Mapping[str, Any],
-        *,
-        state_dtype: str = "float32",
-        max_norm: float | None = None,
-        on_nonfinite: str = "raise",
+        **options: Unpack[StepOptions],
     ) -> None:
         owner = self._owner = type(self).__name__
-        state_dtype = _check.one_of(owner, "state_dtype", state_dtype, ("float32", "bfloat16"))
-        self._max_norm = None if max_norm is None else _check.number(owner, "max_norm", max_norm, low=0.0)
-        self._on_nonfinite = _check.one_of(owner, "on_nonfinite", on_nonfinite, ("raise", "skip", "propagate"))
-        self._check_finite = on_nonfinite != "propagate"
+        self._options = Options(owner, **options)
         defaults = self._checked(hyperparameters)
         self.groups: tuple[Group, ...] = ()
         arrays: dict[str, Array] = {}
-        used: dict[str, frozenset[str]] = {}
+        given: dict[str, Mapping[str, Any]] = {}
         for named, own in make_groups(owner, params):
             values = {**defaults, **self._checked(own)}
             self._check_together(values)
             self.groups += (Group(tuple(named), values, self._set_values),)
             arrays |= named
-            used |= dict.fromkeys(named, self._slots_of(values))
+            given |= dict.fromkeys(named, self._values(self.groups[-1], 0))
         self.params: Mapping[str, Array] = MappingProxyType(arrays)
-        self._make_state(used, state_dtype)
+        self._make_state(given)
         self._bound_present: tuple[bool, ...] | None = None
-        self._set_steps([0] * len(arrays), (True,) * len(arrays))
+        first = tuple(self.carried.values())
+        self._set_steps([0] * len(arrays), [first] * len(arrays), (True,) * len(arrays))
 
     # What a subclass says.
 
     @abstractmethod
-    def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
-        """The rule's scalars of update `step` (from 1), in float64 and in the order that the core wants."""
+    def _scalars(self, group: Mapping[str, Any], lr: float, step: int, carried: tuple[float, ...]) -> tuple[float, ...]:
+        """The rule's scalars of update `step` (from 1), in float64 and in the order that the core wants.
 
-    def _slots_of(self, group: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG002
+        `group` has numbers in place of schedules, `carried` is what `_carry` gave for this update.
+        """
+
+    def _carry(
+        self,
+        group: Mapping[str, Any],
+        lr: float,
+        step: int,
+        carried: tuple[float, ...],
+    ) -> tuple[float, ...]:
+        """The carried scalars with update `step` taken into account, from those before it."""
+        return carried
+
+    def _initial(self, slot: str, param: Array, group: Mapping[str, Any]) -> float | Array | None:
+        """What a state array holds before the first update; None for zeros."""
+        return None
+
+    def _slots_of(self, group: Mapping[str, Any]) -> frozenset[str]:
         """State arrays that these hyperparameters need."""
         return frozenset(self.slots)
+
+    def _shape_of(self, slot: str, param: Array) -> tuple[int, ...] | None:
+        """Shape of a state array; None if this parameter does without."""
+        return param.shape
 
     def _check_together(self, group: Mapping[str, Any]) -> None:  # noqa: B027
         """Rules about several hyperparameters of a group."""
@@ -147,22 +162,45 @@ class Optimizer(ABC):
             changed = ", ".join(f"{key}={value!r}" for key, value in values.items())
             rule = "hyperparameters that decide which state exists must stay as they were at construction"
             raise ValueError(f"{self._owner}: {rule}, got {changed}")
-        group.values_now = merged
+        group.hold(merged)
 
-    def _make_state(self, used: Mapping[str, frozenset[str]], state_dtype: str) -> None:
-        wanted = [(name, slot) for name in self.params for slot in self.slots if slot in used[name]]
-        like = [self.params[name] for name, _ in wanted]
-        arrays = zeros_like_all(like, [state_dtype_of(param, state_dtype) for param in like])
-        kept = self._kept = dict(zip(wanted, arrays))
-        state = [[kept.get((name, slot)) for slot in self.slots] for name in self.params]
-        self._stepper = _core.Stepper(self._owner, self.name, list(self.params), list(self.params.values()), state)
-        # The core follows the arrays above unseen; users get views, so that no change of a view's shape reaches it.
-        shown: dict[str, dict[str, Array]] = {name: {} for name in self.params}
-        for (name, slot), array in kept.items():
-            shown[name][slot] = array.view()
-        self.state: Mapping[str, Mapping[str, Array]] = MappingProxyType(
-            {name: MappingProxyType(row) for name, row in shown.items()}
-        )
+    def _values(self, group: Group, updates: int) -> Mapping[str, Any]:
+        """Hyperparameters of the update after so many, schedules as their values, which are checked."""
+        values, scheduled = group.held
+        if not scheduled:
+            return values
+        owner, checks = self._owner, self.checks
+        return {**values, **{key: evaluate(owner, checks, key, values[key], updates) for key in scheduled}}
+
+    def _make_state(self, given: Mapping[str, Mapping[str, Any]]) -> None:
+        options, params = self._options, self.params
+        options.check_params(params)
+        masks = mask_bits(self._owner, params, options.masks)
+        wanted = [
+            Wanted(name, slot, shape, self._initial(slot, param, given[name]), slot in self.hidden)
+            for name, param in params.items()
+            for slot in self.slots
+            if slot in self._slots_of(given[name]) and (shape := self._shape_of(slot, param)) is not None
+        ]
+        arrays = self._arrays = Arrays(options, params, wanted)
+        rows = [arrays.row(name, self.slots) for name in params]
+        self._stepper = _core.Stepper(self._owner, self.name, list(params), rows, options.settings())
+        self._stepper.set_masks(masks)
+        arrays.fill_shadows()
+        self.state: Mapping[str, Mapping[str, Array]] = arrays.shown()
+
+    def set_masks(self, masks: Masks | None) -> None:
+        """Says anew which weights are pruned; holds from the next step, which zeroes them and their state.
+
+        Args:
+            masks: name → boolean array of the parameter's shape, False where a weight is pruned; parameters without a
+                mask, or all with None, keep every weight. The arrays are copied, as bits.
+
+        Raises:
+            TypeError, ValueError: another name, dtype or shape; nothing has changed then.
+            RuntimeError: a step of this optimizer is running.
+        """
+        self._stepper.set_masks(mask_bits(self._owner, self.params, masks))
 
     # The step.
 
@@ -206,30 +244,31 @@ class Optimizer(ABC):
         if grad_scale != 1.0 and _check.number(self._owner, "grad_scale", grad_scale) == 0.0:
             raise ValueError(f"{self._owner}: grad_scale must not be 0, got {grad_scale!r}")
         if present != self._partition.present:
-            self._set_steps(self._steps(), present)
-        partition, updates = self._partition, self._stepper.updates
-        lrs = tuple([self._lr(group, updates) for group in self.groups])
+            self._set_steps(self._steps(), self._carried(), present)
+        partition, stepper = self._partition, self._stepper
+        updates, before = stepper.now(partition.setting)
+        groups = [self._values(group, updates) for group in self.groups]
+        lrs = tuple([values["lr"] for values in groups])
         scalars: list[float] = []
         signs: list[float] = []
-        for cohort in partition.cohorts:
-            values = self.groups[cohort.group].values_now
-            count = cohort.offset + updates if cohort.active else cohort.offset
-            scalars += self._scalars(values, lrs[cohort.group], count + 1)
+        after: list[float] = []
+        width = len(self.carried)
+        for k, cohort in enumerate(partition.cohorts):
+            values, lr = groups[cohort.group], lrs[cohort.group]
+            step = (cohort.offset + updates if cohort.active else cohort.offset) + 1
+            old = tuple(before[k * width : (k + 1) * width])
+            new = self._carry(values, lr, step, old)
+            after += new if cohort.active else old
+            scalars += self._scalars(values, lr, step, new)
             signs.append(-1.0 if values["maximize"] else 1.0)
         try:
             moment = updates, partition.setting
-            norm = self._stepper.step(matched, moment, scalars, signs, grad_scale, self._max_norm, self._check_finite)
+            norm = stepper.step(matched, moment, scalars, signs, after, grad_scale)
         except _core.NonFiniteError:
-            if self._on_nonfinite == "skip":
+            if self._options.on_nonfinite == "skip":
                 return StepInfo(None, True, lrs, updates)
             raise
         return StepInfo(norm, False, lrs, updates + 1)
-
-    def _lr(self, group: Group, updates: int) -> float:
-        value: float | Schedule = group.values_now["lr"]
-        if isinstance(value, float):
-            return value
-        return _check.number(self._owner, f"lr of {value!r} at step {updates}", value(updates), low=0.0)
 
     def _matched(self, grads: Grads) -> list[Array | None]:
         """The gradients in parameter order; the core checks kind, dtype and shape."""
@@ -261,15 +300,22 @@ class Optimizer(ABC):
         counts = [cohort.offset + updates * cohort.active for cohort in partition.cohorts]
         return [counts[cohort] for cohort in partition.cohort_of]
 
-    def _set_steps(self, steps: list[int], present: tuple[bool, ...]) -> None:
-        """Sorts tensors into cohorts by group, step count and whether they take part."""
+    def _carried(self) -> list[tuple[float, ...]]:
+        """For each tensor its carried scalars."""
+        partition, width = self._partition, len(self.carried)
+        _, carried = self._stepper.now(partition.setting)
+        return [tuple(carried[k * width : (k + 1) * width]) for k in partition.cohort_of]
+
+    def _set_steps(self, steps: list[int], carried: list[tuple[float, ...]], present: tuple[bool, ...]) -> None:
+        """Sorts tensors into cohorts by group, step count, whether they take part, and what they carry."""
         updates = self._stepper.updates
         group_of = (i for i, group in enumerate(self.groups) for _ in group.names)
-        keys = [(i, step - updates * active, active) for i, step, active in zip(group_of, steps, present)]
+        tensors = zip(group_of, steps, present, carried)
+        keys = [(i, step - updates * active, active, numbers) for i, step, active, numbers in tensors]
         index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
         cohort_of = [index[key] for key in keys]
-        setting = self._stepper.set_cohorts(cohort_of)
-        self._partition = Partition([Cohort(*key) for key in index], cohort_of, present, setting)
+        setting = self._stepper.set_cohorts(cohort_of, [number for *_, numbers in index for number in numbers])
+        self._partition = Partition([Cohort(*key[:3]) for key in index], cohort_of, present, setting)
 
     # State dictionaries.
 
@@ -278,11 +324,14 @@ class Optimizer(ABC):
 
         ``{"version", "optimizer", "groups", "steps": {name: int}, "state": {name: {slot: array}}}``; a schedule stands
         as its name and arguments; each group holds its parameters' names, its hyperparameters and ``"step"``, the
-        updates made. A RuntimeError if a step of this optimizer is running.
+        updates made. Scalars that a tensor carries from update to update stand among its state, as float64 arrays
+        without axes. A RuntimeError if a step of this optimizer is running.
         """
-        return self._stepper.exclusive(
-            lambda: _state_dict.dump(self, dict(zip(self.params, self._steps())), self._stepper.updates)
-        )
+        return self._stepper.exclusive(self._dump)
+
+    def _dump(self) -> dict[str, Any]:
+        steps, carried = dict(zip(self.params, self._steps())), dict(zip(self.params, self._carried()))
+        return _state_dict.dump(self, steps, self._stepper.updates, carried)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave: state, step counts and hyperparameters, copied into the arrays that exist.
@@ -291,15 +340,15 @@ class Optimizer(ABC):
             ValueError: names, shapes, dtypes or hyperparameters differ (all are listed); nothing has changed then.
             RuntimeError: a step of this optimizer is running.
         """
-        loaded = _state_dict.load(self, self._kept, state_dict)
-        self._stepper.exclusive(lambda: self._take_back(loaded))
-        self._set_steps([loaded.steps[name] for name in self.params], self._partition.present)
+        loaded = _state_dict.load(self, self._arrays.kept, state_dict)
+        self._stepper.exclusive(lambda: self._take_back(loaded), loaded.mode)
+        self._set_steps([loaded.steps[name] for name in self.params], loaded.carried, self._partition.present)
 
     def _take_back(self, loaded: _state_dict.Loaded) -> None:
         for target, source in loaded.copies:
             target[...] = source
         for group, values in zip(self.groups, loaded.groups):
-            group.values_now = values
+            group.hold(values)
         self._stepper.updates = loaded.updates
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:

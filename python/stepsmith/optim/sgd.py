@@ -80,6 +80,6 @@ class SGD(Optimizer):
     def _slots_of(self, group: Mapping[str, Any]) -> frozenset[str]:
         return frozenset(self.slots if group["momentum"] else ())
 
-    def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
+    def _scalars(self, group: Mapping[str, Any], lr: float, step: int, carried: tuple[float, ...]) -> tuple[float, ...]:
         one_minus_dampening = 1.0 - group["dampening"]
         return lr, group["weight_decay"], group["momentum"], one_minus_dampening, group["nesterov"], step == 1

@@ -1,0 +1,102 @@
+"""The arrays that an optimizer owns: the rule's state, master copies, moving averages, shadow copies."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from stepsmith.optim._options import Options
+from stepsmith.optim._slab import Spec, allocate, state_dtype_of, wide_dtype_of
+
+__all__ = ["Arrays", "Wanted"]
+
+Array = NDArray[Any]
+
+
+class Wanted(NamedTuple):
+    """A state array of the rule."""
+
+    name: str
+    slot: str
+    shape: tuple[int, ...]
+    initial: float | Array | None
+    """None for zeros."""
+    hidden: bool
+
+
+class Arrays:
+    """Makes all of them and keeps them by name and slot."""
+
+    def __init__(self, options: Options, params: Mapping[str, Array], wanted: Sequence[Wanted]) -> None:
+        self._options, self._params = options, params
+        self._hidden = {(want.name, want.slot) for want in wanted if want.hidden}
+        specs: dict[tuple[str, str], Spec] = {}
+        for want in wanted:
+            param = params[want.name]
+            dtype = wide_dtype_of(param) if want.hidden else state_dtype_of(param, options.state_dtype)
+            specs[want.name, want.slot] = Spec(want.shape, dtype, param)
+        for name, param in params.items():
+            specs |= {(name, slot): Spec(param.shape, dtype, param) for slot, dtype in self._copies_of(param)}
+        arrays = allocate(options.owner, list(specs.values()), options.state_dir)
+        self._all = dict(zip(specs, arrays))
+        for want in wanted:
+            if want.initial is not None:
+                self._all[want.name, want.slot][...] = want.initial
+        for (name, slot), array in self._all.items():
+            if slot in {"master", "ema"}:
+                array[...] = params[name]
+            if slot == "ema" and options.masks and name in options.masks:
+                array[~options.masks[name]] = 0
+
+    def _copies_of(self, param: Array) -> list[tuple[str, np.dtype[Any]]]:
+        """Slots and types of the copies that this parameter has."""
+        options, half = self._options, param.dtype.itemsize == 2
+        copies = []
+        if options.master and half:
+            copies.append(("master", wide_dtype_of(param)))
+        if options.ema is not None:
+            copies.append(("ema", wide_dtype_of(param)))
+        if isinstance(options.shadow, str) and not half:
+            copies.append(("shadow", np.dtype(getattr(ml_dtypes, options.shadow, np.float16))))
+        return copies
+
+    @property
+    def kept(self) -> dict[tuple[str, str], Array]:
+        """What is saved."""
+        return {key: array for key, array in self._all.items() if key not in self._hidden}
+
+    def shadow(self, name: str) -> Array | None:
+        """The shadow copy, ours or the user's."""
+        given = self._options.shadow
+        return given.get(name) if isinstance(given, Mapping) else self._all.get((name, "shadow"))
+
+    def row(self, name: str, slots: Sequence[str]) -> dict[str, object]:
+        """The arrays of a parameter as the core takes them."""
+        return {
+            "param": self._params[name],
+            "master": self._all.get((name, "master")),
+            "state": [self._all.get((name, slot)) for slot in slots],
+            "ema": self._all.get((name, "ema")),
+            "shadow": self.shadow(name),
+        }
+
+    def fill_shadows(self) -> None:
+        """Shadow copies of the parameters as they are before the first step."""
+        for name, param in self._params.items():
+            shadow = self.shadow(name)
+            if shadow is not None:
+                shadow[...] = param
+
+    def hidden(self, slot: str) -> dict[str, Array]:
+        """Name → array of a slot that is not shown."""
+        return {name: self._all[name, slot] for name, which in self._all if which == slot}
+
+    def shown(self) -> Mapping[str, Mapping[str, Array]]:
+        """Views for users, so that no change of a view's shape reaches the arrays that the core follows unseen."""
+        rows: dict[str, dict[str, Array]] = {name: {} for name in self._params}
+        for (name, slot), array in self.kept.items():
+            rows[name][slot] = array.view()
+        return MappingProxyType({name: MappingProxyType(row) for name, row in rows.items()})

@@ -1,0 +1,162 @@
+"""What every optimizer can fold into its steps: keyword arguments and their checks."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepsmith import _check
+
+__all__ = ["Masks", "Options", "Shadow", "StepOptions", "mask_bits"]
+
+Array = NDArray[Any]
+Masks = Mapping[str, NDArray[np.bool_]]
+Shadow = str | Mapping[str, Array]
+
+_NORMS = {1.0: "sum_abs", 2.0: "sum_squares", inf: "max_abs"}
+
+
+class StepOptions(TypedDict, total=False):
+    """Keyword arguments that every optimizer takes.
+
+    Inside a step each operation is rounded once to the compute type, in this order: mask the gradient, divide by
+    ``grad_scale``, check, clip by value, by norm, by unit (AGC), the rule, mask, store, moving average, shadow copy,
+    zero the gradient.
+    """
+
+    state_dtype: str
+    """"float32" (the default; float64 for float64 parameters) or "bfloat16"."""
+    on_nonfinite: str
+    """What NaN or infinity in a gradient does: "raise" NonFiniteError (the default), "skip" the step, "propagate"."""
+    clip_value: float | None
+    """Clip each gradient element to [-clip_value, clip_value]; None (the default) does not."""
+    max_norm: float | None
+    """Clip the norm of all gradients to this: g *= min(1, max_norm / (norm + 1e-6)); None (the default) does not."""
+    norm_type: float
+    """Which norm: 1, 2 (the default) or inf."""
+    agc: float | None
+    """Adaptive gradient clipping (Brock et al. 2021): the gradient's norm over each unit (an index of the first axis;
+    the whole tensor below two axes) is clipped to agc times the parameter's, which counts as at least 1e-3."""
+    masks: Masks | None
+    """Name → boolean array of the parameter's shape: where it is False the weight is pruned, and the parameter, its
+    state and its average are exactly zero after each step; see `Optimizer.set_masks`."""
+    ema: float | None
+    """Decay of a moving average of the parameters, in [0, 1): ``opt.state[name]["ema"]`` starts as a copy and becomes
+    a + (1 - ema)(p - a); None (the default) keeps none."""
+    master: bool
+    """Keep a float32 copy of 16-bit parameters in ``opt.state[name]["master"]``: steps work on it, and the parameter is
+    its rounded copy, written in the same pass. What is written into the parameter from outside does not reach it."""
+    shadow: Shadow | None
+    """Write a low-precision copy of float32 and float64 parameters in the same pass: "bfloat16" or "float16" for copies
+    in ``opt.state[name]["shadow"]``, or name → array for arrays of your own."""
+    rounding: str
+    """How 16-bit parameters are rounded: "nearest" (the default), or "stochastic": up or down at random, unbiased."""
+    seed: int
+    """Key of the random numbers, 0 to 2⁶⁴ - 1."""
+    zero_grads: bool
+    """Set the gradients to zero when they have been used; they must be writable then."""
+    state_dir: str | os.PathLike[str] | None
+    """Keep the state in a file of this directory (new or empty), mapped into memory: it may be larger than memory."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The same, checked and complete."""
+
+    owner: str
+    state_dtype: str = "float32"
+    on_nonfinite: str = "raise"
+    clip_value: float | None = None
+    max_norm: float | None = None
+    norm_type: float = 2.0
+    agc: float | None = None
+    masks: Masks | None = None
+    ema: float | None = None
+    master: bool = False
+    shadow: Shadow | None = None
+    rounding: str = "nearest"
+    seed: int = 0
+    zero_grads: bool = False
+    state_dir: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        owner = self.owner
+        _check.one_of(owner, "state_dtype", self.state_dtype, ("float32", "bfloat16"))
+        _check.one_of(owner, "on_nonfinite", self.on_nonfinite, ("raise", "skip", "propagate"))
+        for name in ("clip_value", "max_norm", "agc"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _check.number(owner, name, getattr(self, name), low=0.0))
+        if self.norm_type not in _NORMS:
+            raise ValueError(f"{owner}: norm_type must be 1, 2 or inf, got {self.norm_type!r}")
+        if self.ema is not None:
+            _check.number(owner, "ema", self.ema, low=0.0, high=1.0, open_high=True)
+        _check.boolean(owner, "master", self.master)
+        _check.one_of(owner, "rounding", self.rounding, ("nearest", "stochastic"))
+        _check.integer(owner, "seed", self.seed, low=0, high=2**64 - 1)
+        _check.boolean(owner, "zero_grads", self.zero_grads)
+        if isinstance(self.shadow, str):
+            _check.one_of(owner, "shadow", self.shadow, ("bfloat16", "float16"))
+        elif not isinstance(self.shadow, Mapping | None):
+            rule = "'bfloat16', 'float16' or a mapping from names to arrays"
+            raise TypeError(f"{owner}: shadow must be {rule}, got {type(self.shadow).__name__}")
+        if self.master and self.rounding == "stochastic":
+            raise ValueError(f"{owner}: rounding must be 'nearest' beside master=True, got 'stochastic'")
+
+    def check_params(self, params: Mapping[str, Array]) -> None:
+        """Nothing is asked for that these parameters cannot have."""
+        owner = self.owner
+        halves = [name for name, param in params.items() if param.dtype.itemsize == 2]
+        wide = [name for name in params if name not in halves]
+        for asked, what in ((self.master, "master"), (self.rounding == "stochastic", "rounding='stochastic'")):
+            if asked and not halves:
+                raise ValueError(f"{owner}: {what} must come with a bfloat16 or float16 parameter, got none")
+        if self.shadow is not None and not wide:
+            raise ValueError(f"{owner}: shadow must come with a float32 or float64 parameter, got none")
+        if isinstance(self.shadow, Mapping):
+            for name, array in self.shadow.items():
+                self._check_shadow(params, name, array)
+
+    def _check_shadow(self, params: Mapping[str, Array], name: str, array: object) -> None:
+        owner, known = self.owner, f"shadow[{name!r}]"
+        if name not in params or params[name].dtype.itemsize == 2:
+            raise ValueError(f"{owner}: {known} must belong to a float32 or float64 parameter, got another name")
+        if not isinstance(array, np.ndarray) or array.dtype.name not in ("bfloat16", "float16"):
+            got = getattr(array, "dtype", type(array).__name__)
+            raise TypeError(f"{owner}: {known} must be a bfloat16 or float16 NumPy array, got {got}")
+        if array.shape != params[name].shape:
+            raise ValueError(f"{owner}: {known} must have shape {params[name].shape}, got {array.shape}")
+
+    def settings(self) -> dict[str, object]:
+        """What the core wants to know."""
+        return {
+            "check_finite": self.on_nonfinite != "propagate",
+            "clip_value": self.clip_value,
+            "max_norm": self.max_norm,
+            "norm": _NORMS[self.norm_type],
+            "agc": self.agc,
+            "ema_weight": 0.0 if self.ema is None else 1.0 - self.ema,
+            "rounding_seed": self.seed if self.rounding == "stochastic" else None,
+            "zero_grads": self.zero_grads,
+        }
+
+
+def mask_bits(owner: str, params: Mapping[str, Array], masks: Masks | None) -> list[bytes | None]:
+    """For each parameter its mask as bits in C order, the least significant of a byte first."""
+    if not isinstance(masks, Mapping | None):
+        raise TypeError(f"{owner}: masks must be a mapping from names to arrays, got {type(masks).__name__}")
+    given = dict(masks or {})
+    unknown = [name for name in given if name not in params]
+    if unknown:
+        raise ValueError(f"{owner}: masks must have names of params, got {unknown}")
+    for name, mask in given.items():
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            got = getattr(mask, "dtype", type(mask).__name__)
+            raise TypeError(f"{owner}: masks[{name!r}] must be a boolean NumPy array, got {got}")
+        if mask.shape != params[name].shape:
+            raise ValueError(f"{owner}: masks[{name!r}] must have shape {params[name].shape}, got {mask.shape}")
+    packed = {name: np.packbits(mask.reshape(-1), bitorder="little").tobytes() for name, mask in given.items()}
+    return [packed.get(name) for name in params]
