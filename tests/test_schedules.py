@@ -376,6 +376,25 @@ def test_one_cycle_stays_at_its_end_and_survives_phases_without_length() -> None
 # ReduceOnPlateau.
 
 
+@pytest.mark.parametrize(
+    ("mode", "threshold_mode", "bound"),
+    [("min", "rel", 90.0), ("min", "abs", 99.9), ("max", "rel", 110.0), ("max", "abs", 100.1)],
+)
+def test_plateau_wants_more_than_the_threshold(mode: str, threshold_mode: str, bound: float) -> None:
+    for metric, bad in ((bound, 1), (bound + (1e-6 if mode == "max" else -1e-6), 0)):
+        schedule = ReduceOnPlateau(1.0, mode, threshold=0.1, threshold_mode=threshold_mode)
+        schedule.update(100.0)
+        schedule.update(metric)
+        assert schedule.state.num_bad_epochs == bad, metric
+
+
+def test_plateau_stops_at_min_lr_and_leaves_out_tiny_reductions() -> None:
+    schedule = ReduceOnPlateau(1.0, factor=0.5, patience=0, min_lr=0.3)
+    assert [schedule.update(metric) for metric in (1.0, 1.0, 1.0, 1.0)] == [1.0, 0.5, 0.3, 0.3]
+    schedule = ReduceOnPlateau(1.0, factor=0.5, patience=0, eps=0.25)
+    assert [schedule.update(metric) for metric in (1.0, 1.0, 1.0, 1.0)] == [1.0, 0.5, 0.5, 0.5]
+
+
 def test_plateau_counts_nan_and_infinity_as_not_better() -> None:
     schedule = ReduceOnPlateau(1.0, factor=0.5, patience=1)
     assert [schedule.update(metric) for metric in (math.nan, -math.inf, math.inf, math.nan)] == [1.0, 0.5, 0.5, 0.25]
