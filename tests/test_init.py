@@ -125,7 +125,19 @@ def normal_mass(low: Array, high: Array) -> Array:
 # Bounds in standard deviations, for each way to propose and mirrored; the last is 30 of them out.
 @pytest.mark.parametrize(
     ("low", "high"),
-    [(-2, 2), (-0.5, 4), (-4, 0.5), (-0.1, 0.2), (0.3, 0.5), (-0.5, -0.3), (1, 9), (-9, -1), (2, 2.2), (30, 31)],
+    [
+        (-2, 2),
+        (-0.5, 4),
+        (-4, 0.5),
+        (-0.1, 0.2),
+        (0.3, 0.5),
+        (-0.5, -0.3),
+        (1, 9),
+        (-9, -1),
+        (1, 1.8),
+        (2, 2.2),
+        (30, 31),
+    ],
 )
 def test_truncated_normal_has_the_analytic_distribution(low, high) -> None:
     mean, std, n = 3.0, 0.25, 20_000
@@ -217,6 +229,8 @@ def test_bfloat16_does_not_round_by_way_of_float32() -> None:
             (1 + 2.0**-8 + 2.0**-40, 1 + 2.0**-7),
             (1 + 2.0**-8 - 2.0**-40, 1.0),
             (1 + 2.0**-8, 1.0),
+            (1 + 2.0**-8 + 2.0**-23 - 2.0**-40, 1 + 2.0**-7),
+            (1 + 2.0**-8 - 2.0**-23 + 2.0**-40, 1.0),
             (1 + 3 * 2.0**-8, 1 + 2.0**-6),
         ):
             assert float(init.constant((), val=sign * value, dtype=BFLOAT16)) == sign * want
