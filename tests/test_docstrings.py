@@ -25,7 +25,8 @@ def test_docstring_examples_run(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["stepsmith", "stepsmith.optim", "stepsmith.schedules", "stepsmith.nn", "stepsmith.train"]
+    "name",
+    ["stepsmith", "stepsmith.init", "stepsmith.optim", "stepsmith.schedules", "stepsmith.nn", "stepsmith.train"],
 )
 def test_every_public_function_and_class_has_a_docstring(name: str) -> None:
     module = importlib.import_module(name)

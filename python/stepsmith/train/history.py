@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from stepsmith import _plot
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -76,13 +78,9 @@ class History:
             >>> len(history.plot().axes)
             1
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("History.plot needs matplotlib: pip install 'stepsmith[plot]'") from error
+        figure = _plot.figure("History.plot", 10, 4)
         if not self.rows:
             raise ValueError("History: plot needs at least one epoch, got none")
-        figure = Figure(figsize=(10, 4), layout="constrained")
         groups = [group for group in self._curves() if group]
         for index, columns in enumerate(groups):
             axes = figure.add_subplot(1, len(groups), index + 1, xlabel="epoch")
