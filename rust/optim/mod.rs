@@ -1,17 +1,29 @@
 //! Optimizer steps: check and measure the gradients (one read), then one read-write pass over everything.
 
+pub mod adadelta;
+pub mod adagrad;
 pub mod adam;
+pub mod adamax;
+pub mod adan;
+pub mod ademamix;
+pub mod asgd;
 pub mod bits;
 mod factor;
 pub mod fold;
 mod gradients;
+pub mod lion;
 mod measure;
+pub mod nadam;
 pub mod norm;
 mod operand;
 pub mod pipeline;
 pub mod plan;
+pub mod radam;
 mod reading;
+pub mod rmsprop;
+pub mod rprop;
 pub mod rule;
+pub mod schedulefree_adamw;
 pub mod sgd;
 mod spread;
 pub mod stage;

@@ -3,8 +3,20 @@
 use fearless_simd::prelude::*;
 
 use super::{
+    adadelta::Adadelta,
+    adagrad::Adagrad,
     adam::Adam,
+    adamax::Adamax,
+    adan::Adan,
+    ademamix::AdEmaMix,
+    asgd::Asgd,
+    lion::Lion,
+    nadam::NAdam,
     pipeline,
+    radam::RAdam,
+    rmsprop::RmsProp,
+    rprop::Rprop,
+    schedulefree_adamw::ScheduleFreeAdamW,
     sgd::Sgd,
     table::{MAX_STATE, Rows},
 };
@@ -107,6 +119,19 @@ macro_rules! scalars {
 }
 pub(super) use scalars;
 
+/// a where a > b, else b: NaN in `b` stays.
+#[inline(always)]
+pub(super) fn larger<S: Simd, V: SimdFloat<S>>(a: V, b: V) -> V {
+    a.simd_gt(b).select(a, b)
+}
+
+/// 1 where x > 0, -1 where x < 0, else 0.
+#[inline(always)]
+pub(super) fn sign<S: Simd, V: SimdFloat<S, Element = T>, T: Compute>(x: V) -> V {
+    let (zero, one) = (V::splat(x.token(), T::default()), V::splat(x.token(), T::from_f64(1.0)));
+    x.simd_gt(zero).select(one, x.simd_lt(zero).select(-one, zero))
+}
+
 /// A rule of the list.
 #[derive(Debug)]
 pub struct Entry {
@@ -150,8 +175,20 @@ macro_rules! rules {
 
 rules! {
     "sgd" => Sgd, 1;
+    "adagrad" => Adagrad, 1;
+    "rmsprop" => RmsProp, 3;
+    "adadelta" => Adadelta, 2;
     "adam" => Adam, 3;
     "adamw" => Adam, 3;
+    "adamax" => Adamax, 2;
+    "nadam" => NAdam, 2;
+    "radam" => RAdam, 2;
+    "rprop" => Rprop, 2;
+    "asgd" => Asgd, 1;
+    "lion" => Lion, 1;
+    "ademamix" => AdEmaMix, 3;
+    "schedulefree_adamw" => ScheduleFreeAdamW, 2;
+    "adan" => Adan, 4;
 }
 
 /// Not an optimizer: the traffic of one and next to no arithmetic, the limit that a step is measured against.

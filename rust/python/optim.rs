@@ -90,7 +90,7 @@ struct Moment {
     setting: u64,
     /// For each cohort the numbers that go from update to update, one after another.
     carried: Vec<f64>,
-    /// What the parameters hold: 0 unless `exclusive` said otherwise.
+    /// What the parameters hold: 0 is what steps need.
     mode: u8,
 }
 
@@ -260,20 +260,32 @@ impl Stepper {
         self.moment().mode
     }
 
+    /// Sets what the parameters hold, as a state dictionary has it.
+    #[setter]
+    fn set_mode(&self, mode: u8) {
+        self.moment().mode = mode;
+    }
+
     /// Does a step run right now, on another thread?
     #[getter]
     fn is_running(&self) -> bool {
         self.inner.try_lock().is_err()
     }
 
-    /// Calls `work` while no step can run, then sets the mode if it is given; a step that runs makes this an error.
-    #[pyo3(signature = (work, mode=None))]
-    fn exclusive(&self, work: &Bound<'_, PyAny>, mode: Option<u8>) -> PyResult<Py<PyAny>> {
+    /// Calls `work` while no step can run; a step that runs makes this an error.
+    fn exclusive(&self, work: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let _no_step = self.lock()?;
-        let result = work.call0()?.unbind();
-        let mut moment = self.moment();
-        moment.mode = mode.unwrap_or(moment.mode);
-        Ok(result)
+        Ok(work.call0()?.unbind())
+    }
+
+    /// Calls `work`, which changes what the parameters hold, unless they hold that already; as `exclusive`.
+    fn switch(&self, mode: u8, work: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _no_step = self.lock()?;
+        if self.mode() != mode {
+            work.call0()?;
+            self.set_mode(mode);
+        }
+        Ok(())
     }
 }
 

@@ -1,10 +1,61 @@
 """Optimizers. `REGISTRY` maps names to classes."""
 
+from stepsmith.optim.adadelta import Adadelta
+from stepsmith.optim.adagrad import Adagrad
 from stepsmith.optim.adam import Adam, AdamW
+from stepsmith.optim.adamax import Adamax
+from stepsmith.optim.adan import Adan
+from stepsmith.optim.ademamix import AdEMAMix
+from stepsmith.optim.asgd import ASGD
 from stepsmith.optim.base import Optimizer, StepInfo, StepOptions
+from stepsmith.optim.lion import Lion
+from stepsmith.optim.nadam import NAdam
+from stepsmith.optim.radam import RAdam
+from stepsmith.optim.rmsprop import RMSprop
+from stepsmith.optim.rprop import Rprop
+from stepsmith.optim.schedulefree import ScheduleFreeAdamW
 from stepsmith.optim.sgd import SGD
 
-__all__ = ["REGISTRY", "SGD", "Adam", "AdamW", "Optimizer", "StepInfo", "StepOptions"]
+__all__ = [
+    "ASGD",
+    "REGISTRY",
+    "SGD",
+    "AdEMAMix",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Adan",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "ScheduleFreeAdamW",
+    "StepInfo",
+    "StepOptions",
+]
 
-REGISTRY: dict[str, type[Optimizer]] = {optimizer.name: optimizer for optimizer in (SGD, Adam, AdamW)}
-"""Name → class; a class in the row above exists."""
+REGISTRY: dict[str, type[Optimizer]] = {
+    optimizer.name: optimizer
+    for optimizer in (
+        SGD,
+        Adagrad,
+        RMSprop,
+        Adadelta,
+        Adam,
+        AdamW,
+        Adamax,
+        NAdam,
+        RAdam,
+        Rprop,
+        ASGD,
+        Lion,
+        AdEMAMix,
+        ScheduleFreeAdamW,
+        Adan,
+    )
+}
+"""Name → class; a class in the rows above exists."""

@@ -15,9 +15,11 @@ __all__ = [
     "Group",
     "Number",
     "Params",
+    "Scalar",
     "Several",
     "betas",
     "decay_rate",
+    "decays",
     "evaluate",
     "flag",
     "lr",
@@ -29,6 +31,9 @@ __all__ = [
 
 Array = NDArray[Any]
 Params = Mapping[str, Array] | Iterable[Array] | Iterable[Mapping[str, Any]]
+
+Scalar = float | Schedule
+"""A hyperparameter: a number, or a schedule of numbers."""
 
 Check = Callable[[str, str, object], Any]
 """Owner, name, value → the value to keep, or an error."""
@@ -42,7 +47,7 @@ class Number:
     ) -> None:
         self._limits: dict[str, Any] = {"low": low, "high": high, "open_low": open_low, "open_high": open_high}
 
-    def __call__(self, owner: str, name: str, value: object) -> float | Schedule:
+    def __call__(self, owner: str, name: str, value: object) -> Scalar:
         return value if isinstance(value, Schedule) else _check.number(owner, name, value, **self._limits)
 
 
@@ -52,7 +57,7 @@ class Several:
     def __init__(self, *checks: Number) -> None:
         self.checks = checks
 
-    def __call__(self, owner: str, name: str, value: object) -> tuple[float | Schedule, ...]:
+    def __call__(self, owner: str, name: str, value: object) -> tuple[Scalar, ...]:
         if not isinstance(value, tuple | list) or len(value) != len(self.checks):
             count = {2: "a pair", 3: "a triple"}[len(self.checks)]
             raise TypeError(f"{owner}: {name} must be {count} of numbers, got {value!r}")
@@ -63,6 +68,11 @@ real = Number()
 nonnegative = lr = Number(0.0)
 decay_rate = Number(0.0, 1.0, open_high=True)
 betas = Several(decay_rate, decay_rate)
+
+
+def decays(weight_decay: float, lr: float, decoupled: bool) -> tuple[float, float]:
+    """λ of the L2 penalty, and what a parameter is multiplied by: one of them has an effect."""
+    return (0.0, 1.0 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
 
 
 def flag(owner: str, name: str, value: object) -> bool:

@@ -63,7 +63,7 @@ class Optimizer(ABC):
     Args:
         params: mapping name → array, sequence of arrays, or sequence of groups ``{"params": ..., "lr": ...}``. Arrays
             are NumPy, float32, float64, bfloat16 or float16, writable, of any strides, and change in place.
-        hyperparameters: the defaults of all groups.
+        hyperparameters: the defaults of all groups; a number may be a schedule, evaluated and checked at each step.
         options: see `StepOptions`.
     """
 
@@ -341,7 +341,7 @@ class Optimizer(ABC):
             RuntimeError: a step of this optimizer is running.
         """
         loaded = _state_dict.load(self, self._arrays.kept, state_dict)
-        self._stepper.exclusive(lambda: self._take_back(loaded), loaded.mode)
+        self._stepper.exclusive(lambda: self._take_back(loaded))
         self._set_steps([loaded.steps[name] for name in self.params], loaded.carried, self._partition.present)
 
     def _take_back(self, loaded: _state_dict.Loaded) -> None:
@@ -350,6 +350,7 @@ class Optimizer(ABC):
         for group, values in zip(self.groups, loaded.groups):
             group.hold(values)
         self._stepper.updates = loaded.updates
+        self._stepper.mode = loaded.mode
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:
         """A function with a step's memory traffic and next to no arithmetic, for benchmarks; it spoils every array."""
