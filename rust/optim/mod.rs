@@ -1,6 +1,7 @@
 //! Optimizer steps: check and measure the gradients (one read), then one read-write pass over everything.
 
 pub mod adam;
+pub mod dot;
 pub mod norm;
 mod operand;
 pub mod pipeline;

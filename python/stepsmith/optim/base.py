@@ -11,6 +11,7 @@ from stepsmith import _check, _core
 from stepsmith.optim import _state_dict
 from stepsmith.optim._groups import Check, Group, Params, make_groups
 from stepsmith.optim._slab import state_dtype_of, zeros_like_all
+from stepsmith.optim._vectors import match
 from stepsmith.schedules import Schedule
 
 __all__ = ["Optimizer", "StepInfo", "StepOptions"]
@@ -233,26 +234,7 @@ class Optimizer(ABC):
 
     def _matched(self, grads: Grads) -> list[Array | None]:
         """The gradients in parameter order; the core checks kind, dtype and shape."""
-        names = self.params
-        if isinstance(grads, Mapping):
-            missing, extra = (
-                [name for name in names if name not in grads],
-                [name for name in grads if name not in names],
-            )
-            if missing or extra:
-                raise ValueError(
-                    f"{self._owner}: grads must have the names of params, missing {missing}, extra {extra}"
-                )
-            return [grads[name] for name in names]
-        if hasattr(grads, "dtype") or not isinstance(grads, Iterable):
-            rule = "a mapping by name or a sequence in parameter order"
-            raise TypeError(f"{self._owner}: grads must be {rule}, got {type(grads).__name__}")
-        matched = list(grads)
-        if len(matched) != len(names):
-            raise ValueError(
-                f"{self._owner}: grads must be {len(names)} arrays ({', '.join(names)}), got {len(matched)}"
-            )
-        return matched
+        return match(self._owner, self.params, grads)
 
     # Step counts.
 
