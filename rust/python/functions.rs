@@ -8,9 +8,8 @@ use super::{
     type_error, value_error,
 };
 use crate::{
-    error::Error,
     optim::{
-        self, Gradients, Reduction, apply,
+        Gradients, Reduction, apply,
         rule::{self, Entry},
         table::{Row, Rows},
         tensors::{Tensor, Tensors},
@@ -24,9 +23,6 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(reduce, module)?)?;
     module.add_function(wrap_pyfunction!(scale, module)?)?;
     module.add_function(wrap_pyfunction!(clamp, module)?)?;
-    module.add_function(wrap_pyfunction!(dot, module)?)?;
-    module.add_function(wrap_pyfunction!(axpy, module)?)?;
-    module.add_function(wrap_pyfunction!(assign, module)?)?;
     module.add_function(wrap_pyfunction!(uniform, module)?)?;
     module.add_function(wrap_pyfunction!(philox4x32, module)?)?;
     module.add_function(wrap_pyfunction!(set_threads, module)?)?;
@@ -44,19 +40,13 @@ fn rows_to_read(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult
     Ok((arrays::rows(rows), taken))
 }
 
-/// Arrays that are written in place.
-fn tensors_to_write(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult<(Tensors, Vec<Taken>)> {
+/// Rows that are written in place, without gradients.
+fn rows_to_write(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult<(Rows, Vec<Taken>)> {
     let named = names.iter().zip(objects);
     let taken =
         named.map(|(name, array)| Taken::new_writable(owner, &|| name.clone(), array)).collect::<PyResult<Vec<_>>>()?;
     let tensors = taken.iter().map(|array| Tensor { param: array.array(), state: vec![] }).collect();
     let tensors = Tensors::new(tensors, names.to_vec()).map_err(|error| value_error(owner, error))?;
-    Ok((tensors, taken))
-}
-
-/// Rows that are written in place, without gradients.
-fn rows_to_write(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult<(Rows, Vec<Taken>)> {
-    let (tensors, taken) = tensors_to_write(owner, names, objects)?;
     let rows = (0..taken.len()).map(|k| tensors.row_without_grad(k)).collect();
     Ok((arrays::rows(rows), taken))
 }
@@ -94,82 +84,6 @@ fn write(
     let (mut rows, _alive) = rows_to_write(owner, names, arrays)?;
     py.detach(|| apply(isa, rule, &mut rows, scalar));
     Ok(())
-}
-
-/// The inner product of two lists of arrays, a fixed-shape sum in float64; pairs share a name and a shape.
-#[pyfunction]
-fn dot(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, others: Arrays<'_>) -> PyResult<f64> {
-    let isa = Isa::current()?;
-    check_lengths(owner, &names, [&arrays, &others])?;
-    let (a, taken) = rows_to_read(owner, &names, &arrays)?;
-    let (b, taken_others) = rows_to_read(owner, &names, &others)?;
-    check_pairs(owner, &names, &taken, &taken_others)?;
-    Ok(py.detach(|| optim::dot::dot(isa, &a, &b)))
-}
-
-/// arrays += factor·others in place, in the arrays' compute types.
-#[pyfunction]
-fn axpy(
-    py: Python<'_>,
-    owner: &str,
-    names: Vec<String>,
-    arrays: Arrays<'_>,
-    factor: f64,
-    others: Arrays<'_>,
-) -> PyResult<()> {
-    write_from(py, &rule::AXPY, owner, &names, &arrays, factor, &others)
-}
-
-/// arrays = factor·others in place, in the arrays' compute types.
-#[pyfunction]
-fn assign(
-    py: Python<'_>,
-    owner: &str,
-    names: Vec<String>,
-    arrays: Arrays<'_>,
-    factor: f64,
-    others: Arrays<'_>,
-) -> PyResult<()> {
-    write_from(py, &rule::ASSIGN, owner, &names, &arrays, factor, &others)
-}
-
-fn write_from(
-    py: Python<'_>,
-    rule: &'static Entry,
-    owner: &str,
-    names: &[String],
-    arrays: &Arrays<'_>,
-    factor: f64,
-    others: &Arrays<'_>,
-) -> PyResult<()> {
-    let isa = Isa::current()?;
-    check_lengths(owner, names, [arrays, others])?;
-    let (tensors, taken) = tensors_to_write(owner, names, arrays)?;
-    let named = names.iter().zip(others);
-    let sources = named.map(|(name, array)| Taken::new_gradient(owner, &|| name.clone(), array));
-    let sources = sources.collect::<PyResult<Vec<_>>>()?;
-    check_pairs(owner, names, &taken, &sources)?;
-    let rows = sources.iter().enumerate().map(|(k, source)| tensors.row(k, &source.gradient()));
-    let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|error| value_error(owner, error))?;
-    let mut rows = arrays::rows(rows);
-    py.detach(|| apply(isa, rule, &mut rows, factor));
-    Ok(())
-}
-
-/// As many arrays as names on both sides.
-fn check_lengths(owner: &str, names: &[String], sides: [&Arrays<'_>; 2]) -> PyResult<()> {
-    let want = names.len();
-    let wrong = sides.into_iter().map(Vec::len).find(|&got| got != want);
-    wrong.map_or(Ok(()), |got| Err(value_error(owner, Error::Length { what: "arrays", want, got })))
-}
-
-/// Pair by pair of one shape.
-fn check_pairs(owner: &str, names: &[String], arrays: &[Taken], others: &[Taken]) -> PyResult<()> {
-    let wrong = names.iter().zip(arrays.iter().zip(others)).filter(|(_, (a, b))| a.shape() != b.shape());
-    let wrong: Vec<String> = wrong
-        .map(|(name, (a, b))| format!("{name} must have shape {}, got {}", a.shape_text(), b.shape_text()))
-        .collect();
-    if wrong.is_empty() { Ok(()) } else { Err(value_error(owner, wrong.join("; "))) }
 }
 
 /// Fills a C-contiguous float32 array with uniform numbers in [0, 1) of a Philox stream, for elements from `start` on.

@@ -32,7 +32,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Memory:
-    """What is kept from step to step. Its vectors are never written again, so that a failed step can fall back on it."""
+    """What is kept from step to step. Its vectors are never written again: a failed step falls back on it."""
 
     iterations: int = 0
     evaluations: int = 0

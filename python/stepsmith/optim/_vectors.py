@@ -1,4 +1,4 @@
-"""All parameters taken as one vector: lists of arrays shaped like them, and the arithmetic that the core does on those."""
+"""All parameters as one vector: lists of arrays shaped like them, and the arithmetic that the core does on those."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Vectors:
         return self.multiple(1.0, vector)
 
     def multiple(self, factor: float, vector: Sequence[Array]) -> Vector:
-        """factor·vector, as a new one."""
+        """The vector times the factor, as a new one."""
         out = self.zeros()
         self.assign(out, factor, vector)
         return out
@@ -73,15 +73,15 @@ class Vectors:
         return out
 
     def assign(self, out: Sequence[Array], factor: float, vector: Sequence[Array]) -> None:
-        """out = factor·vector."""
+        """Writes factor·vector to `out`."""
         _core.assign(self._owner, self._params, out, factor, vector)
 
     def add(self, out: Sequence[Array], factor: float, vector: Sequence[Array]) -> None:
-        """out += factor·vector."""
+        """Adds factor·vector to `out`."""
         _core.axpy(self._owner, self._params, out, factor, vector)
 
     def scale(self, out: Sequence[Array], factor: float) -> None:
-        """out *= factor."""
+        """Multiplies `out` by the factor."""
         _core.scale(self._owner, self._params, out, factor)
 
     def dot(self, a: Sequence[Array], b: Sequence[Array]) -> float:
@@ -89,7 +89,7 @@ class Vectors:
         return _core.dot(self._owner, self._params, a, b)
 
     def norm(self, vector: Sequence[Array], kind: str) -> float:
-        """"sum_abs" or "max_abs"; the latter is NaN if an element is."""
+        """Norm "sum_abs" or "max_abs"; the latter is NaN if an element is."""
         return _core.reduce(self._owner, self._params, vector, kind)
 
     def nonfinite(self, vector: Sequence[Array]) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, TypedDict
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith.optim import _state_dict
+from stepsmith.optim import _state_dict, _torch
 from stepsmith.optim._groups import Check, Group, Params, make_groups
 from stepsmith.optim._slab import state_dtype_of, zeros_like_all
 from stepsmith.optim._vectors import match
@@ -84,6 +84,10 @@ class Optimizer(ABC):
     """For each hyperparameter the check that its value must pass."""
     slots: ClassVar[tuple[str, ...]]
     """Names of the rule's state arrays."""
+    torch_names: ClassVar[Mapping[str, str] | None] = None
+    """For each state slot PyTorch's name of it, and "step" if PyTorch counts steps; None if it lacks the optimizer."""
+    torch_scalars: ClassVar[Mapping[str, Callable[[Mapping[str, Any], int], float]]] = {}
+    """Numbers that PyTorch keeps for a tensor and we compute: its name → function of group and steps made."""
 
     def __init__(
         self,
@@ -283,6 +287,40 @@ class Optimizer(ABC):
         for group, values in zip(self.groups, loaded.groups):
             group.values_now = values
         self._stepper.updates = loaded.updates
+
+    def to_torch_state_dict(self, model: Any) -> dict[str, Any]:
+        """The state as ``torch.optim.X.load_state_dict`` takes it, X being PyTorch's optimizer of this name.
+
+        Names of parameters must be those of the model, or their positions in it ("0", "1", ...). PyTorch's optimizer
+        must have its groups in the order of ours, the parameters of each in the model's order. A schedule becomes its
+        value at the next update. State in bfloat16 becomes float32; the parameters' own values are not part of it.
+
+        Args:
+            model: a ``torch.nn.Module``, or another object with its ``named_parameters()``.
+
+        Returns:
+            ``{"state": {index: {name: tensor}}, "param_groups": [...]}``, all of it copies.
+
+        Raises:
+            ImportError: PyTorch is missing.
+            ValueError: PyTorch lacks the optimizer or a hyperparameter's value; names or shapes differ from the model's.
+        """
+        return _torch.to_torch(self, model)
+
+    def load_torch_state_dict(self, state_dict: Mapping[str, Any], model: Any) -> None:
+        """Takes what ``torch.optim.X.state_dict()`` gave: state, step counts and hyperparameters.
+
+        The count of updates becomes the largest step. PyTorch's SGD counts none: 1 where it has a momentum buffer.
+
+        Args:
+            state_dict: of PyTorch's optimizer of this name, with groups and parameters as in `to_torch_state_dict`.
+            model: as there.
+
+        Raises:
+            ImportError: PyTorch is missing.
+            ValueError: as `load_state_dict`; nothing has changed then.
+        """
+        self.load_state_dict(_torch.from_torch(self, state_dict, model))
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:
         """A function with a step's memory traffic and next to no arithmetic, for benchmarks; it spoils every array."""

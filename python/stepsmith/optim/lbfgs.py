@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith.optim._groups import Check, Group, Params, make_groups, nonnegative
+from stepsmith.optim._groups import Check, Group, Params, make_groups
 from stepsmith.optim._line_search import Point, strong_wolfe
 from stepsmith.optim._memory import Memory, Pair, dump, load
 from stepsmith.optim._vectors import Vector, Vectors, guard, loss_of, match, pair_of
@@ -35,7 +35,11 @@ class LBFGSInfo(NamedTuple):
     grad_max: float
     """Largest magnitude of a gradient element where `loss` was."""
     reason: str
-    """Why it ended: "tolerance_grad", "tolerance_change", "max_iter", "max_eval", "line_search" (no lower point found)."""
+    """Why it ended: "tolerance_grad", "tolerance_change", "max_iter", "max_eval", or "line_search": no lower point."""
+
+
+def _nonnegative(owner: str, name: str, value: object) -> float:
+    return _check.number(owner, name, value, low=0.0)
 
 
 def _count(owner: str, name: str, value: object) -> int:
@@ -86,11 +90,11 @@ class LBFGS:
 
     name: ClassVar[str] = "lbfgs"
     checks: ClassVar[Mapping[str, Check]] = {
-        "lr": nonnegative,
+        "lr": _nonnegative,
         "max_iter": _count,
         "max_eval": _count_or_none,
-        "tolerance_grad": nonnegative,
-        "tolerance_change": nonnegative,
+        "tolerance_grad": _nonnegative,
+        "tolerance_change": _nonnegative,
         "history_size": _count,
         "line_search_fn": _line_search,
     }
@@ -140,7 +144,7 @@ class LBFGS:
         return {key: self.checks[key](self._owner, key, value) for key, value in values.items()}
 
     def _set_values(self, group: Group, values: dict[str, Any]) -> None:
-        group.values_now = {**group.values_now, **self._checked(values)}
+        group.values_now.update(self._checked(values))
 
     # The step.
 
@@ -306,5 +310,5 @@ class LBFGS:
         self._guard.exclusive(lambda: self._take_back(values, memory))
 
     def _take_back(self, values: dict[str, Any], memory: Memory) -> None:
-        self.groups[0].values_now = values
+        self.groups[0].values_now.update(values)
         self._memory = memory
