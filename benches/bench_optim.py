@@ -19,7 +19,6 @@ import _harness
 import _peers
 from _harness import Timing
 from _peers import PATTERN, Contender, Problem
-from stepsmith import optim
 
 OURS, SWEEP = "stepsmith", "sweep"
 MUST_AGREE = SWEEP, "numpy", "default check", "max_norm"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,9 @@ def to_torch(optimizer: Optimizer, model: Any) -> dict[str, Any]:
 
     ours, defaults = optimizer.state_dict(), _defaults(optimizer)
     names = _names(optimizer, model)
-    groups, state, problems = [], {}, []
+    groups: list[dict[str, Any]] = []
+    state: dict[int, Any] = {}
+    problems: list[str] = []
     for group, ordered in zip(ours["groups"], names):
         first = len(state)
         values = {key: _now(value, group["step"]) for key, value in group.items() if key not in {"params", "step"}}
@@ -77,8 +79,10 @@ def from_torch(optimizer: Optimizer, state_dict: Mapping[str, Any], model: Any) 
     problems: list[str] = []
     if set(state_dict) != {"state", "param_groups"}:
         problems.append(f"keys must be 'state' and 'param_groups', got {sorted(map(str, state_dict))}")
-    elif len(state_dict["param_groups"]) != len(names):
-        problems.append(f"param_groups must be {len(names)}, got {len(state_dict['param_groups'])}")
+    elif not isinstance(state_dict["state"], Mapping) or not _are_mappings(state_dict["state"].values()):
+        problems.append("state must be a mapping of mappings")
+    elif not _are_mappings(state_dict["param_groups"]) or len(state_dict["param_groups"]) != len(names):
+        problems.append(f"param_groups must be a list of {len(names)}, got {state_dict['param_groups']!r}")
     groups: list[dict[str, Any]] = []
     steps: dict[str, int] = {}
     state: dict[str, dict[str, Array]] = {}
@@ -100,6 +104,10 @@ def from_torch(optimizer: Optimizer, state_dict: Mapping[str, Any], model: Any) 
         "steps": steps,
         "state": state,
     }
+
+
+def _are_mappings(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
 
 
 def _group(

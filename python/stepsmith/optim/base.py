@@ -303,7 +303,7 @@ class Optimizer(ABC):
 
         Raises:
             ImportError: PyTorch is missing.
-            ValueError: PyTorch lacks the optimizer or a hyperparameter's value; names or shapes differ from the model's.
+            ValueError: PyTorch lacks the optimizer or a setting; names or shapes are not the model's.
         """
         return _torch.to_torch(self, model)
 
