@@ -162,6 +162,9 @@ def _state_problems(optimizer: LBFGS, state_dict: Mapping[str, Any]) -> list[str
     slots = _SLOTS if numbers["iterations"] else ()
     for name, param in optimizer.params.items():
         row = state.get(name, {})
+        if not isinstance(row, Mapping):
+            problems.append(f"state[{name!r}] must be a mapping, got {type(row).__name__}")
+            continue
         problems += _compare(f"state[{name!r}]", slots, row)
         history = np.broadcast_to(param, (len(numbers["rho"]), *param.shape))
         for slot in (slot for slot in slots if slot in row):

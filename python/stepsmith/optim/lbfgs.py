@@ -211,14 +211,14 @@ class LBFGS:
                 evaluations += count
             memory = replace(memory, t=t)
             grad_max = space.norm(grad, "max_abs")
-            if iterations == group["max_iter"]:
+            if t == 0.0:
+                reason = "line_search"
+            elif iterations == group["max_iter"]:
                 reason = "max_iter"
             elif evaluations >= most:
                 reason = "max_eval"
             elif grad_max <= group["tolerance_grad"]:
                 reason = "tolerance_grad"
-            elif t == 0.0:
-                reason = "line_search"
             elif abs(t) * length <= group["tolerance_change"] or abs(loss - loss_before) < group["tolerance_change"]:
                 reason = "tolerance_change"
         memory = replace(memory, evaluations=memory.evaluations + evaluations)
