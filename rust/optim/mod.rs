@@ -8,6 +8,7 @@ pub mod adan;
 pub mod ademamix;
 pub mod asgd;
 pub mod bits;
+pub mod dot;
 mod factor;
 pub mod fold;
 mod gradients;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use fearless_simd::prelude::*;
 
 use super::{
-    plan::Chunk,
+    plan::{Chunk, Plan},
     stage::{Buffer, STAGE},
     table::{Grad, Rows},
 };
@@ -31,10 +31,15 @@ pub fn sum(isa: Isa, rows: &Rows, term: Term, partials: &mut Vec<AtomicU64>) -> 
             }
         });
     });
-    let mut results: Vec<f64> = shared.iter().map(|bits| f64::from_bits(bits.load(Relaxed))).collect();
+    total(isa, rows.plan(), shared)
+}
+
+/// The blocks' results by the fixed tree of each row, the rows in order.
+pub(super) fn total(isa: Isa, plan: &Plan, partials: &[AtomicU64]) -> f64 {
+    let mut results: Vec<f64> = partials.iter().map(|bits| f64::from_bits(bits.load(Relaxed))).collect();
     let mut total = 0.0;
-    for row in 0..rows.plan().rows() {
-        total += dispatch!(isa, simd => fold_partials(simd, &mut results[rows.plan().blocks(row)]));
+    for row in 0..plan.rows() {
+        total += dispatch!(isa, simd => fold_partials(simd, &mut results[plan.blocks(row)]));
     }
     total
 }

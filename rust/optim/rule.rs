@@ -206,6 +206,13 @@ pub const LERP: Entry = Entry {
     ..Entry::internal("lerp", Lerp::SCALARS, |pass, rows| pass.run(rows, Lerp::new, Lerp::new))
 };
 
+/// Adds a multiple of the gradient, without state.
+pub const AXPY: Entry = Entry::internal("axpy", Axpy::SCALARS, |pass, rows| pass.run(rows, Axpy::new, Axpy::new));
+
+/// Becomes a multiple of the gradient, without state.
+pub const ASSIGN: Entry =
+    Entry::internal("assign", Assign::SCALARS, |pass, rows| pass.run(rows, Assign::new, Assign::new));
+
 /// Adds the gradient to everything.
 #[derive(Clone, Copy, Debug)]
 struct Sweep;
@@ -274,6 +281,40 @@ impl<T: Compute> Rule<T, 1> for Lerp<T> {
     #[inline(always)]
     fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, _grad: V, [end]: [V; 1]) -> (V, [V; 1]) {
         (param + (end - param) * self.weight, [end])
+    }
+}
+
+scalars! {
+    /// p += factor·g
+    struct Axpy {
+        numbers: factor;
+        flags: ;
+    }
+}
+
+impl<T: Compute> Rule<T, 0> for Axpy<T> {
+    const STATE: [&'static str; 0] = [];
+
+    #[inline(always)]
+    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, grad: V, _state: [V; 0]) -> (V, [V; 0]) {
+        (param + grad * self.factor, [])
+    }
+}
+
+scalars! {
+    /// p = factor·g
+    struct Assign {
+        numbers: factor;
+        flags: ;
+    }
+}
+
+impl<T: Compute> Rule<T, 0> for Assign<T> {
+    const STATE: [&'static str; 0] = [];
+
+    #[inline(always)]
+    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, _param: V, grad: V, _state: [V; 0]) -> (V, [V; 0]) {
+        (grad * self.factor, [])
     }
 }
 

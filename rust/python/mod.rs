@@ -5,6 +5,7 @@
 mod arrays;
 mod functions;
 mod optim;
+mod vectors;
 
 use pyo3::{
     create_exception,
@@ -44,5 +45,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BLOCK", crate::reduce::BLOCK)?;
     module.add("CHUNK", crate::optim::plan::CHUNK)?;
     module.add_class::<optim::Stepper>()?;
+    vectors::register(module)?;
     functions::register(module)
 }

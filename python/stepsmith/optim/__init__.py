@@ -8,7 +8,9 @@ from stepsmith.optim.adan import Adan
 from stepsmith.optim.ademamix import AdEMAMix
 from stepsmith.optim.asgd import ASGD
 from stepsmith.optim.base import Optimizer, StepInfo, StepOptions
+from stepsmith.optim.lbfgs import LBFGS, LBFGSInfo
 from stepsmith.optim.lion import Lion
+from stepsmith.optim.minimize import MinimizeResult, minimize
 from stepsmith.optim.nadam import NAdam
 from stepsmith.optim.radam import RAdam
 from stepsmith.optim.rmsprop import RMSprop
@@ -18,6 +20,7 @@ from stepsmith.optim.sgd import SGD
 
 __all__ = [
     "ASGD",
+    "LBFGS",
     "REGISTRY",
     "SGD",
     "AdEMAMix",
@@ -27,7 +30,9 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "LBFGSInfo",
     "Lion",
+    "MinimizeResult",
     "NAdam",
     "Optimizer",
     "RAdam",
@@ -36,9 +41,10 @@ __all__ = [
     "ScheduleFreeAdamW",
     "StepInfo",
     "StepOptions",
+    "minimize",
 ]
 
-REGISTRY: dict[str, type[Optimizer]] = {
+REGISTRY: dict[str, type[Optimizer] | type[LBFGS]] = {
     optimizer.name: optimizer
     for optimizer in (
         SGD,

@@ -83,6 +83,15 @@ class Options:
     zero_grads: bool = False
     state_dir: str | os.PathLike[str] | None = None
 
+    @classmethod
+    def of(cls, owner: str, given: Mapping[str, Any]) -> "Options":
+        """From keyword arguments; a TypeError names those that nobody knows."""
+        known = StepOptions.__annotations__
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise TypeError(f"{owner}: keyword arguments must be its own or of {', '.join(known)}, got {unknown}")
+        return cls(owner, **given)
+
     def __post_init__(self) -> None:
         owner = self.owner
         _check.one_of(owner, "state_dtype", self.state_dtype, ("float32", "bfloat16"))

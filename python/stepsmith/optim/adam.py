@@ -14,6 +14,7 @@ class _AdamFamily(Optimizer):
     """What Adam and AdamW share: state, hyperparameters and the scalars of a step."""
 
     slots = ("m", "v", "v_max")
+    torch_names = {"step": "step", "m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"}  # noqa: RUF012
     checks = {  # noqa: RUF012
         "lr": lr,
         "betas": betas,

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, NamedTuple, Unpack
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith.optim import _state_dict
+from stepsmith.optim import _state_dict, _torch
 from stepsmith.optim._arrays import Arrays, Wanted
 from stepsmith.optim._groups import Check, Group, Params, evaluate, make_groups
 from stepsmith.optim._options import Masks, Options, StepOptions, mask_bits
+from stepsmith.optim._vectors import match
 
 __all__ = ["Optimizer", "StepInfo", "StepOptions"]
 
@@ -82,6 +83,10 @@ class Optimizer(ABC):
     """
     modes: ClassVar[tuple[str, ...]] = ()
     """What the parameters may hold, if there is a choice; they can be stepped in the first mode."""
+    torch_names: ClassVar[Mapping[str, str] | None] = None
+    """For each state slot PyTorch's name of it, and "step" if PyTorch counts steps; None if it lacks the optimizer."""
+    torch_scalars: ClassVar[Mapping[str, Callable[[Mapping[str, Any], int], float]]] = {}
+    """Numbers that PyTorch keeps for a tensor and we compute: its name → function of group and steps made."""
 
     def __init__(
         self,
@@ -90,7 +95,7 @@ class Optimizer(ABC):
         **options: Unpack[StepOptions],
     ) -> None:
         owner = self._owner = type(self).__name__
-        self._options = Options(owner, **options)
+        self._options = Options.of(owner, options)
         defaults = self._checked(hyperparameters)
         self.groups: tuple[Group, ...] = ()
         arrays: dict[str, Array] = {}
@@ -272,26 +277,7 @@ class Optimizer(ABC):
 
     def _matched(self, grads: Grads) -> list[Array | None]:
         """The gradients in parameter order; the core checks kind, dtype and shape."""
-        names = self.params
-        if isinstance(grads, Mapping):
-            missing, extra = (
-                [name for name in names if name not in grads],
-                [name for name in grads if name not in names],
-            )
-            if missing or extra:
-                raise ValueError(
-                    f"{self._owner}: grads must have the names of params, missing {missing}, extra {extra}"
-                )
-            return [grads[name] for name in names]
-        if hasattr(grads, "dtype") or not isinstance(grads, Iterable):
-            rule = "a mapping by name or a sequence in parameter order"
-            raise TypeError(f"{self._owner}: grads must be {rule}, got {type(grads).__name__}")
-        matched = list(grads)
-        if len(matched) != len(names):
-            raise ValueError(
-                f"{self._owner}: grads must be {len(names)} arrays ({', '.join(names)}), got {len(matched)}"
-            )
-        return matched
+        return match(self._owner, self.params, grads)
 
     # Step counts.
 
@@ -351,6 +337,40 @@ class Optimizer(ABC):
             group.hold(values)
         self._stepper.updates = loaded.updates
         self._stepper.mode = loaded.mode
+
+    def to_torch_state_dict(self, model: Any) -> dict[str, Any]:
+        """The state as ``torch.optim.X.load_state_dict`` takes it, X being PyTorch's optimizer of this name.
+
+        Names of parameters must be those of the model, or their positions in it ("0", "1", ...). PyTorch's optimizer
+        must have its groups in the order of ours, the parameters of each in the model's order. A schedule becomes its
+        value at the next update. State in bfloat16 becomes float32; the parameters' own values are not part of it.
+
+        Args:
+            model: a ``torch.nn.Module``, or another object with its ``named_parameters()``.
+
+        Returns:
+            ``{"state": {index: {name: tensor}}, "param_groups": [...]}``, all of it copies.
+
+        Raises:
+            ImportError: PyTorch is missing.
+            ValueError: PyTorch lacks the optimizer or a setting; names or shapes are not the model's.
+        """
+        return _torch.to_torch(self, model)
+
+    def load_torch_state_dict(self, state_dict: Mapping[str, Any], model: Any) -> None:
+        """Takes what ``torch.optim.X.state_dict()`` gave: state, step counts and hyperparameters.
+
+        The count of updates becomes the largest step. PyTorch's SGD counts none: 1 where it has a momentum buffer.
+
+        Args:
+            state_dict: of PyTorch's optimizer of this name, with groups and parameters as in `to_torch_state_dict`.
+            model: as there.
+
+        Raises:
+            ImportError: PyTorch is missing.
+            ValueError: as `load_state_dict`; nothing has changed then.
+        """
+        self.load_state_dict(_torch.from_torch(self, state_dict, model))
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:
         """A function with a step's memory traffic and next to no arithmetic, for benchmarks; it spoils every array."""

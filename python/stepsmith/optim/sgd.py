@@ -40,6 +40,7 @@ class SGD(Optimizer):
 
     name = "sgd"
     slots = ("momentum",)
+    torch_names = {"momentum": "momentum_buffer"}  # noqa: RUF012
     checks = {  # noqa: RUF012
         "lr": lr,
         "momentum": nonnegative,
