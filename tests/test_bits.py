@@ -22,6 +22,7 @@ def test_lists_of_rules_agree() -> None:
     rules = _core.rules()
     golden = {row["optimizer"] for row in GOLDEN}
     assert set(rules) == set(ss.optim.REGISTRY) == set(reference.RULES) == set(reference.SCALARS)
+    assert set(rules) == set(bench_rows())
     assert set(rules) <= golden, "a rule without a golden row"
     assert {rule for rule, _ in CONFIGS.values()} == set(rules), "a rule that no configuration compares"
 
