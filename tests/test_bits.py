@@ -1,5 +1,6 @@
 """Every optimizer equals the oracle bit for bit, at each CPU level: the comparisons of battery.py; lists agree."""
 
+import importlib
 import inspect
 import json
 import subprocess
@@ -15,6 +16,8 @@ from battery import CONFIGS, SUITES, THOROUGH, THREADS, threads_of
 from helpers import assert_same_bits, different, environ
 from stepsmith import _core
 
+sys.path.append(str(Path(__file__).parent.parent / "benches"))
+_peers = importlib.import_module("_peers")
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "optim.json").read_text())
 
 
@@ -22,6 +25,7 @@ def test_lists_of_rules_agree() -> None:
     rules = _core.rules()
     golden = {row["optimizer"] for row in GOLDEN}
     assert set(rules) == set(ss.optim.REGISTRY) - {"lbfgs"} == set(reference.RULES) == set(reference.SCALARS)
+    assert set(rules) == set(_peers.ROWS), "a rule that no bench measures"
     assert set(rules) <= golden, "a rule without a golden row"
     assert {rule for rule, _ in CONFIGS.values()} == set(rules), "a rule that no configuration compares"
 

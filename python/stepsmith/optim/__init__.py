@@ -64,4 +64,5 @@ REGISTRY: dict[str, type[Optimizer] | type[LBFGS]] = {
         Adan,
     )
 }
-"""Name → class; a class in the rows above exists."""
+"""Name → class; a class in the rows above exists. LBFGS is no rule of the core: its step calls a closure."""
+REGISTRY[LBFGS.name] = LBFGS

@@ -85,11 +85,10 @@ class Options:
 
     @classmethod
     def of(cls, owner: str, given: Mapping[str, Any]) -> "Options":
-        """From keyword arguments; a TypeError names those that nobody knows."""
-        known = StepOptions.__annotations__
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise TypeError(f"{owner}: keyword arguments must be its own or of {', '.join(known)}, got {unknown}")
+        """From keyword arguments; a TypeError names one that nobody knows."""
+        for name in given:
+            if name not in StepOptions.__annotations__:
+                raise TypeError(f"{owner}: got an unexpected keyword argument {name!r}")
         return cls(owner, **given)
 
     def __post_init__(self) -> None:

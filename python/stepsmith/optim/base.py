@@ -251,20 +251,22 @@ class Optimizer(ABC):
         if present != self._partition.present:
             self._set_steps(self._steps(), self._carried(), present)
         partition, stepper = self._partition, self._stepper
-        updates, before = stepper.now(partition.setting)
+        width = len(self.carried)
+        updates, before = stepper.now(partition.setting) if width else (stepper.updates, ())
         groups = [self._values(group, updates) for group in self.groups]
         lrs = tuple([values["lr"] for values in groups])
         scalars: list[float] = []
         signs: list[float] = []
         after: list[float] = []
-        width = len(self.carried)
         for k, cohort in enumerate(partition.cohorts):
             values, lr = groups[cohort.group], lrs[cohort.group]
             step = (cohort.offset + updates if cohort.active else cohort.offset) + 1
-            old = tuple(before[k * width : (k + 1) * width])
-            new = self._carry(values, lr, step, old)
-            after += new if cohort.active else old
-            scalars += self._scalars(values, lr, step, new)
+            carried: tuple[float, ...] = ()
+            if width:
+                old = tuple(before[k * width : (k + 1) * width])
+                carried = self._carry(values, lr, step, old)
+                after += carried if cohort.active else old
+            scalars += self._scalars(values, lr, step, carried)
             signs.append(-1.0 if values["maximize"] else 1.0)
         try:
             moment = updates, partition.setting
