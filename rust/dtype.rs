@@ -122,6 +122,9 @@ impl ValuesMut<'_> {
 
 /// A type that arithmetic happens in: `f32` or `f64`.
 pub trait Compute: SimdFloatElement + Send + Sync + 'static {
+    /// The distance from 1 to the next number.
+    const EPSILON: Self;
+
     /// `x` rounded once.
     fn from_f64(x: f64) -> Self;
 
@@ -158,6 +161,8 @@ pub trait Compute: SimdFloatElement + Send + Sync + 'static {
 }
 
 impl Compute for f32 {
+    const EPSILON: Self = Self::EPSILON;
+
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x as Self
@@ -267,6 +272,8 @@ impl Compute for f32 {
 }
 
 impl Compute for f64 {
+    const EPSILON: Self = Self::EPSILON;
+
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x

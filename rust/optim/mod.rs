@@ -1,6 +1,7 @@
 //! Optimizer steps: check and measure the gradients (one read), then one read-write pass over everything.
 
 pub mod adadelta;
+pub mod adafactor;
 pub mod adagrad;
 pub mod adam;
 pub mod adamax;
@@ -12,8 +13,11 @@ pub mod dot;
 mod factor;
 pub mod fold;
 mod gradients;
+pub mod lamb;
+pub mod lars;
 pub mod lion;
 mod measure;
+pub mod muon;
 pub mod nadam;
 pub mod norm;
 mod operand;

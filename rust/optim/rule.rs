@@ -4,13 +4,17 @@ use fearless_simd::prelude::*;
 
 use super::{
     adadelta::Adadelta,
+    adafactor::Adafactor,
     adagrad::Adagrad,
     adam::Adam,
     adamax::Adamax,
     adan::Adan,
     ademamix::AdEmaMix,
     asgd::Asgd,
+    lamb::Lamb,
+    lars::Lars,
     lion::Lion,
+    muon::Muon,
     nadam::NAdam,
     pipeline,
     radam::RAdam,
@@ -83,13 +87,16 @@ pub struct Factoring<T> {
     pub eps: T,
 }
 
-/// Declares a rule's scalars: numbers, computed in float64 and rounded once to the compute type, then flags (0 or 1).
+/// Declares a rule's scalars: numbers, computed in float64 and rounded once to the compute type, then flags (0 or 1), then
+/// numbers that stay in float64. Derived numbers are the rule's own, 0 until it sets them.
 macro_rules! scalars {
     (
         $(#[$meta:meta])*
         $vis:vis struct $name:ident {
             numbers: $($number:ident),*;
             flags: $($flag:ident),*;
+            $(exact: $($exact:ident),*;)?
+            $(derived: $($derived:ident),*;)?
         }
     ) => {
         $(#[$meta])*
@@ -97,12 +104,15 @@ macro_rules! scalars {
         $vis struct $name<T> {
             $($number: T,)*
             $($flag: bool,)*
+            $($($exact: f64,)*)?
+            $($($derived: T,)*)?
         }
 
         impl $name<f64> {
             /// The scalars' names in the order of [`Self::new`].
             #[allow(unreachable_pub)]
-            pub const SCALARS: &'static [&'static str] = &[$(stringify!($number),)* $(stringify!($flag),)*];
+            pub const SCALARS: &'static [&'static str] =
+                &[$(stringify!($number),)* $(stringify!($flag),)* $($(stringify!($exact),)*)?];
         }
 
         impl<T: crate::dtype::Compute> $name<T> {
@@ -112,7 +122,12 @@ macro_rules! scalars {
             pub fn new(scalars: &[f64]) -> Self {
                 let mut scalars = scalars.iter().copied();
                 let mut next = || scalars.next().unwrap_or(0.0);
-                Self { $($number: T::from_f64(next()),)* $($flag: next() != 0.0,)* }
+                Self {
+                    $($number: T::from_f64(next()),)*
+                    $($flag: next() != 0.0,)*
+                    $($($exact: next(),)*)?
+                    $($($derived: T::default(),)*)?
+                }
             }
         }
     };
@@ -188,6 +203,10 @@ rules! {
     "lion" => Lion, 1;
     "ademamix" => AdEmaMix, 3;
     "schedulefree_adamw" => ScheduleFreeAdamW, 2;
+    "lamb" => Lamb, 2;
+    "lars" => Lars, 1;
+    "adafactor" => Adafactor, 3;
+    "muon" => Muon, 2;
     "adan" => Adan, 4;
 }
 

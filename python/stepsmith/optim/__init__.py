@@ -1,6 +1,7 @@
 """Optimizers. `REGISTRY` maps names to classes."""
 
 from stepsmith.optim.adadelta import Adadelta
+from stepsmith.optim.adafactor import Adafactor
 from stepsmith.optim.adagrad import Adagrad
 from stepsmith.optim.adam import Adam, AdamW
 from stepsmith.optim.adamax import Adamax
@@ -8,9 +9,11 @@ from stepsmith.optim.adan import Adan
 from stepsmith.optim.ademamix import AdEMAMix
 from stepsmith.optim.asgd import ASGD
 from stepsmith.optim.base import Optimizer, StepInfo, StepOptions
+from stepsmith.optim.lamb import LAMB, LARS
 from stepsmith.optim.lbfgs import LBFGS, LBFGSInfo
 from stepsmith.optim.lion import Lion
 from stepsmith.optim.minimize import MinimizeResult, minimize
+from stepsmith.optim.muon import Muon
 from stepsmith.optim.nadam import NAdam
 from stepsmith.optim.radam import RAdam
 from stepsmith.optim.rmsprop import RMSprop
@@ -20,11 +23,14 @@ from stepsmith.optim.sgd import SGD
 
 __all__ = [
     "ASGD",
+    "LAMB",
+    "LARS",
     "LBFGS",
     "REGISTRY",
     "SGD",
     "AdEMAMix",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -33,6 +39,7 @@ __all__ = [
     "LBFGSInfo",
     "Lion",
     "MinimizeResult",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",
@@ -62,6 +69,10 @@ REGISTRY: dict[str, type[Optimizer] | type[LBFGS]] = {
         AdEMAMix,
         ScheduleFreeAdamW,
         Adan,
+        LAMB,
+        LARS,
+        Adafactor,
+        Muon,
     )
 }
 """Name → class; a class in the rows above exists. LBFGS is no rule of the core: its step calls a closure."""

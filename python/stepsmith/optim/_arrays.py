@@ -37,7 +37,8 @@ class Arrays:
         for want in wanted:
             param = params[want.name]
             dtype = wide_dtype_of(param) if want.hidden else state_dtype_of(param, options.state_dtype)
-            specs[want.name, want.slot] = Spec(want.shape, dtype, param)
+            like = param if want.shape == param.shape else None
+            specs[want.name, want.slot] = Spec(want.shape, dtype, like)
         for name, param in params.items():
             specs |= {(name, slot): Spec(param.shape, dtype, param) for slot, dtype in self._copies_of(param)}
         arrays = allocate(options.owner, list(specs.values()), options.state_dir)

@@ -29,8 +29,8 @@ class Spec(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    like: Array
-    """Its axes lie in memory in this array's order."""
+    like: Array | None = None
+    """Its axes lie in memory in this array's order, C order without one."""
 
 
 def wide_dtype_of(param: Array) -> np.dtype[Any]:
@@ -68,8 +68,11 @@ def _slab(owner: str, size: int, directory: str | os.PathLike[str] | None) -> Ar
 
 def _strides_like(spec: Spec) -> tuple[int, ...]:
     """Strides without gaps, the axes in the order of the memory of the array it is like."""
-    shape, like = spec.shape, spec.like
-    order = sorted(range(len(shape)), key=lambda axis: -abs(like.strides[axis]))
+    shape = spec.shape
+    order = list(range(len(shape)))
+    if spec.like is not None:
+        outer = [-abs(stride) for stride in spec.like.strides]
+        order.sort(key=lambda axis: outer[axis])
     strides = [0] * len(shape)
     for place, axis in enumerate(order):
         strides[axis] = spec.dtype.itemsize * prod(shape[inner] for inner in order[place + 1 :])

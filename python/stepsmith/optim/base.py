@@ -58,6 +58,18 @@ class Partition(NamedTuple):
     """The core's number of this partition."""
 
 
+class Numbers(NamedTuple):
+    """What a step hands to the core, one cohort after another."""
+
+    lrs: tuple[float, ...]
+    """Of each group."""
+    scalars: list[float]
+    signs: list[float]
+    carried: list[float]
+    moment: tuple[int, int]
+    """Updates made and the partition's number when these were computed."""
+
+
 class Optimizer(ABC):
     """Walks over parameters, groups and state; a subclass says its hyperparameters, state and scalars.
 
@@ -81,6 +93,8 @@ class Optimizer(ABC):
 
     They stand in `state_dict` among a tensor's state, as arrays without axes; `state` has the arrays of `slots` alone.
     """
+    rehearses: ClassVar[bool] = False
+    """Does `_rehearse` come before each update?"""
     modes: ClassVar[tuple[str, ...]] = ()
     """What the parameters may hold, if there is a choice; they can be stepped in the first mode."""
     torch_names: ClassVar[Mapping[str, str] | None] = None
@@ -142,6 +156,12 @@ class Optimizer(ABC):
     def _shape_of(self, slot: str, param: Array) -> tuple[int, ...] | None:
         """Shape of a state array; None if this parameter does without."""
         return param.shape
+
+    def _rehearse(
+        self, grads: list[Array | None] | None, present: tuple[bool, ...], numbers: Numbers, grad_scale: float
+    ) -> None:
+        """Prepares hidden arrays for the update; must change nothing else."""
+        raise NotImplementedError
 
     def _check_together(self, group: Mapping[str, Any]) -> None:  # noqa: B027
         """Rules about several hyperparameters of a group."""
@@ -250,8 +270,21 @@ class Optimizer(ABC):
             raise ValueError(f"{self._owner}: grad_scale must not be 0, got {grad_scale!r}")
         if present != self._partition.present:
             self._set_steps(self._steps(), self._carried(), present)
-        partition, stepper = self._partition, self._stepper
-        width = len(self.carried)
+        numbers = self._numbers()
+        updates, stepper = numbers.moment[0], self._stepper
+        try:
+            if self.rehearses:
+                self._rehearse(matched, present, numbers, grad_scale)
+            norm = stepper.step(matched, numbers.moment, numbers.scalars, numbers.signs, numbers.carried, grad_scale)
+        except _core.NonFiniteError:
+            if self._options.on_nonfinite == "skip":
+                return StepInfo(None, True, numbers.lrs, updates)
+            raise
+        return StepInfo(norm, False, numbers.lrs, updates + 1)
+
+    def _numbers(self) -> Numbers:
+        """What the coming update says for each cohort."""
+        partition, stepper, width = self._partition, self._stepper, len(self.carried)
         updates, before = stepper.now(partition.setting) if width else (stepper.updates, ())
         groups = [self._values(group, updates) for group in self.groups]
         lrs = tuple([values["lr"] for values in groups])
@@ -268,14 +301,7 @@ class Optimizer(ABC):
                 after += carried if cohort.active else old
             scalars += self._scalars(values, lr, step, carried)
             signs.append(-1.0 if values["maximize"] else 1.0)
-        try:
-            moment = updates, partition.setting
-            norm = stepper.step(matched, moment, scalars, signs, after, grad_scale)
-        except _core.NonFiniteError:
-            if self._options.on_nonfinite == "skip":
-                return StepInfo(None, True, lrs, updates)
-            raise
-        return StepInfo(norm, False, lrs, updates + 1)
+        return Numbers(lrs, scalars, signs, after, (updates, partition.setting))
 
     def _matched(self, grads: Grads) -> list[Array | None]:
         """The gradients in parameter order; the core checks kind, dtype and shape."""
