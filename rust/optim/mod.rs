@@ -16,6 +16,7 @@ mod gradients;
 pub mod lamb;
 pub mod lars;
 pub mod lion;
+pub mod mapping;
 mod measure;
 pub mod muon;
 pub mod nadam;

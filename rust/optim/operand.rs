@@ -38,6 +38,13 @@ impl Operand {
         if self.data.is_null() { None } else { Some(self.dtype) }
     }
 
+    /// Where elements `at..at + len` of a dense array lie; nowhere without an array.
+    pub(super) fn addresses(self, at: usize, len: usize) -> std::ops::Range<usize> {
+        let size = if self.is_absent() { 0 } else { self.dtype.size() };
+        let first = self.data.addr() + at * size;
+        first..first + len * size
+    }
+
     /// The elements from `at` on, in place.
     ///
     /// # Safety

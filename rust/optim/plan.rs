@@ -11,10 +11,13 @@ pub const CHUNK: usize = 32 * 1024;
 /// reach 0.9 of the speed of chunks of 1 Mi.
 const PIECES: usize = 64;
 
+/// Elements of the longest chunk: what is let go of behind a sweep, a piece being a run of chunks.
+const LONGEST: usize = 1024 * 1024;
+
 /// From this many elements on a step is worth more than one thread.
 pub const PARALLEL: usize = 64 * 1024;
 
-const _: () = assert!(CHUNK.is_multiple_of(BLOCK));
+const _: () = assert!(CHUNK.is_multiple_of(BLOCK) && LONGEST.is_multiple_of(BLOCK));
 
 /// A part of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +49,11 @@ impl Plan {
         let mut plan = Self::default();
         let total: usize = lengths.clone().sum();
         let most = total.div_ceil(PIECES).next_multiple_of(CHUNK).max(CHUNK);
+        let longest = most.min(LONGEST);
         let mut block = 0;
         for (row, len) in lengths.enumerate() {
-            for start in (0..len).step_by(most) {
-                plan.chunks.push(Chunk { row, start, len: most.min(len - start), block: block + start / BLOCK });
+            for start in (0..len).step_by(longest) {
+                plan.chunks.push(Chunk { row, start, len: longest.min(len - start), block: block + start / BLOCK });
             }
             plan.blocks.push(block..block + len.div_ceil(BLOCK));
             block += len.div_ceil(BLOCK);

@@ -4,6 +4,7 @@
 use super::{
     bits::{Bits, Mask},
     fold::STRIP,
+    mapping::Mapping,
     operand::Operand,
     plan::{Chunk, Plan},
     stage::{Buffer, Copies, Piece, STAGE, Staged},
@@ -209,6 +210,7 @@ pub struct Rows {
     all: Vec<Row>,
     plan: Plan,
     zeroes_grads: bool,
+    mapping: Option<Mapping>,
 }
 
 impl Rows {
@@ -218,7 +220,7 @@ impl Rows {
     #[must_use]
     pub unsafe fn new(rows: Vec<Row>) -> Self {
         let plan = Plan::new(rows.iter().map(|row| row.len));
-        Self { all: rows, plan, zeroes_grads: false }
+        Self { all: rows, plan, zeroes_grads: false, mapping: None }
     }
 
     /// The same rows; their gradients become zero when they have been used.
@@ -228,6 +230,12 @@ impl Rows {
     #[must_use]
     pub unsafe fn zeroing_grads(self) -> Self {
         Self { zeroes_grads: true, ..self }
+    }
+
+    /// The same rows; pages of that mapping are let go of behind each sweep.
+    #[must_use]
+    pub fn in_mapping(self, mapping: Mapping) -> Self {
+        Self { mapping: Some(mapping), ..self }
     }
 
     /// How the rows are cut.
@@ -295,10 +303,13 @@ impl Rows {
 
     /// Runs `work` once for every piece of the plan, on several threads if that pays.
     pub fn for_each_piece(&mut self, work: impl Fn(Pieces<'_>) + Sync) {
-        let (rows, zeroes_grads) = (&self.all, self.zeroes_grads);
+        let (rows, zeroes_grads, mapping) = (&self.all, self.zeroes_grads, self.mapping.as_ref());
         parallel::for_each(self.plan.pieces(), self.plan.is_large(), &|piece| {
-            work(Pieces { rows, chunks: self.plan.chunks(piece), zeroes_grads });
+            work(Pieces { rows, chunks: self.plan.chunks(piece), zeroes_grads, mapping });
         });
+        if let Some(mapping) = mapping {
+            mapping.release_all();
+        }
     }
 }
 
@@ -402,6 +413,7 @@ pub struct Pieces<'a> {
     rows: &'a [Row],
     chunks: &'a [Chunk],
     zeroes_grads: bool,
+    mapping: Option<&'a Mapping>,
 }
 
 impl<'a> Pieces<'a> {
@@ -410,7 +422,8 @@ impl<'a> Pieces<'a> {
     pub fn next_chunk(&mut self) -> Option<ChunkArrays<'a>> {
         let (chunk, rest) = self.chunks.split_first()?;
         self.chunks = rest;
-        Some(ChunkArrays { row: &self.rows[chunk.row], chunk: *chunk, zeroes_grads: self.zeroes_grads })
+        let (row, chunk) = (&self.rows[chunk.row], *chunk);
+        Some(ChunkArrays { row, chunk, zeroes_grads: self.zeroes_grads, mapping: self.mapping })
     }
 }
 
@@ -420,6 +433,17 @@ pub struct ChunkArrays<'a> {
     row: &'a Row,
     chunk: Chunk,
     zeroes_grads: bool,
+    mapping: Option<&'a Mapping>,
+}
+
+impl Drop for ChunkArrays<'_> {
+    /// Lets go of the chunk's pages, if it has any in a file and they are one range.
+    fn drop(&mut self) {
+        let (Some(mapping), true) = (self.mapping, self.is_in_place()) else { return };
+        for operand in &self.row.operands {
+            mapping.release(operand.addresses(self.chunk.start, self.chunk.len));
+        }
+    }
 }
 
 /// A part of a chunk that is worked on at once.

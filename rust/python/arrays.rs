@@ -12,6 +12,7 @@ use crate::{
     dtype::DType,
     layout::Layout,
     optim::{
+        mapping::Mapping,
         table::{Row, Rows},
         tensors::{Array, Gradient},
     },
@@ -240,8 +241,13 @@ impl Taken {
 
 /// Rows over arrays that were taken, whose tensors were checked for shared elements if anything is written; with
 /// `zeroing_grads` the gradients too.
-pub(super) fn rows(rows: Vec<Row>, zeroing_grads: bool) -> Rows {
+pub(super) fn rows(rows: Vec<Row>, zeroing_grads: bool, mapping: Option<(usize, usize)>) -> Rows {
     // SAFETY: whoever holds these rows holds what was taken too, which keeps the arrays alive, and compares it before each
     // use. While a step runs without the GIL its arrays are the step's alone: that is the caller's part, as in NumPy.
-    unsafe { if zeroing_grads { Rows::new(rows).zeroing_grads() } else { Rows::new(rows) } }
+    let rows = unsafe { if zeroing_grads { Rows::new(rows).zeroing_grads() } else { Rows::new(rows) } };
+    match mapping {
+        // SAFETY: the optimizer made the file and mapped it, and its state arrays keep the mapping alive.
+        Some((first, len)) => rows.in_mapping(unsafe { Mapping::new(first..first + len) }),
+        None => rows,
+    }
 }

@@ -39,7 +39,7 @@ fn rows_to_read(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult
     let named = names.iter().zip(objects);
     let taken = named.map(|(name, array)| Taken::new(owner, &|| name.clone(), array)).collect::<PyResult<Vec<_>>>()?;
     let rows = taken.iter().enumerate().map(|(k, array)| Row::reading(k, &array.array())).collect();
-    Ok((arrays::rows(rows, false), taken))
+    Ok((arrays::rows(rows, false, None), taken))
 }
 
 /// Rows that are written in place, without gradients; `states` are none or one for each array.
@@ -71,7 +71,7 @@ fn rows_to_write(
     let count = tensors.len();
     let tensors = Tensors::new(tensors, written, false).map_err(|error| value_error(owner, error))?;
     let rows = (0..count).map(|k| tensors.row_without_grad(k)).collect();
-    Ok((arrays::rows(rows, false), taken))
+    Ok((arrays::rows(rows, false, None), taken))
 }
 
 /// A fixed-shape sum ("sum", "sum_abs", "sum_squares") or the largest magnitude ("max_abs") over all arrays.

@@ -40,6 +40,8 @@ struct Settings {
     /// Key of the random rounding of 16-bit parameters.
     rounding_seed: Option<u64>,
     zero_grads: bool,
+    /// Address and bytes of the mapped file that the state lies in.
+    mapping: Option<(usize, usize)>,
 }
 
 impl Settings {
@@ -376,7 +378,7 @@ impl Stepper {
             rows.push(inner.tensors.row(k, &grad.gradient()).map_err(|error| self.explain(error, &inner.params))?);
         }
         let elements = taken.iter().flatten().map(Taken::len).sum();
-        let rows = arrays::rows(rows, self.settings.zero_grads);
+        let rows = arrays::rows(rows, self.settings.zero_grads, self.settings.mapping);
         Ok(BoundGrads { taken, gradients: Gradients::new(rows), elements })
     }
 

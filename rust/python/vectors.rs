@@ -80,7 +80,7 @@ fn write(
     let tensors = Tensors::new(tensors, names.to_vec(), false).map_err(|error| value_error(owner, error))?;
     let rows = others.iter().enumerate().map(|(k, other)| tensors.row(k, &other.gradient()));
     let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|error| value_error(owner, named(error, names)))?;
-    let mut rows = arrays::rows(rows, false);
+    let mut rows = arrays::rows(rows, false, None);
     let scalars = vec![factor; taken.len()];
     py.detach(|| apply(isa, rule, &mut rows, &scalars));
     Ok(())
@@ -94,7 +94,7 @@ fn take(owner: &str, names: &[String], objects: &Arrays<'_>, take_one: TakeOne) 
 }
 
 fn rows_to_read(taken: &[Taken]) -> Rows {
-    arrays::rows(taken.iter().enumerate().map(|(k, array)| Row::reading(k, &array.array())).collect(), false)
+    arrays::rows(taken.iter().enumerate().map(|(k, array)| Row::reading(k, &array.array())).collect(), false, None)
 }
 
 /// As many arrays as names on both sides.

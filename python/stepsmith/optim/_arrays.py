@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith.optim._options import Options
-from stepsmith.optim._slab import Spec, allocate, state_dtype_of, wide_dtype_of
+from stepsmith.optim._slab import Spec, allocate, map_file, place, state_dtype_of, wide_dtype_of
 
 __all__ = ["Arrays", "Wanted"]
 
@@ -41,8 +41,7 @@ class Arrays:
             specs[want.name, want.slot] = Spec(want.shape, dtype, like)
         for name, param in params.items():
             specs |= {(name, slot): Spec(param.shape, dtype, param) for slot, dtype in self._copies_of(param)}
-        arrays = allocate(options.owner, list(specs.values()), options.state_dir)
-        self._all = dict(zip(specs, arrays))
+        self._all = self._made(specs)
         for want in wanted:
             if want.initial is not None:
                 self._all[want.name, want.slot][...] = want.initial
@@ -51,6 +50,20 @@ class Arrays:
                 array[...] = params[name]
             if slot == "ema" and options.masks and name in options.masks:
                 array[~options.masks[name]] = 0
+
+    def _made(self, specs: Mapping[tuple[str, str], Spec]) -> dict[tuple[str, str], Array]:
+        """In memory; with a state directory all but what means nothing between steps in its file."""
+        options = self._options
+        self.mapping: tuple[int, int] | None = None
+        """Address and bytes of the mapped file."""
+        if options.state_dir is None:
+            return dict(zip(specs, allocate(list(specs.values()))))
+        inside = {key: spec for key, spec in specs.items() if key not in self._hidden}
+        outside = {key: spec for key, spec in specs.items() if key in self._hidden}
+        slab = map_file(options.owner, list(inside.values()), options.state_dir)
+        self.mapping = slab.ctypes.data, slab.nbytes
+        made = dict(zip(inside, place(list(inside.values()), slab)))
+        return made | dict(zip(outside, allocate(list(outside.values()))))
 
     def _copies_of(self, param: Array) -> list[tuple[str, np.dtype[Any]]]:
         """Slots and types of the copies that this parameter has."""

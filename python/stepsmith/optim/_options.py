@@ -138,8 +138,8 @@ class Options:
         if array.shape != params[name].shape:
             raise ValueError(f"{owner}: {known} must have shape {params[name].shape}, got {array.shape}")
 
-    def settings(self) -> dict[str, object]:
-        """What the core wants to know."""
+    def settings(self, mapping: tuple[int, int] | None) -> dict[str, object]:
+        """What the core wants to know; `mapping` is address and bytes of the state's mapped file."""
         return {
             "check_finite": self.on_nonfinite != "propagate",
             "clip_value": self.clip_value,
@@ -149,6 +149,7 @@ class Options:
             "ema_weight": 0.0 if self.ema is None else 1.0 - self.ema,
             "rounding_seed": self.seed if self.rounding == "stochastic" else None,
             "zero_grads": self.zero_grads,
+            "mapping": mapping,
         }
 
 

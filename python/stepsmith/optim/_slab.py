@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Spec", "allocate", "state_dtype_of", "wide_dtype_of"]
+__all__ = ["Spec", "allocate", "map_file", "place", "state_dtype_of", "wide_dtype_of"]
 
 Array = NDArray[Any]
 
@@ -43,27 +43,37 @@ def state_dtype_of(param: Array, state_dtype: str) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16) if state_dtype == "bfloat16" else wide_dtype_of(param)
 
 
-def allocate(owner: str, specs: Sequence[Spec], directory: str | os.PathLike[str] | None) -> list[Array]:
+def allocate(specs: Sequence[Spec]) -> list[Array]:
     """Zeros, one array after another in one allocation."""
-    sizes = [-(-prod(spec.shape) * spec.dtype.itemsize // _ALIGNMENT) * _ALIGNMENT for spec in specs]
-    slab = _slab(owner, sum(sizes) + _ALIGNMENT, directory)
+    return place(specs, np.zeros(_bytes(specs), np.uint8))
+
+
+def map_file(owner: str, specs: Sequence[Spec], directory: str | os.PathLike[str]) -> Array:
+    """Room for them in a new file of the directory, which must be empty or new."""
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ValueError(f"{owner}: state_dir must be an empty or a new directory, got {str(folder)!r}")
+    return np.memmap(folder / FILE, np.uint8, mode="w+", shape=(_bytes(specs),))
+
+
+def _sizes(specs: Sequence[Spec]) -> list[int]:
+    return [-(-prod(spec.shape) * spec.dtype.itemsize // _ALIGNMENT) * _ALIGNMENT for spec in specs]
+
+
+def _bytes(specs: Sequence[Spec]) -> int:
+    return sum(_sizes(specs)) + _ALIGNMENT
+
+
+def place(specs: Sequence[Spec], slab: Array) -> list[Array]:
+    """Views of the slab, one after another."""
     offset = -slab.ctypes.data % _ALIGNMENT
     views = []
-    for spec, size in zip(specs, sizes):
+    for spec, size in zip(specs, _sizes(specs)):
         strides = _strides_like(spec)
         views.append(np.ndarray(spec.shape, spec.dtype, buffer=slab, offset=offset, strides=strides))
         offset += size
     return views
-
-
-def _slab(owner: str, size: int, directory: str | os.PathLike[str] | None) -> Array:
-    if directory is None:
-        return np.zeros(size, np.uint8)
-    place = Path(directory)
-    place.mkdir(parents=True, exist_ok=True)
-    if any(place.iterdir()):
-        raise ValueError(f"{owner}: state_dir must be an empty or a new directory, got {str(place)!r}")
-    return np.memmap(place / FILE, np.uint8, mode="w+", shape=(size,))
 
 
 def _strides_like(spec: Spec) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ def guard(owner: str, params: Mapping[str, Array]) -> _core.Stepper:
     """Checks that the arrays can be written in place; what it returns lets one caller at a time in."""
     options = Options(owner)
     rows = [Arrays(options, {name: param}, []).row(name, ()) for name, param in params.items()]
-    return _core.Stepper(owner, "sgd", list(params), rows, options.settings())
+    return _core.Stepper(owner, "sgd", list(params), rows, options.settings(None))
 
 
 class Vectors:
@@ -56,7 +56,7 @@ class Vectors:
 
     def zeros(self) -> Vector:
         """A new vector, each array laid out like its parameter."""
-        return allocate(self._owner, [Spec(array.shape, array.dtype, array) for array in self.params], None)
+        return allocate([Spec(array.shape, array.dtype, array) for array in self.params])
 
     def copy(self, vector: Sequence[Array]) -> Vector:
         """A new vector with these elements."""
