@@ -64,10 +64,9 @@ impl Units {
 
     /// Starts, lengths and places of the blocks that start in `from..to` of the row.
     fn starting_in(self, from: usize, to: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-        let first = from / self.unit * self.blocks;
+        let first = from / self.unit * self.blocks + (from % self.unit).div_ceil(BLOCK);
         (first..self.count * self.blocks)
             .map(move |k| (k / self.blocks * self.unit + k % self.blocks * BLOCK, k))
-            .skip_while(move |&(start, _)| start < from)
             .take_while(move |&(start, _)| start < to)
             .map(move |(start, k)| (start, BLOCK.min(self.unit - start % self.unit), self.first + k))
     }
