@@ -11,7 +11,9 @@ import ml_dtypes
 import numpy as np
 
 from reference import (
+    BLOCK,
     DTYPES,
+    LANES,
     SCALARS,
     Array,
     Reference,
@@ -58,8 +60,19 @@ def units_of(x: Array) -> Array:
 
 
 def unit_norms(x: Array) -> Array:
-    wide = units_of(x).astype(np.float64)
-    return np.array([math.sqrt(fixed_sum(row * row)) for row in wide])
+    squares = units_of(x).astype(np.float64) ** 2
+    count, unit = squares.shape
+    if unit > BLOCK:
+        return np.array([math.sqrt(fixed_sum(row)) for row in squares])
+    lanes, rows = np.zeros((count, LANES)), -(-unit // LANES)
+    padded = np.zeros((count, rows * LANES))
+    padded[:, :unit] = squares
+    for row in range(rows):
+        lanes = lanes + padded[:, row * LANES : (row + 1) * LANES]
+    while lanes.shape[1] > 1:
+        half = lanes.shape[1] // 2
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return np.sqrt(lanes[:, 0])
 
 
 def unit_factors(grad: Array, param: Array, agc: float, scale: float) -> Array:
@@ -130,12 +143,13 @@ class Staged(Reference):
         rounding: str = "nearest",
         seed: int = 0,
         zero_grads: bool = False,
+        on_nonfinite: str = "raise",
         **settings: Any,
     ) -> None:
         super().__init__(rule, params, state_dtype, **settings)
         self.clip_value, self.norm_type, self.agc, self.ema = clip_value, norm_type, agc, ema
         self.masks, self.rounding, self.seed, self.zero_grads = masks or {}, rounding, seed, zero_grads
-        self.updates = 0
+        self.checks, self.updates = on_nonfinite != "propagate", 0
         self.stream = {name: ROUNDING_STREAM + i for i, name in enumerate(params)}
         self.copies: dict[str, Arrays] = {name: {} for name in params}
         with np.errstate(all="ignore"):
@@ -183,9 +197,8 @@ class Staged(Reference):
             finite = finite and math.isfinite(norm)
             factor = self.max_norm / (norm + 1e-6)
             clip = 1.0 if factor > 1.0 else factor
-        self.refuses = not finite
-        if self.refuses and self.policy != "propagate":
-            raise FloatingPointError(norm)
+        if self.checks and not finite:
+            raise FloatingPointError(f"not finite, or the norm {norm}")
         for name, grad in seen.items():
             factor = compute[name](clip if clips else clip / grad_scale)
             prepared = grad * factor
@@ -198,8 +211,6 @@ class Staged(Reference):
                 grads[name][...] = 0
         self.updates += 1
         return norm
-
-    policy = "raise"
 
     def _update(self, name: str, grad: Array, changed: dict[str, Any]) -> None:
         self.steps[name] += 1

@@ -74,7 +74,7 @@ def test_masks_change_between_steps(bound) -> None:
         for name, x in params.items():
             assert_same_bits(x, reference.params[name], name)
             assert_same_bits(optimizer.state[name]["ema"], reference.copies[name]["ema"], name)
-    assert (params["f64"] != 0).all(), "pruned weights that come back start from zero and move"
+    assert ((params["f64"] != 0) | (grads["f64"] == 0)).all(), "pruned weights that come back start from zero and move"
 
 
 @pytest.mark.parametrize("settings", [{}, {"max_norm": 1.0}, {"agc": 0.1}, {"clip_value": 1.0, "max_norm": 2.0}])

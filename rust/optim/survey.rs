@@ -135,6 +135,8 @@ impl<T: Compute> Reader<T> {
             raw[..count].copy_from_slice(&self.block[at..at + count]);
             prepare(simd, T::values(&raw), grad.kept(start + at), how, None, &mut self.block[at..], count);
         }
+        // An infinite factor made NaN of the zeros.
+        self.block[len..len.next_multiple_of(LANES)].fill(T::default());
     }
 
     fn sum<S: Simd>(&self, simd: S, term: Term, len: usize) -> u64 {
