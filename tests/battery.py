@@ -402,10 +402,18 @@ SUITES: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
 }
 
 
+def parts_of(suite: str) -> dict[str, Callable[[], dict[str, Any]]]:
+    if suite == "stages":
+        from battery_stages import PARTS
+
+        return PARTS
+    return SUITES[suite]
+
+
 def main(suite: str) -> None:
     from stepsmith import _core
 
-    for part, run in SUITES[suite].items():
+    for part, run in parts_of(suite).items():
         try:
             report = run()
         except Exception:

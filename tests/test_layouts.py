@@ -116,6 +116,18 @@ def test_scalars_and_empty_arrays_step(dtype) -> None:
     step_both({"w": backward}, {"w": backward.copy()})
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 3, 2, 5), (1,) * 9, (2, 0, 3, 4)])
+def test_many_axes_step(shape) -> None:
+    x, g = values(RNG, shape, np.float32) + np.float32(1), values(RNG, shape, np.float32)
+    for param, grad in ((x.copy(), g.copy()), (np.asfortranarray(x), g), (x.copy(), np.asfortranarray(g))):
+        optimizer = step_both({"w": param}, {"w": grad}, "sgd-momentum")
+        optimizer.bind([grad])
+        assert optimizer.step().step == 3
+    message = r"SGD: grads\['0'\] must have shape \(.*\), got \(7,\)$"
+    with pytest.raises(ValueError, match=message):
+        ss.optim.SGD([x]).step([np.ones(7)])
+
+
 def test_interleaved_views_of_one_buffer_step() -> None:
     for cut in (
         lambda b: (b[:, :4], b[:, 4:]),

@@ -91,7 +91,8 @@ impl Gradients {
 
     /// Reads the gradients once, if anything is asked of them, and refuses what is not finite.
     pub(super) fn look(&mut self, isa: Isa, options: Options) -> Result<Seen, Error> {
-        if options.clip_value.is_some() || options.agc.is_some() || self.rows.has_masks() {
+        let measures = options.check_finite || options.max_norm.is_some();
+        if options.agc.is_some() || (measures && (options.clip_value.is_some() || self.rows.has_masks())) {
             return self.survey(isa, options);
         }
         let norm =

@@ -64,10 +64,9 @@ impl Units {
 
     /// Starts, lengths and places of the blocks that start in `from..to` of the row.
     fn starting_in(self, from: usize, to: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-        let first = from / self.unit * self.blocks;
+        let first = from / self.unit * self.blocks + (from % self.unit).div_ceil(BLOCK);
         (first..self.count * self.blocks)
             .map(move |k| (k / self.blocks * self.unit + k % self.blocks * BLOCK, k))
-            .skip_while(move |&(start, _)| start < from)
             .take_while(move |&(start, _)| start < to)
             .map(move |(start, k)| (start, BLOCK.min(self.unit - start % self.unit), self.first + k))
     }
@@ -136,6 +135,8 @@ impl<T: Compute> Reader<T> {
             raw[..count].copy_from_slice(&self.block[at..at + count]);
             prepare(simd, T::values(&raw), grad.kept(start + at), how, None, &mut self.block[at..], count);
         }
+        // An infinite factor made NaN of the zeros.
+        self.block[len..len.next_multiple_of(LANES)].fill(T::default());
     }
 
     fn sum<S: Simd>(&self, simd: S, term: Term, len: usize) -> u64 {

@@ -161,7 +161,8 @@ impl Taken {
     }
 
     fn numbers(&self) -> &[isize] {
-        self.many.as_ref().map_or(&self.few[..2 * self.axes()], |many| &many[..])
+        // Not `map_or`, whose default is made even if it is not used.
+        self.many.as_deref().unwrap_or_else(|| &self.few[..2 * self.axes()])
     }
 
     const fn axes(&self) -> usize {

@@ -103,6 +103,8 @@ struct Inner {
     /// Kept alive. Their maker keeps them to himself, so they are not compared before each step.
     #[allow(dead_code)]
     others: Vec<Taken>,
+    /// Shadow copies, which may be the caller's, each with its tensor.
+    shadows: Vec<(usize, Taken)>,
     tensors: Tensors,
     cohorts: Vec<u32>,
     bound: Option<BoundGrads>,
@@ -133,14 +135,14 @@ impl Stepper {
         settings: Settings,
     ) -> PyResult<Self> {
         let rule = rule::find(rule)?;
-        let mut taking = Taking { owner: &owner, rule, written: vec![], params: vec![], others: vec![] };
+        let mut taking = Taking { owner: &owner, rule, written: vec![], params: vec![], others: vec![], shadows: vec![] };
         let tensors = names.iter().zip(&arrays).map(|(name, arrays)| taking.tensor(name, arrays));
         let tensors = tensors.collect::<PyResult<Vec<_>>>()?;
-        let Taking { written, params, others, .. } = taking;
+        let Taking { written, params, others, shadows, .. } = taking;
         let counted = rule.measures || settings.agc.is_some() || settings.rounding_seed.is_some();
         let cohorts = vec![0; tensors.len()];
         let tensors = Tensors::new(tensors, written, counted).map_err(|error| value_error(&owner, error))?;
-        let inner = Inner { params, others, tensors, cohorts, bound: None };
+        let inner = Inner { params, others, shadows, tensors, cohorts, bound: None };
         Ok(Self { owner, names, rule, settings, moment: Mutex::default(), inner: Mutex::new(inner) })
     }
 
@@ -327,6 +329,9 @@ impl Stepper {
         for (k, param) in inner.params.iter().enumerate() {
             param.check(py, &self.owner, || format!("params['{}']", self.names[k]))?;
         }
+        for (k, shadow) in &inner.shadows {
+            shadow.check(py, &self.owner, || format!("shadow['{}']", self.names[*k]))?;
+        }
         let mut given = grads.map(|grads| self.take(inner, &grads, Taken::new_gradient)).transpose()?;
         let grads = match (&mut given, &mut inner.bound) {
             (Some(given), _) => given,
@@ -356,6 +361,7 @@ impl Stepper {
 
     /// Checks gradients and matches them with the tensors.
     fn take(&self, inner: &Inner, grads: &Grads<'_>, take_one: TakeOne) -> PyResult<BoundGrads> {
+        let take_one = if self.settings.zero_grads { Taken::new } else { take_one };
         if grads.len() != inner.params.len() {
             return Err(Error::Length { what: "grads", want: inner.params.len(), got: grads.len() }.into());
         }
@@ -435,6 +441,7 @@ struct Taking<'a> {
     written: Vec<String>,
     params: Vec<Taken>,
     others: Vec<Taken>,
+    shadows: Vec<(usize, Taken)>,
 }
 
 impl Taking<'_> {
@@ -462,13 +469,28 @@ impl Taking<'_> {
             self.written.push(param_name);
             tensor.shadow = Some(param.array());
         } else {
-            tensor.shadow = self.take(name, "shadow", arrays.shadow.as_ref(), &shape, &text)?;
+            tensor.shadow = self.shadow(name, arrays.shadow.as_ref(), &shape, &text)?;
         }
         if factored {
             tensor.factors = Some(self.factors(name, arrays, &shape)?);
         }
         self.params.push(param);
         Ok(tensor)
+    }
+
+    /// A shadow copy of the parameter that comes next.
+    fn shadow(
+        &mut self,
+        name: &str,
+        array: Option<&Bound<'_, PyAny>>,
+        shape: &[isize],
+        text: &str,
+    ) -> PyResult<Option<Array>> {
+        let shadow_name = format!("shadow['{name}']");
+        let Some(taken) = self.take_like(shadow_name, array, shape, text)? else { return Ok(None) };
+        let array = taken.array();
+        self.shadows.push((self.params.len(), taken));
+        Ok(Some(array))
     }
 
     /// Means over the rows and the columns of the last two axes.
@@ -491,17 +513,28 @@ impl Taking<'_> {
         shape: &[isize],
         text: &str,
     ) -> PyResult<Option<Array>> {
+        let taken = self.take_like(format!("state['{name}']['{slot}']"), array, shape, text)?;
+        let array = taken.as_ref().map(Taken::array);
+        self.others.extend(taken);
+        Ok(array)
+    }
+
+    /// An array that is written, of that shape.
+    fn take_like(
+        &mut self,
+        name: String,
+        array: Option<&Bound<'_, PyAny>>,
+        shape: &[isize],
+        text: &str,
+    ) -> PyResult<Option<Taken>> {
         let Some(array) = array else { return Ok(None) };
-        let slot_name = format!("state['{name}']['{slot}']");
-        let taken = Taken::new_writable(self.owner, &|| slot_name.clone(), array)?;
+        let taken = Taken::new_writable(self.owner, &|| name.clone(), array)?;
         if taken.shape() != shape {
             let got = taken.shape_text();
-            return Err(value_error(self.owner, format_args!("{slot_name} must have shape {text}, got {got}")));
+            return Err(value_error(self.owner, format_args!("{name} must have shape {text}, got {got}")));
         }
-        let array = taken.array();
-        self.written.push(slot_name);
-        self.others.push(taken);
-        Ok(Some(array))
+        self.written.push(name);
+        Ok(Some(taken))
     }
 }
 

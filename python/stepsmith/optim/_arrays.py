@@ -98,11 +98,12 @@ class Arrays:
         }
 
     def fill_shadows(self) -> None:
-        """Shadow copies of the parameters as they are before the first step."""
-        for name, param in self._params.items():
-            shadow = self.shadow(name)
-            if shadow is not None:
-                shadow[...] = param
+        """Shadow copies of the parameters before the first step, rounded as a step does: by way of float32."""
+        with np.errstate(over="ignore"):
+            for name, param in self._params.items():
+                shadow = self.shadow(name)
+                if shadow is not None:
+                    shadow[...] = param.astype(np.float32, copy=False)
 
     def hidden(self, slot: str) -> dict[str, Array]:
         """Name → array of a slot that is not shown."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
+from numbers import Real
 from typing import Any, TypedDict
 
 import numpy as np
@@ -98,10 +99,11 @@ class Options:
         for name in ("clip_value", "max_norm", "agc"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _check.number(owner, name, getattr(self, name), low=0.0))
-        if self.norm_type not in _NORMS:
+        if isinstance(self.norm_type, bool) or not isinstance(self.norm_type, Real) or self.norm_type not in _NORMS:
             raise ValueError(f"{owner}: norm_type must be 1, 2 or inf, got {self.norm_type!r}")
         if self.ema is not None:
-            _check.number(owner, "ema", self.ema, low=0.0, high=1.0, open_high=True)
+            ema = _check.number(owner, "ema", self.ema, low=0.0, high=1.0, open_high=True)
+            object.__setattr__(self, "ema", ema)
         _check.boolean(owner, "master", self.master)
         _check.one_of(owner, "rounding", self.rounding, ("nearest", "stochastic"))
         _check.integer(owner, "seed", self.seed, low=0, high=2**64 - 1)
