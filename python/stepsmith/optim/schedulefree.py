@@ -123,7 +123,7 @@ class ScheduleFreeAdamW(Optimizer):
         betas = [self._values(group, last)["betas"] for group in self.groups for _ in group.names]
         weights = [weight_of(beta1) for beta1, _ in betas]
         names = [f"params[{name!r}]" for name in self.params]
-        ends = [self._kept[name, "z"] for name in self.params]
+        ends = [self._arrays.kept[name, "z"] for name in self.params]
         arrays = list(self.params.values())
         # A partial has no line of Python at which an interrupt could part the arrays from the mode.
         self._stepper.switch(self.modes.index(mode), partial(_core.lerp, self._owner, names, arrays, ends, weights))
