@@ -1,7 +1,6 @@
 //! Optimizer steps: check and measure the gradients (one read), then one read-write pass over everything.
 
 pub mod adam;
-pub mod dot;
 pub mod norm;
 mod operand;
 pub mod pipeline;
@@ -11,6 +10,7 @@ pub mod sgd;
 pub mod stage;
 pub mod table;
 pub mod tensors;
+pub mod vectors;
 
 use std::sync::atomic::AtomicU64;
 

@@ -104,18 +104,6 @@ pub const CLAMP: Entry = Entry {
     run: |pass, rows| pass.run(rows, Clamp::new, Clamp::new),
 };
 
-/// Adds a multiple of the gradient, without state.
-pub const AXPY: Entry =
-    Entry { name: "axpy", state: &[], scalars: Axpy::SCALARS, run: |pass, rows| pass.run(rows, Axpy::new, Axpy::new) };
-
-/// Becomes a multiple of the gradient, without state.
-pub const ASSIGN: Entry = Entry {
-    name: "assign",
-    state: &[],
-    scalars: Assign::SCALARS,
-    run: |pass, rows| pass.run(rows, Assign::new, Assign::new),
-};
-
 /// Adds the gradient to everything.
 #[derive(Clone, Copy, Debug)]
 struct Sweep;
@@ -162,40 +150,6 @@ impl<T: Compute> Rule<T, 0> for Clamp<T> {
         let (low, high) = (V::splat(param.token(), -self.limit), V::splat(param.token(), self.limit));
         let below = param.simd_gt(high).select(high, param);
         (below.simd_lt(low).select(low, below), [])
-    }
-}
-
-scalars! {
-    /// p += factor·g
-    struct Axpy {
-        numbers: factor;
-        flags: ;
-    }
-}
-
-impl<T: Compute> Rule<T, 0> for Axpy<T> {
-    const STATE: [&'static str; 0] = [];
-
-    #[inline(always)]
-    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, grad: V, _state: [V; 0]) -> (V, [V; 0]) {
-        (param + grad * self.factor, [])
-    }
-}
-
-scalars! {
-    /// p = factor·g
-    struct Assign {
-        numbers: factor;
-        flags: ;
-    }
-}
-
-impl<T: Compute> Rule<T, 0> for Assign<T> {
-    const STATE: [&'static str; 0] = [];
-
-    #[inline(always)]
-    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, _param: V, grad: V, _state: [V; 0]) -> (V, [V; 0]) {
-        (grad * self.factor, [])
     }
 }
 

@@ -80,14 +80,14 @@ class Optimizer(ABC):
 
     name: ClassVar[str]
     """Key in the registry and name of the rule in the core."""
-    checks: ClassVar[Mapping[str, Check]]
-    """For each hyperparameter the check that its value must pass."""
-    slots: ClassVar[tuple[str, ...]]
-    """Names of the rule's state arrays."""
     torch_names: ClassVar[Mapping[str, str] | None] = None
     """For each state slot PyTorch's name of it, and "step" if PyTorch counts steps; None if it lacks the optimizer."""
     torch_scalars: ClassVar[Mapping[str, Callable[[Mapping[str, Any], int], float]]] = {}
     """Numbers that PyTorch keeps for a tensor and we compute: its name → function of group and steps made."""
+    checks: ClassVar[Mapping[str, Check]]
+    """For each hyperparameter the check that its value must pass."""
+    slots: ClassVar[tuple[str, ...]]
+    """Names of the rule's state arrays."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-//! The inner product of two lists of arrays: a fixed-shape sum of the elements' products.
+//! Lists of arrays as one vector: multiples in place, and the inner product, a fixed-shape sum of the elements' products.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,15 +7,63 @@ use fearless_simd::prelude::*;
 use super::{
     norm::total,
     plan::Chunk,
+    rule::{Entry, Rule, scalars},
     stage::{Buffer, STAGE},
     table::{Grad, Rows},
 };
 use crate::{
     dispatch,
+    dtype::Compute,
     parallel::DefaultFloatEnvironment,
     reduce::{BLOCK, LANES, Lanes},
     simd::Isa,
 };
+
+/// Adds a multiple of the gradient, without state.
+pub const AXPY: Entry =
+    Entry { name: "axpy", state: &[], scalars: Axpy::SCALARS, run: |pass, rows| pass.run(rows, Axpy::new, Axpy::new) };
+
+/// Becomes a multiple of the gradient, without state.
+pub const ASSIGN: Entry = Entry {
+    name: "assign",
+    state: &[],
+    scalars: Assign::SCALARS,
+    run: |pass, rows| pass.run(rows, Assign::new, Assign::new),
+};
+
+scalars! {
+    /// p += factor·g
+    struct Axpy {
+        numbers: factor;
+        flags: ;
+    }
+}
+
+impl<T: Compute> Rule<T, 0> for Axpy<T> {
+    const STATE: [&'static str; 0] = [];
+
+    #[inline(always)]
+    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, grad: V, _state: [V; 0]) -> (V, [V; 0]) {
+        (param + grad * self.factor, [])
+    }
+}
+
+scalars! {
+    /// p = factor·g
+    struct Assign {
+        numbers: factor;
+        flags: ;
+    }
+}
+
+impl<T: Compute> Rule<T, 0> for Assign<T> {
+    const STATE: [&'static str; 0] = [];
+
+    #[inline(always)]
+    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, _param: V, grad: V, _state: [V; 0]) -> (V, [V; 0]) {
+        (grad * self.factor, [])
+    }
+}
 
 /// Σ a·b over all rows, in float64: each row by its fixed tree, the rows in order. The rows of both have the same lengths.
 #[must_use]
@@ -56,4 +104,17 @@ fn dot_block<S: Simd>(simd: S, [a, b]: [Grad<'_>; 2], start: usize, len: usize, 
         lanes.add_products(simd, stages[0].values(), stages[1].values(), 0, 1);
     }
     lanes.fold()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::rule::by_hand;
+
+    /// p = 1, g = 2, factor 1/4: p + g/4 = 1.5, and g/4 = 0.5.
+    #[test]
+    fn multiples_by_hand() {
+        assert_eq!(by_hand(&Axpy::<f64>::new(&[0.25]), 1.0, 2.0, []).0, 1.5);
+        assert_eq!(by_hand(&Assign::<f64>::new(&[0.25]), 1.0, 2.0, []).0, 0.5);
+    }
 }
