@@ -1,7 +1,7 @@
 """The optimizers that stepsmith is measured against: one row a rule, one function a library."""
 
+import inspect
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -10,6 +10,22 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from _expressions import (
+    numpy_adadelta,
+    numpy_adagrad,
+    numpy_adam,
+    numpy_adamax,
+    numpy_adan,
+    numpy_ademamix,
+    numpy_asgd,
+    numpy_lion,
+    numpy_nadam,
+    numpy_radam,
+    numpy_rmsprop,
+    numpy_rprop,
+    numpy_schedulefree_adamw,
+    numpy_sgd,
+)
 from _harness import Side, find
 from stepsmith import _core, optim
 
@@ -72,45 +88,6 @@ class Contender(Side):
     traffic: int = 0
 
 
-# NumPy: in place, without temporaries, as one writes it who knows NumPy well.
-
-
-def numpy_sgd(
-    step: int, param: Array, grad: Array, state: list[Array], s: Array, *, lr: float, momentum: float
-) -> None:
-    """Momentum: b = μb + g; p -= lr·b."""
-    (b,) = state
-    if step == 1:
-        np.copyto(b, grad)
-    else:
-        b *= momentum
-        b += grad
-    np.multiply(b, lr, out=s)
-    param -= s
-
-
-def numpy_adam(
-    step: int, param: Array, grad: Array, state: list[Array], s: Array, *, lr: float, weight_decay: float = 0.0
-) -> None:
-    """Adam, with decoupled decay if there is any."""
-    m, v = state
-    m *= 0.9
-    np.multiply(grad, 1 - 0.9, out=s)
-    m += s
-    v *= 0.999
-    np.square(grad, out=s)
-    s *= 1 - 0.999
-    v += s
-    np.sqrt(v, out=s)
-    s *= 1 / math.sqrt(1 - 0.999**step)
-    s += 1e-8
-    np.divide(m, s, out=s)
-    s *= lr / (1 - 0.9**step)
-    if weight_decay:
-        param *= 1 - lr * weight_decay
-    param -= s
-
-
 @dataclass(frozen=True)
 class Row:
     """A rule in every library; None where a library has not the same formula.
@@ -118,7 +95,7 @@ class Row:
     Attributes:
         settings: of our class and of PyTorch's, whose arguments have the same names.
         expression: the rule in NumPy.
-        slots: state arrays of the expression.
+        slots: arrays that the expression keeps: its state, and what it needs beside one scratch array.
         torch: class in ``torch.optim``.
         optax: makes the transformation from the module ``optax``.
         thinc: makes the optimizer from the module ``thinc.optimizers``.
@@ -156,6 +133,39 @@ ROWS = {
         torch="AdamW",
         optax=lambda optax: optax.adamw(LR, weight_decay=DECAY),
     ),
+    # optax has ε inside the root.
+    "adagrad": Row({"lr": LR}, numpy_adagrad, slots=1, torch="Adagrad"),
+    "rmsprop": Row(
+        {"lr": LR},
+        numpy_rmsprop,
+        slots=1,
+        torch="RMSprop",
+        optax=lambda optax: optax.rmsprop(LR, decay=0.99, eps_in_sqrt=False),
+    ),
+    "adadelta": Row(
+        {"lr": 1.0, "eps": 1e-2},
+        numpy_adadelta,
+        slots=3,
+        torch="Adadelta",
+        optax=lambda optax: optax.adadelta(1.0, rho=0.9, eps=1e-2),
+    ),
+    "adamax": Row({"lr": LR}, numpy_adamax, slots=2, torch="Adamax", optax=lambda optax: optax.adamax(LR)),
+    # optax has neither the falling momentum nor the product.
+    "nadam": Row({"lr": LR}, numpy_nadam, slots=3, torch="NAdam"),
+    # optax adds ε to the corrected root.
+    "radam": Row({"lr": LR}, numpy_radam, slots=2, torch="RAdam"),
+    # optax moves one step late.
+    "rprop": Row({"lr": LR}, numpy_rprop, slots=2, torch="Rprop"),
+    "asgd": Row({"lr": LR}, numpy_asgd, slots=1, torch="ASGD"),
+    "lion": Row({"lr": LR}, numpy_lion, slots=1, optax=lambda optax: optax.lion(LR, weight_decay=0.0)),
+    "ademamix": Row(
+        {"lr": LR}, numpy_ademamix, slots=4, optax=lambda optax: optax.contrib.ademamix(LR, b3=0.9999, alpha=5.0)
+    ),
+    "schedulefree_adamw": Row(
+        {"lr": LR}, numpy_schedulefree_adamw, slots=3, optax=lambda optax: optax.contrib.schedule_free_adamw(LR)
+    ),
+    # optax weighs the differences by 1 - β2.
+    "adan": Row({"lr": LR}, numpy_adan, slots=5),
 }
 """Name in the registry → the rule everywhere. A new optimizer costs one row."""
 
@@ -243,7 +253,8 @@ def torch(rule: str, problem: Problem) -> list[Contender]:
         opt = getattr(module.optim, row.torch)(params, **row.settings, **{kind: True})
         return Contender(f"torch {kind}", opt.step, params=lambda: arrays)
 
-    return [side("fused"), side("foreach")]
+    takes = inspect.signature(getattr(module.optim, row.torch)).parameters
+    return [side(kind) for kind in ("fused", "foreach") if kind in takes]
 
 
 def optax(rule: str, problem: Problem) -> list[Contender]:

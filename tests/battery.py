@@ -33,7 +33,44 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "adamw": ("adamw", {"lr": 0.01}),
     "adamw-amsgrad": ("adamw", {"lr": 0.01, "betas": (0.9, 0.7), "weight_decay": 0.3, "amsgrad": True}),
     "adamw-maximize": ("adamw", {"lr": 0.02, "betas": (0.0, 0.5), "maximize": True}),
+    "adagrad": ("adagrad", {"lr": 0.05, "lr_decay": 0.2, "weight_decay": 0.1}),
+    "adagrad-initial": ("adagrad", {"lr": 0.05, "initial_accumulator_value": 0.3, "maximize": True}),
+    "rmsprop": ("rmsprop", {"lr": 0.01, "alpha": 0.9, "weight_decay": 0.1}),
+    "rmsprop-centered": ("rmsprop", {"lr": 0.01, "alpha": 0.7, "centered": True, "maximize": True}),
+    "rmsprop-momentum": ("rmsprop", {"lr": 0.01, "momentum": 0.8, "eps_inside_sqrt": True}),
+    "rmsprop-all": (
+        "rmsprop",
+        {"lr": 0.01, "alpha": 0.8, "momentum": 0.5, "centered": True, "eps_inside_sqrt": True, "eps": 1e-4},
+    ),
+    "adadelta": ("adadelta", {"lr": 0.7}),
+    "adadelta-weight-decay": ("adadelta", {"lr": 0.7, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
+    "adamax": ("adamax", {"lr": 0.02}),
+    "adamax-weight-decay": ("adamax", {"lr": 0.02, "betas": (0.8, 0.5), "weight_decay": 0.1, "maximize": True}),
+    "nadam": ("nadam", {"lr": 0.01, "weight_decay": 0.1, "momentum_decay": 0.1}),
+    "nadam-decoupled": ("nadam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    "radam": ("radam", {"lr": 0.01, "weight_decay": 0.1, "maximize": True}),
+    "radam-rectified": ("radam", {"lr": 0.01, "betas": (0.9, 0.9999), "weight_decay": 0.1}),
+    "radam-decoupled": ("radam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "rprop": ("rprop", {"lr": 0.01}),
+    "rprop-clamped": ("rprop", {"lr": 0.01, "etas": (0.3, 1.7), "step_sizes": (0.008, 0.012), "maximize": True}),
+    "asgd": ("asgd", {"lr": 0.05, "lambd": 0.1, "weight_decay": 0.1}),
+    "asgd-averaging": ("asgd", {"lr": 0.05, "lambd": 0.01, "alpha": 0.5, "t0": 0.0, "maximize": True}),
+    "lion": ("lion", {"lr": 0.01}),
+    "lion-weight-decay": ("lion", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1, "maximize": True}),
+    "ademamix": ("ademamix", {"lr": 0.01, "weight_decay": 0.1}),
+    "ademamix-warm-up": ("ademamix", {"lr": 0.01, "alpha": 3.0, "T_alpha_beta3": 4, "maximize": True}),
+    "schedulefree": ("schedulefree_adamw", {"lr": 0.01}),
+    "schedulefree-warm-up": (
+        "schedulefree_adamw",
+        {"lr": 0.01, "weight_decay": 0.1, "warmup_steps": 3, "r": 0.5, "weight_lr_power": 1.0, "maximize": True},
+    ),
+    "adan": ("adan", {"lr": 0.01, "weight_decay": 0.1}),
+    "adan-decoupled": ("adan", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
 }
+# The rectification begins with step 6.
+STEPS = {"radam-rectified": 7}
+# Compared over all pairs of dtypes at all thread counts; the others over some that differ from one to the next.
+THOROUGH = [config for config, (rule, _) in CONFIGS.items() if rule in {"sgd", "adam", "adamw"}]
 THREADS = (1, 2, 3, 7)
 # Every level's tile of float32 and float64 and one less and more; 128 elements are staged at a time.
 SMALL = (0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257)
@@ -124,7 +161,7 @@ def large_data(p: str, g: str, chunk: int, steps: int = 2) -> Data:
 
 
 def small_sizes(config: str) -> dict[str, Any]:
-    data, wrong = small_data(), []
+    data, wrong = small_data(STEPS.get(config, 3)), []
     for state_dtype in ("float32", "bfloat16"):
         want = oracle(config, state_dtype, data)
         assert moved(data, want)
@@ -133,20 +170,27 @@ def small_sizes(config: str) -> dict[str, Any]:
     return {"wrong": wrong}
 
 
-def chunk_sizes(config: str) -> dict[str, Any]:
-    """Every pair; the state's dtype alternates from pair to pair and from configuration to configuration."""
+def chunk_sizes(config: str, thorough: bool) -> dict[str, Any]:
+    """The state's dtype alternates from pair to pair and from configuration to configuration."""
     from stepsmith._core import CHUNK
 
     wrong, threads = [], set()
+    nth = list(CONFIGS).index(config)
     for k, (p, g) in enumerate(PAIRS):
-        state_dtype = ("float32", "bfloat16")[(k + k // 4 + list(CONFIGS).index(config)) % 2]
-        data = large_data(p, g, CHUNK)
+        if not thorough and (k - 5 * nth) % len(PAIRS) not in {0, 6}:
+            continue
+        state_dtype = ("float32", "bfloat16")[(k + k // 4 + nth) % 2]
+        data = large_data(p, g, CHUNK, STEPS.get(config, 2))
         want = oracle(config, state_dtype, data)
         assert moved(data, want)
-        for count in THREADS:
+        for count in threads_of(config, thorough):
             wrong += [f"{p} {g} {line}" for line in compare(config, state_dtype, data, count, want)]
             threads.add((count, last_threads()))
     return {"wrong": wrong, "threads": sorted(threads)}
+
+
+def threads_of(config: str, thorough: bool) -> tuple[int, ...]:
+    return THREADS if thorough else THREADS[list(CONFIGS).index(config) % 2 :: 2]
 
 
 def long_chunks() -> dict[str, Any]:
@@ -345,9 +389,14 @@ SUITES: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
         "flush-to-zero": flush_to_zero,
         "flush-to-zero-scalars": flush_to_zero_scalars,
         **{f"small {config}": lambda config=config: small_sizes(config) for config in CONFIGS},
-        **{f"chunk {config}": lambda config=config: chunk_sizes(config) for config in CONFIGS},
+        **{f"chunk {config}": lambda config=config: chunk_sizes(config, config in THOROUGH) for config in CONFIGS},
         "long-chunks": long_chunks,
         "special-values": special_values,
+    },
+    "bits-all-pairs": {
+        f"chunk {config}": lambda config=config: chunk_sizes(config, True)
+        for config in CONFIGS
+        if config not in THOROUGH
     },
     "reduce": {"reductions": reductions},
 }

@@ -18,7 +18,7 @@ LANES = 128
 
 Array = np.ndarray[Any, Any]
 
-# Rules: rust/optim/sgd.rs and adam.rs.
+# Rules: rust/optim/*.rs.
 
 
 def sgd(param, grad, state, *, lr, weight_decay, momentum, one_minus_dampening, nesterov, first_step):
@@ -57,9 +57,243 @@ def adam(
     return param * decay - m * step_size / denom, (m, v, v_max)
 
 
-RULES: dict[str, Callable[..., Any]] = {"sgd": sgd, "adam": adam, "adamw": adam}
-STATE = {"sgd": ("momentum",), "adam": ("m", "v", "v_max"), "adamw": ("m", "v", "v_max")}
-FLAGS = {"nesterov", "first_step", "amsgrad"}
+def adagrad(param, grad, state, *, weight_decay, step_size, eps):
+    (sum,) = state
+    if weight_decay != 0:
+        grad = grad + param * weight_decay
+    sum = sum + grad * grad
+    denom = np.sqrt(sum) + eps
+    return param - grad * step_size / denom, (sum,)
+
+
+def rmsprop(param, grad, state, *, weight_decay, lr, alpha, one_minus_alpha, eps, momentum, centered, eps_inside_sqrt):
+    square_avg, grad_avg, buffer = state
+    if weight_decay != 0:
+        grad = grad + param * weight_decay
+    square_avg = square_avg * alpha + grad * grad * one_minus_alpha
+    variance = square_avg
+    if centered:
+        grad_avg = grad_avg + (grad - grad_avg) * one_minus_alpha
+        variance = larger(np.zeros_like(param), square_avg - grad_avg * grad_avg)
+    denom = np.sqrt(variance + eps) if eps_inside_sqrt else np.sqrt(variance) + eps
+    if momentum == 0:
+        return param - grad * lr / denom, (square_avg, grad_avg, buffer)
+    buffer = buffer * momentum + grad / denom
+    return param - buffer * lr, (square_avg, grad_avg, buffer)
+
+
+def adadelta(param, grad, state, *, weight_decay, lr, rho, one_minus_rho, eps):
+    square_avg, acc_delta = state
+    if weight_decay != 0:
+        grad = grad + param * weight_decay
+    square_avg = square_avg * rho + grad * grad * one_minus_rho
+    delta = np.sqrt(acc_delta + eps) / np.sqrt(square_avg + eps) * grad
+    acc_delta = acc_delta * rho + delta * delta * one_minus_rho
+    return param - delta * lr, (square_avg, acc_delta)
+
+
+def adamax(param, grad, state, *, weight_decay, one_minus_beta1, beta2, step_size, eps):
+    m, u = state
+    if weight_decay != 0:
+        grad = grad + param * weight_decay
+    m = m + (grad - m) * one_minus_beta1
+    u = larger(u * beta2, np.abs(grad) + eps)
+    return param - m * step_size / u, (m, u)
+
+
+def nadam(
+    param,
+    grad,
+    state,
+    *,
+    weight_decay,
+    decay,
+    one_minus_beta1,
+    beta2,
+    one_minus_beta2,
+    grad_step,
+    m_step,
+    inv_bias_correction2,
+    eps,
+):
+    m, v = state
+    if weight_decay != 0:
+        grad = grad + param * weight_decay
+    m = m + (grad - m) * one_minus_beta1
+    v = v * beta2 + grad * grad * one_minus_beta2
+    denom = np.sqrt(v * inv_bias_correction2) + eps
+    return param * decay - (grad * grad_step + m * m_step) / denom, (m, v)
+
+
+def radam(
+    param, grad, state, *, weight_decay, decay, one_minus_beta1, beta2, one_minus_beta2, step_size, eps, rectified
+):
+    m, v = state
+    if weight_decay != 0:
+        grad = grad + param * weight_decay
+    m = m + (grad - m) * one_minus_beta1
+    v = v * beta2 + grad * grad * one_minus_beta2
+    if not rectified:
+        return param * decay - m * step_size, (m, v)
+    denom = np.sqrt(v) + eps
+    return param * decay - m * step_size / denom, (m, v)
+
+
+def rprop(param, grad, state, *, eta_minus, eta_plus, step_size_min, step_size_max):
+    prev, step_size = state
+    zero, one = np.zeros_like(param), np.ones_like(param)
+    agreement = grad * prev
+    eta = np.where(agreement > 0, eta_plus, np.where(agreement < 0, eta_minus, one))
+    step_size = larger(step_size_min, step_size * eta)
+    step_size = np.where(step_size > step_size_max, step_size_max, step_size)
+    grad = np.where(agreement < 0, zero, grad)
+    return param - sign(grad) * step_size, (grad, step_size)
+
+
+def asgd(param, grad, state, *, weight_decay, decay, eta, mu, averaging):
+    (ax,) = state
+    if weight_decay != 0:
+        grad = grad + param * weight_decay
+    param = param * decay - grad * eta
+    ax = ax + (param - ax) * mu if averaging else param
+    return param, (ax,)
+
+
+def lion(param, grad, state, *, decay, one_minus_beta1, one_minus_beta2, lr):
+    (m,) = state
+    direction = m + (grad - m) * one_minus_beta1
+    m = m + (grad - m) * one_minus_beta2
+    return param * decay - sign(direction) * lr, (m,)
+
+
+def ademamix(
+    param,
+    grad,
+    state,
+    *,
+    decay,
+    one_minus_beta1,
+    beta2,
+    one_minus_beta2,
+    one_minus_beta3,
+    step_size,
+    slow_step_size,
+    inv_sqrt_bias_correction2,
+    eps,
+):
+    m, v, m_slow = state
+    m = m + (grad - m) * one_minus_beta1
+    v = v * beta2 + grad * grad * one_minus_beta2
+    m_slow = m_slow + (grad - m_slow) * one_minus_beta3
+    denom = np.sqrt(v) * inv_sqrt_bias_correction2 + eps
+    return param * decay - (m * step_size + m_slow * slow_step_size) / denom, (m, v, m_slow)
+
+
+def schedulefree_adamw(
+    param,
+    grad,
+    state,
+    *,
+    weight_decay,
+    beta2,
+    one_minus_beta2,
+    inv_bias_correction2,
+    eps,
+    average_weight,
+    y_step,
+    lr,
+):
+    z, v = state
+    v = v * beta2 + grad * grad * one_minus_beta2
+    denom = np.sqrt(v * inv_bias_correction2) + eps
+    normalized = grad / denom
+    if weight_decay != 0:
+        normalized = normalized + param * weight_decay
+    param = param + (z - param) * average_weight + normalized * y_step
+    return param, (z - normalized * lr, v)
+
+
+def adan(
+    param,
+    grad,
+    state,
+    *,
+    decay,
+    shrink,
+    one_minus_beta1,
+    beta2,
+    one_minus_beta2,
+    beta3,
+    one_minus_beta3,
+    step_size,
+    diff_step_size,
+    inv_sqrt_bias_correction3,
+    eps,
+    first_step,
+):
+    m, m_diff, n, prev_grad = state
+    diff = np.zeros_like(param) if first_step else grad - prev_grad
+    m = m + (grad - m) * one_minus_beta1
+    m_diff = m_diff + (diff - m_diff) * one_minus_beta2
+    ahead = grad + diff * beta2
+    n = n * beta3 + ahead * ahead * one_minus_beta3
+    denom = np.sqrt(n) * inv_sqrt_bias_correction3 + eps
+    update = (m * step_size + m_diff * diff_step_size) / denom
+    return (param * decay - update) * shrink, (m, m_diff, n, grad)
+
+
+def larger(a, b):
+    return np.where(a > b, a, b)
+
+
+def sign(x):
+    one = x.dtype.type(1)
+    return np.where(x > 0, one, np.where(x < 0, -one, one - one))
+
+
+RULES: dict[str, Callable[..., Any]] = {
+    "sgd": sgd,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adadelta": adadelta,
+    "adam": adam,
+    "adamw": adam,
+    "adamax": adamax,
+    "nadam": nadam,
+    "radam": radam,
+    "rprop": rprop,
+    "asgd": asgd,
+    "lion": lion,
+    "ademamix": ademamix,
+    "schedulefree_adamw": schedulefree_adamw,
+    "adan": adan,
+}
+STATE = {
+    "sgd": ("momentum",),
+    "adagrad": ("sum",),
+    "rmsprop": ("square_avg", "grad_avg", "momentum"),
+    "adadelta": ("square_avg", "acc_delta"),
+    "adam": ("m", "v", "v_max"),
+    "adamw": ("m", "v", "v_max"),
+    "adamax": ("m", "u"),
+    "nadam": ("m", "v"),
+    "radam": ("m", "v"),
+    "rprop": ("prev", "step_size"),
+    "asgd": ("ax",),
+    "lion": ("m",),
+    "ademamix": ("m", "v", "m_slow"),
+    "schedulefree_adamw": ("z", "v"),
+    "adan": ("m", "m_diff", "n", "prev_grad"),
+}
+FLAGS = {
+    "nesterov",
+    "first_step",
+    "amsgrad",
+    "centered",
+    "eps_inside_sqrt",
+    "rectified",
+    "averaging",
+}
 
 # Scalars of update `step` (from 1) in float64, from a group's hyperparameters. They stand here again on purpose.
 
@@ -78,8 +312,7 @@ def sgd_scalars(step, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nestero
 def adam_scalars(step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, decoupled_weight_decay=False):
     beta1, beta2 = betas
     return {
-        "weight_decay": 0.0 if decoupled_weight_decay else weight_decay,
-        "decay": 1.0 - lr * weight_decay if decoupled_weight_decay else 1.0,
+        **decays(lr, weight_decay, decoupled_weight_decay),
         "one_minus_beta1": 1.0 - beta1,
         "beta2": beta2,
         "one_minus_beta2": 1.0 - beta2,
@@ -90,11 +323,216 @@ def adam_scalars(step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgr
     }
 
 
+def decays(lr, weight_decay, decoupled):
+    return {
+        "weight_decay": 0.0 if decoupled else weight_decay,
+        "decay": 1.0 - lr * weight_decay if decoupled else 1.0,
+    }
+
+
 def adamw_scalars(step, lr, weight_decay=1e-2, **others):
     return adam_scalars(step, lr, weight_decay=weight_decay, decoupled_weight_decay=True, **others)
 
 
-SCALARS: dict[str, Callable[..., dict[str, Any]]] = {"sgd": sgd_scalars, "adam": adam_scalars, "adamw": adamw_scalars}
+def adagrad_scalars(step, lr, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10):
+    return {"weight_decay": weight_decay, "step_size": lr / (1.0 + (step - 1) * lr_decay), "eps": eps}
+
+
+def rmsprop_scalars(
+    step, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False, eps_inside_sqrt=False
+):
+    return {
+        "weight_decay": weight_decay,
+        "lr": lr,
+        "alpha": alpha,
+        "one_minus_alpha": 1.0 - alpha,
+        "eps": eps,
+        "momentum": momentum,
+        "centered": centered,
+        "eps_inside_sqrt": eps_inside_sqrt,
+    }
+
+
+def adadelta_scalars(step, lr, rho=0.9, eps=1e-6, weight_decay=0.0):
+    return {"weight_decay": weight_decay, "lr": lr, "rho": rho, "one_minus_rho": 1.0 - rho, "eps": eps}
+
+
+def adamax_scalars(step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    beta1, beta2 = betas
+    return {
+        "weight_decay": weight_decay,
+        "one_minus_beta1": 1.0 - beta1,
+        "beta2": beta2,
+        "step_size": lr / (1.0 - beta1**step),
+        "eps": eps,
+    }
+
+
+def nadam_scalars(
+    step,
+    lr,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    momentum_decay=4e-3,
+    decoupled_weight_decay=False,
+    carried=(1.0,),
+):
+    beta1, beta2 = betas
+    (mu_product,) = carried
+    mu = beta1 * (1.0 - 0.5 * 0.96 ** (step * momentum_decay))
+    mu_next = beta1 * (1.0 - 0.5 * 0.96 ** ((step + 1) * momentum_decay))
+    return {
+        **decays(lr, weight_decay, decoupled_weight_decay),
+        "one_minus_beta1": 1.0 - beta1,
+        "beta2": beta2,
+        "one_minus_beta2": 1.0 - beta2,
+        "grad_step": lr * (1.0 - mu) / (1.0 - mu_product * mu),
+        "m_step": lr * mu_next / (1.0 - mu_product * mu * mu_next),
+        "inv_bias_correction2": 1.0 / (1.0 - beta2**step),
+        "eps": eps,
+    }
+
+
+def nadam_carry(step, lr, carried, betas=(0.9, 0.999), momentum_decay=4e-3, **others):
+    (mu_product,) = carried
+    return (mu_product * (betas[0] * (1.0 - 0.5 * 0.96 ** (step * momentum_decay))),)
+
+
+def radam_scalars(step, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False):
+    beta1, beta2 = betas
+    bias_correction2 = 1.0 - beta2**step
+    rho_inf = 2.0 / (1.0 - beta2) - 1.0
+    rho = rho_inf - 2.0 * step * beta2**step / bias_correction2
+    step_size = lr / (1.0 - beta1**step)
+    if rho > 5.0:
+        rectification = math.sqrt((rho - 4.0) * (rho - 2.0) * rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho))
+        step_size = step_size * rectification * math.sqrt(bias_correction2)
+    return {
+        **decays(lr, weight_decay, decoupled_weight_decay),
+        "one_minus_beta1": 1.0 - beta1,
+        "beta2": beta2,
+        "one_minus_beta2": 1.0 - beta2,
+        "step_size": step_size,
+        "eps": eps,
+        "rectified": rho > 5.0,
+    }
+
+
+def rprop_scalars(step, lr, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)):
+    return {"eta_minus": etas[0], "eta_plus": etas[1], "step_size_min": step_sizes[0], "step_size_max": step_sizes[1]}
+
+
+def asgd_scalars(step, lr, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0):
+    eta = lr / (1.0 + lambd * lr * (step - 1)) ** alpha
+    mu = 1.0 / max(1.0, step - 1 - t0)
+    return {"weight_decay": weight_decay, "decay": 1.0 - lambd * eta, "eta": eta, "mu": mu, "averaging": mu != 1.0}
+
+
+def lion_scalars(step, lr, betas=(0.9, 0.99), weight_decay=0.0):
+    beta1, beta2 = betas
+    return {
+        "decay": 1.0 - lr * weight_decay,
+        "one_minus_beta1": 1.0 - beta1,
+        "one_minus_beta2": 1.0 - beta2,
+        "lr": lr,
+    }
+
+
+def ademamix_scalars(step, lr, betas=(0.9, 0.999, 0.9999), alpha=5.0, eps=1e-8, weight_decay=0.0, T_alpha_beta3=None):
+    beta1, beta2, beta3 = betas
+    if T_alpha_beta3 is not None and step < T_alpha_beta3:
+        share = step / T_alpha_beta3
+        alpha = alpha * share
+        if beta1 < beta3:
+            start = (1.0 - share) / math.log(beta1) if beta1 > 0.0 else 0.0
+            beta3 = min(math.exp(1.0 / (start + share / math.log(beta3))), beta3)
+    return {
+        "decay": 1.0 - lr * weight_decay,
+        "one_minus_beta1": 1.0 - beta1,
+        "beta2": beta2,
+        "one_minus_beta2": 1.0 - beta2,
+        "one_minus_beta3": 1.0 - beta3,
+        "step_size": lr / (1.0 - beta1**step),
+        "slow_step_size": lr * alpha,
+        "inv_sqrt_bias_correction2": 1.0 / math.sqrt(1.0 - beta2**step),
+        "eps": eps,
+    }
+
+
+def schedulefree_adamw_scalars(
+    step,
+    lr,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    warmup_steps=0,
+    r=0.0,
+    weight_lr_power=2.0,
+    carried=(0.0, 0.0),
+):
+    beta1, beta2 = betas
+    settings = {"warmup_steps": warmup_steps, "r": r, "weight_lr_power": weight_lr_power}
+    weight_sum, lr_max = schedulefree_adamw_carry(step, lr, carried, **settings)
+    weight = step**r * lr_max**weight_lr_power
+    average_weight = weight / weight_sum if weight_sum != 0.0 else 0.0
+    lr = lr * min(1.0, step / max(warmup_steps, 1))
+    return {
+        "weight_decay": weight_decay,
+        "beta2": beta2,
+        "one_minus_beta2": 1.0 - beta2,
+        "inv_bias_correction2": 1.0 / (1.0 - beta2**step),
+        "eps": eps,
+        "average_weight": average_weight,
+        "y_step": lr * (beta1 * (1.0 - average_weight) - 1.0),
+        "lr": lr,
+    }
+
+
+def schedulefree_adamw_carry(step, lr, carried, warmup_steps=0, r=0.0, weight_lr_power=2.0, **others):
+    weight_sum, lr_max = carried
+    lr_max = max(lr_max, lr * min(1.0, step / max(warmup_steps, 1)))
+    return weight_sum + step**r * lr_max**weight_lr_power, lr_max
+
+
+def adan_scalars(step, lr, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False):
+    beta1, beta2, beta3 = betas
+    return {
+        "decay": 1.0 - lr * weight_decay if decoupled_weight_decay else 1.0,
+        "shrink": 1.0 if decoupled_weight_decay else 1.0 / (1.0 + lr * weight_decay),
+        "one_minus_beta1": 1.0 - beta1,
+        "beta2": beta2,
+        "one_minus_beta2": 1.0 - beta2,
+        "beta3": beta3,
+        "one_minus_beta3": 1.0 - beta3,
+        "step_size": lr / (1.0 - beta1**step),
+        "diff_step_size": lr * beta2 / (1.0 - beta2**step),
+        "inv_sqrt_bias_correction3": 1.0 / math.sqrt(1.0 - beta3**step),
+        "eps": eps,
+        "first_step": step == 1,
+    }
+
+
+SCALARS: dict[str, Callable[..., dict[str, Any]]] = {
+    "sgd": sgd_scalars,
+    "adagrad": adagrad_scalars,
+    "rmsprop": rmsprop_scalars,
+    "adadelta": adadelta_scalars,
+    "adam": adam_scalars,
+    "adamw": adamw_scalars,
+    "adamax": adamax_scalars,
+    "nadam": nadam_scalars,
+    "radam": radam_scalars,
+    "rprop": rprop_scalars,
+    "asgd": asgd_scalars,
+    "lion": lion_scalars,
+    "ademamix": ademamix_scalars,
+    "schedulefree_adamw": schedulefree_adamw_scalars,
+    "adan": adan_scalars,
+}
+# Numbers that a tensor carries from update to update: names with first values, and how update `step` changes them.
+CARRIED = {"nadam": {"mu_product": 1.0}, "schedulefree_adamw": {"weight_sum": 0.0, "lr_max": 0.0}}
+CARRY = {"nadam": nadam_carry, "schedulefree_adamw": schedulefree_adamw_carry}
 
 # Storage.
 
@@ -198,13 +636,30 @@ def step_tensor(
 
 def slots_of(rule: str, settings: dict[str, Any]) -> tuple[str, ...]:
     """State that exists with these hyperparameters."""
-    if rule == "sgd":
-        return STATE[rule] if settings.get("momentum") else ()
-    return STATE[rule] if settings.get("amsgrad") else STATE[rule][:2]
+    missing = {
+        "sgd": {"momentum"} if not settings.get("momentum") else set(),
+        "adam": {"v_max"} if not settings.get("amsgrad") else set(),
+        "adamw": {"v_max"} if not settings.get("amsgrad") else set(),
+        "rmsprop": {
+            slot for slot, flag in (("grad_avg", "centered"), ("momentum", "momentum")) if not settings.get(flag)
+        },
+    }.get(rule, set())
+    return tuple(slot for slot in STATE[rule] if slot not in missing)
+
+
+def initial(rule: str, slot: str, param: Array, settings: dict[str, Any]) -> Any:
+    """What a state array holds before the first update."""
+    if (rule, slot) == ("adagrad", "sum"):
+        return np.float64(settings.get("initial_accumulator_value", 0.0))
+    if (rule, slot) == ("rprop", "step_size"):
+        return np.float64(settings["lr"])
+    if (rule, slot) == ("schedulefree_adamw", "z"):
+        return decode(param, compute_type(param.dtype))
+    return np.float64(0.0)
 
 
 class Reference:
-    """A whole optimizer of one group: copies of the parameters, zero state, a step count for each tensor."""
+    """A whole optimizer of one group: copies of the parameters, state, a step count for each tensor."""
 
     def __init__(self, rule: str, params: dict[str, Array], state_dtype: str = "float32", **settings: Any) -> None:
         self.rule = rule
@@ -214,12 +669,16 @@ class Reference:
         self.params = {name: param.copy() for name, param in params.items()}
         self.state = {
             name: {
-                slot: np.zeros(param.shape, state_dtype_of(param.dtype, state_dtype))
+                slot: encode(
+                    np.broadcast_to(initial(rule, slot, param, settings), param.shape),
+                    state_dtype_of(param.dtype, state_dtype),
+                )
                 for slot in slots_of(rule, settings)
             }
             for name, param in params.items()
         }
         self.steps = dict.fromkeys(params, 0)
+        self.carried = dict.fromkeys(params, tuple(CARRIED.get(rule, {}).values()))
 
     def step(self, grads: dict[str, Array | None], grad_scale: float = 1.0, **changed: Any) -> float | None:
         """One update; `changed` are hyperparameters of this step alone (a schedule's lr)."""
@@ -231,7 +690,11 @@ class Reference:
             clip = clip_factor(self.max_norm, norm)
         for name, grad in present.items():
             self.steps[name] += 1
-            scalars = SCALARS[self.rule](self.steps[name], **{**self.settings, **changed})
+            settings, carried = {**self.settings, **changed}, {}
+            if self.rule in CARRY:
+                carried = {"carried": self.carried[name]}
+                self.carried[name] = CARRY[self.rule](self.steps[name], **settings, **carried)
+            scalars = SCALARS[self.rule](self.steps[name], **settings, **carried)
             self.params[name], self.state[name] = step_tensor(
                 self.rule,
                 self.params[name],

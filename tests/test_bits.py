@@ -1,5 +1,6 @@
 """Every optimizer equals the oracle bit for bit, at each CPU level: the comparisons of battery.py; lists agree."""
 
+import importlib
 import inspect
 import json
 import subprocess
@@ -11,10 +12,12 @@ import pytest
 
 import reference
 import stepsmith as ss
-from battery import CONFIGS, SUITES, THREADS
+from battery import CONFIGS, SUITES, THOROUGH, THREADS, threads_of
 from helpers import assert_same_bits, different, environ
 from stepsmith import _core
 
+sys.path.append(str(Path(__file__).parent.parent / "benches"))
+_peers = importlib.import_module("_peers")
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "optim.json").read_text())
 
 
@@ -22,6 +25,7 @@ def test_lists_of_rules_agree() -> None:
     rules = _core.rules()
     golden = {row["optimizer"] for row in GOLDEN}
     assert set(rules) == set(ss.optim.REGISTRY) - {"lbfgs"} == set(reference.RULES) == set(reference.SCALARS)
+    assert set(rules) == set(_peers.ROWS), "a rule that no bench measures"
     assert set(rules) <= golden, "a rule without a golden row"
     assert {rule for rule, _ in CONFIGS.values()} == set(rules), "a rule that no configuration compares"
 
@@ -32,11 +36,14 @@ def test_a_rule_s_names_agree_everywhere(name) -> None:
     oracle = inspect.signature(reference.RULES[name])
     named = [key for key, parameter in oracle.parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
     assert named == scalars == list(reference.SCALARS[name](1, 0.1))
+    assert ss.optim.REGISTRY[name].carried == reference.CARRIED.get(name, {})
     cls = ss.optim.REGISTRY[name]
     assert cls.name == name
     assert list(cls.slots) == states == list(reference.STATE[name])
     optimizer = cls([np.zeros(1)])
-    assert len(optimizer._scalars(optimizer.groups[0], 0.1, 1)) == len(scalars) == len(optimizer._stepper.scalars)
+    group, carried = optimizer.groups[0], tuple(cls.carried.values())
+    carried = optimizer._carry(group, 0.1, 1, carried)
+    assert len(optimizer._scalars(group, 0.1, 1, carried)) == len(scalars) == len(optimizer._stepper.scalars)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -44,9 +51,15 @@ def test_scalars_equal_the_oracle_s(name) -> None:
     rule, settings = CONFIGS[name]
     optimizer = ss.optim.REGISTRY[rule]([np.zeros(1)], **settings)
     given = {key: value for key, value in settings.items() if key != "maximize"}
+    group, kept, carried = optimizer.groups[0], {}, tuple(reference.CARRIED.get(rule, {}).values())
     for step in (1, 2, 3, 1000, 10**6):
-        want = reference.SCALARS[rule](step, **given)
-        got = optimizer._scalars(optimizer.groups[0], settings["lr"], step)
+        after = optimizer._carry(group, settings["lr"], step, carried)
+        got = optimizer._scalars(group, settings["lr"], step, after)
+        if rule in reference.CARRY:
+            kept = {"carried": carried}
+            carried = reference.CARRY[rule](step, **given, **kept)
+        want = reference.SCALARS[rule](step, **given, **kept)
+        assert [x.hex() for x in after] == [x.hex() for x in carried]
         assert [float(x).hex() for x in got] == [float(x).hex() for x in want.values()]
 
 
@@ -58,9 +71,19 @@ def test_every_level_equals_the_oracle(battery, level, part) -> None:
     assert report["wrong"] == []
     assert report["isa"] == level
     if "threads" in report:
-        assert report["threads"] == [[n, n] for n in THREADS], "the threads that took part are those asked for"
+        config = part.removeprefix("chunk ")
+        asked = [[n, n] for n in threads_of(config, config in THOROUGH)]
+        assert report["threads"] == asked, "the threads that took part are those asked for"
     if "ran" in report:
         assert report["ran"] == [1, 7]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", SUITES["bits-all-pairs"])
+def test_every_level_equals_the_oracle_for_all_pairs_of_dtypes(battery, level, part) -> None:
+    report = battery("bits-all-pairs", level)[part]
+    assert (report["wrong"], report["isa"]) == ([], level)
+    assert report["threads"] == [[n, n] for n in THREADS]
 
 
 def test_the_comparison_can_fail() -> None:

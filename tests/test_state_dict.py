@@ -54,7 +54,8 @@ def test_a_resumed_run_equals_a_straight_one(config, state_dtype) -> None:
     for grads in GRADS[:3]:
         stopped.step(grads)
     resumed = {name: x.copy(order="K") for name, x in first.items()}
-    again = build(resumed, lr=0.7, weight_decay=0.9)
+    others = {"weight_decay": 0.9} if "weight_decay" in optimizer.checks else {}
+    again = build(resumed, lr=0.7, **others)
     again.step(GRADS[5])
     for name, x in first.items():
         resumed[name][...] = x
@@ -68,8 +69,8 @@ def test_a_resumed_run_equals_a_straight_one(config, state_dtype) -> None:
     for name, x in straight.items():
         assert different(x, first[name]).size > 0
         assert_same_bits(resumed[name], x, name)
-        for slot, array in optimizer.state[name].items():
-            assert_same_bits(again.state[name][slot], array, f"{name} {slot}")
+        for slot, array in optimizer.state_dict()["state"][name].items():
+            assert_same_bits(again.state_dict()["state"][name][slot], array, f"{name} {slot}")
 
 
 def test_the_dictionary_has_the_documented_form() -> None:

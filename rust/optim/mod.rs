@@ -1,11 +1,23 @@
 //! Optimizer steps: check and measure the gradients (one read), then one read-write pass over everything.
 
+pub mod adadelta;
+pub mod adagrad;
 pub mod adam;
+pub mod adamax;
+pub mod adan;
+pub mod ademamix;
+pub mod asgd;
+pub mod lion;
+pub mod nadam;
 pub mod norm;
 mod operand;
 pub mod pipeline;
 pub mod plan;
+pub mod radam;
+pub mod rmsprop;
+pub mod rprop;
 pub mod rule;
+pub mod schedulefree_adamw;
 pub mod sgd;
 pub mod stage;
 pub mod table;
@@ -73,11 +85,12 @@ impl Reduction {
     }
 }
 
-/// Runs a rule without gradients and with one scalar over all rows.
-pub fn apply(isa: Isa, rule: &Entry, rows: &mut Rows, scalar: f64) {
+/// Runs a rule of one scalar without gradients; `scalars` are those of each tensor.
+pub fn apply(isa: Isa, rule: &Entry, rows: &mut Rows, scalars: &[f64]) {
     let _environment = DefaultFloatEnvironment::enter();
-    let cohorts = vec![0; rows.plan().rows()];
-    let pass = pipeline::Pass { isa, cohorts: &cohorts, scalars: &[scalar], factors: &[1.0] };
+    let cohorts: Vec<u32> = (0..).take(scalars.len()).collect();
+    let factors = vec![1.0; scalars.len()];
+    let pass = pipeline::Pass { isa, cohorts: &cohorts, scalars, factors: &factors };
     (rule.run)(&pass, rows);
 }
 

@@ -2,7 +2,11 @@
 
 use fearless_simd::prelude::*;
 
-use super::{adam::Adam, pipeline, sgd::Sgd, table::Rows};
+use super::{
+    adadelta::Adadelta, adagrad::Adagrad, adam::Adam, adamax::Adamax, adan::Adan, ademamix::AdEmaMix, asgd::Asgd,
+    lion::Lion, nadam::NAdam, pipeline, radam::RAdam, rmsprop::RmsProp, rprop::Rprop,
+    schedulefree_adamw::ScheduleFreeAdamW, sgd::Sgd, table::Rows,
+};
 use crate::{dtype::Compute, error::Error};
 
 /// One element's update: a pure function of parameter, gradient and `N` state values.
@@ -53,6 +57,19 @@ macro_rules! scalars {
 }
 pub(super) use scalars;
 
+/// a where a > b, else b: NaN in `b` stays.
+#[inline(always)]
+pub(super) fn larger<S: Simd, V: SimdFloat<S>>(a: V, b: V) -> V {
+    a.simd_gt(b).select(a, b)
+}
+
+/// 1 where x > 0, -1 where x < 0, else 0.
+#[inline(always)]
+pub(super) fn sign<S: Simd, V: SimdFloat<S, Element = T>, T: Compute>(x: V) -> V {
+    let (zero, one) = (V::splat(x.token(), T::default()), V::splat(x.token(), T::from_f64(1.0)));
+    x.simd_gt(zero).select(one, x.simd_lt(zero).select(-one, zero))
+}
+
 /// A rule of the list.
 #[derive(Debug)]
 pub struct Entry {
@@ -80,8 +97,20 @@ macro_rules! rules {
 
 rules! {
     "sgd" => Sgd, 1;
+    "adagrad" => Adagrad, 1;
+    "rmsprop" => RmsProp, 3;
+    "adadelta" => Adadelta, 2;
     "adam" => Adam, 3;
     "adamw" => Adam, 3;
+    "adamax" => Adamax, 2;
+    "nadam" => NAdam, 2;
+    "radam" => RAdam, 2;
+    "rprop" => Rprop, 2;
+    "asgd" => Asgd, 1;
+    "lion" => Lion, 1;
+    "ademamix" => AdEmaMix, 3;
+    "schedulefree_adamw" => ScheduleFreeAdamW, 2;
+    "adan" => Adan, 4;
 }
 
 /// Not an optimizer: the traffic of one and next to no arithmetic, the limit that a step is measured against.
@@ -104,16 +133,24 @@ pub const CLAMP: Entry = Entry {
     run: |pass, rows| pass.run(rows, Clamp::new, Clamp::new),
 };
 
+/// Moves towards the state, without gradient; the state stays.
+pub const LERP: Entry = Entry {
+    name: "lerp",
+    state: &["end"],
+    scalars: Lerp::SCALARS,
+    run: |pass, rows| pass.run(rows, Lerp::new, Lerp::new),
+};
+
 /// Adds the gradient to everything.
 #[derive(Clone, Copy, Debug)]
 struct Sweep;
 
-impl<T: Compute> Rule<T, 3> for Sweep {
-    const STATE: [&'static str; 3] = [""; 3];
+impl<T: Compute> Rule<T, 4> for Sweep {
+    const STATE: [&'static str; 4] = [""; 4];
 
     #[inline(always)]
-    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, grad: V, [a, b, c]: [V; 3]) -> (V, [V; 3]) {
-        (param + grad, [a + grad, b + grad, c + grad])
+    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, grad: V, [a, b, c, d]: [V; 4]) -> (V, [V; 4]) {
+        (param + grad, [a + grad, b + grad, c + grad, d + grad])
     }
 }
 
@@ -150,6 +187,23 @@ impl<T: Compute> Rule<T, 0> for Clamp<T> {
         let (low, high) = (V::splat(param.token(), -self.limit), V::splat(param.token(), self.limit));
         let below = param.simd_gt(high).select(high, param);
         (below.simd_lt(low).select(low, below), [])
+    }
+}
+
+scalars! {
+    /// p += (end - p)·weight
+    struct Lerp {
+        numbers: weight;
+        flags: ;
+    }
+}
+
+impl<T: Compute> Rule<T, 1> for Lerp<T> {
+    const STATE: [&'static str; 1] = ["end"];
+
+    #[inline(always)]
+    fn step<S: Simd, V: SimdFloat<S, Element = T>>(&self, param: V, _grad: V, [end]: [V; 1]) -> (V, [V; 1]) {
+        (param + (end - param) * self.weight, [end])
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     type_error, value_error,
 };
 use crate::{
+    error::Error,
     optim::{
         Gradients, Reduction, apply,
         rule::{self, Entry},
@@ -23,6 +24,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(reduce, module)?)?;
     module.add_function(wrap_pyfunction!(scale, module)?)?;
     module.add_function(wrap_pyfunction!(clamp, module)?)?;
+    module.add_function(wrap_pyfunction!(lerp, module)?)?;
     module.add_function(wrap_pyfunction!(uniform, module)?)?;
     module.add_function(wrap_pyfunction!(philox4x32, module)?)?;
     module.add_function(wrap_pyfunction!(set_threads, module)?)?;
@@ -40,14 +42,35 @@ fn rows_to_read(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult
     Ok((arrays::rows(rows), taken))
 }
 
-/// Rows that are written in place, without gradients.
-fn rows_to_write(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult<(Rows, Vec<Taken>)> {
-    let named = names.iter().zip(objects);
-    let taken =
-        named.map(|(name, array)| Taken::new_writable(owner, &|| name.clone(), array)).collect::<PyResult<Vec<_>>>()?;
-    let tensors = taken.iter().map(|array| Tensor { param: array.array(), state: vec![] }).collect();
-    let tensors = Tensors::new(tensors, names.to_vec()).map_err(|error| value_error(owner, error))?;
-    let rows = (0..taken.len()).map(|k| tensors.row_without_grad(k)).collect();
+/// Rows that are written in place, without gradients; `states` are none or one for each array.
+fn rows_to_write(
+    owner: &str,
+    names: &[String],
+    objects: &Arrays<'_>,
+    states: &Arrays<'_>,
+) -> PyResult<(Rows, Vec<Taken>)> {
+    let (mut tensors, mut written, mut taken) = (vec![], vec![], vec![]);
+    for (k, (name, array)) in names.iter().zip(objects).enumerate() {
+        let array = Taken::new_writable(owner, &|| name.clone(), array)?;
+        let mut tensor = Tensor { param: array.array(), state: vec![] };
+        written.push(name.clone());
+        if let Some(state) = states.get(k) {
+            let state_name = format!("state of {name}");
+            let state = Taken::new_writable(owner, &|| state_name.clone(), state)?;
+            if state.shape() != array.shape() {
+                let (want, got) = (array.shape_text(), state.shape_text());
+                return Err(value_error(owner, format_args!("{state_name} must have shape {want}, got {got}")));
+            }
+            tensor.state.push(Some(state.array()));
+            written.push(state_name);
+            taken.push(state);
+        }
+        tensors.push(tensor);
+        taken.push(array);
+    }
+    let count = tensors.len();
+    let tensors = Tensors::new(tensors, written).map_err(|error| value_error(owner, error))?;
+    let rows = (0..count).map(|k| tensors.row_without_grad(k)).collect();
     Ok((arrays::rows(rows), taken))
 }
 
@@ -63,13 +86,31 @@ fn reduce(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, k
 /// Multiplies all arrays in place by `factor`, rounded to each array's compute type.
 #[pyfunction]
 fn scale(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, factor: f64) -> PyResult<()> {
-    write(py, &rule::SCALE, owner, &names, &arrays, factor)
+    write(py, &rule::SCALE, owner, &names, (&arrays, &vec![]), &vec![factor; names.len()])
 }
 
 /// Clamps all arrays in place to [-limit, limit]; NaN stays.
 #[pyfunction]
 fn clamp(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, limit: f64) -> PyResult<()> {
-    write(py, &rule::CLAMP, owner, &names, &arrays, limit)
+    write(py, &rule::CLAMP, owner, &names, (&arrays, &vec![]), &vec![limit; names.len()])
+}
+
+/// array += (end - array) * weight in place for all arrays, each with its own weight.
+#[pyfunction]
+fn lerp(
+    py: Python<'_>,
+    owner: &str,
+    names: Vec<String>,
+    arrays: Arrays<'_>,
+    ends: Arrays<'_>,
+    weights: Vec<f64>,
+) -> PyResult<()> {
+    for (what, got) in [("arrays", arrays.len()), ("ends", ends.len()), ("weights", weights.len())] {
+        if got != names.len() {
+            return Err(Error::Length { what, want: names.len(), got }.into());
+        }
+    }
+    write(py, &rule::LERP, owner, &names, (&arrays, &ends), &weights)
 }
 
 fn write(
@@ -77,12 +118,12 @@ fn write(
     rule: &'static Entry,
     owner: &str,
     names: &[String],
-    arrays: &Arrays<'_>,
-    scalar: f64,
+    (arrays, states): (&Arrays<'_>, &Arrays<'_>),
+    scalars: &[f64],
 ) -> PyResult<()> {
     let isa = Isa::current()?;
-    let (mut rows, _alive) = rows_to_write(owner, names, arrays)?;
-    py.detach(|| apply(isa, rule, &mut rows, scalar));
+    let (mut rows, _alive) = rows_to_write(owner, names, arrays, states)?;
+    py.detach(|| apply(isa, rule, &mut rows, scalars));
     Ok(())
 }
 

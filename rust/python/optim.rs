@@ -1,9 +1,6 @@
 //! The object behind a Python optimizer: arrays taken once, one native call a step.
 
-use std::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 
@@ -31,9 +28,21 @@ pub(super) struct Stepper {
     owner: String,
     names: Vec<String>,
     rule: &'static Entry,
-    /// Steps that were written. Counted here, since an interrupt may come between the step and the next line of Python.
-    updates: AtomicU64,
+    moment: Mutex<Moment>,
     inner: Mutex<Inner>,
+}
+
+/// How far the arrays are. Kept here, since an interrupt may come between the step and the next line of Python.
+#[derive(Debug, Default)]
+struct Moment {
+    /// Steps that were written.
+    updates: u64,
+    /// How often the cohorts were set.
+    setting: u64,
+    /// For each cohort the numbers that go from update to update, one after another.
+    carried: Vec<f64>,
+    /// What the parameters hold: 0 is what steps need.
+    mode: u8,
 }
 
 /// What changes from step to step.
@@ -45,8 +54,6 @@ struct Inner {
     state: Vec<Taken>,
     tensors: Tensors,
     cohorts: Vec<u32>,
-    /// How often the cohorts were set.
-    setting: u64,
     bound: Option<BoundGrads>,
 }
 
@@ -101,8 +108,8 @@ impl Stepper {
         }
         let cohorts = vec![0; tensors.len()];
         let tensors = Tensors::new(tensors, written).map_err(|error| value_error(&owner, error))?;
-        let inner = Inner { params: taken_params, state: taken_state, tensors, cohorts, setting: 0, bound: None };
-        Ok(Self { owner, names, rule, updates: AtomicU64::new(0), inner: Mutex::new(inner) })
+        let inner = Inner { params: taken_params, state: taken_state, tensors, cohorts, bound: None };
+        Ok(Self { owner, names, rule, moment: Mutex::default(), inner: Mutex::new(inner) })
     }
 
     /// Names of the rule's scalars.
@@ -118,21 +125,33 @@ impl Stepper {
         Ok(())
     }
 
-    /// Which tensors have the same scalars: for each tensor the index of its cohort. Returns the number of this setting.
-    fn set_cohorts(&self, cohorts: Vec<u32>) -> PyResult<u64> {
+    /// Which tensors have the same scalars: for each tensor the index of its cohort, and for each cohort the numbers that
+    /// it carries. Returns the number of this setting.
+    fn set_cohorts(&self, cohorts: Vec<u32>, carried: Vec<f64>) -> PyResult<u64> {
         let mut inner = self.lock()?;
         if cohorts.len() != inner.tensors.len() {
             return Err(Error::Length { what: "cohorts", want: inner.tensors.len(), got: cohorts.len() }.into());
         }
         inner.cohorts = cohorts;
-        inner.setting += 1;
-        Ok(inner.setting)
+        let mut moment = self.moment();
+        moment.carried = carried;
+        moment.setting += 1;
+        Ok(moment.setting)
+    }
+
+    /// The count of updates and what the cohorts of that setting carry; an error if they were set again.
+    fn now(&self, setting: u64) -> PyResult<(u64, Vec<f64>)> {
+        let moment = self.moment();
+        if moment.setting != setting {
+            return Err(self.busy());
+        }
+        Ok((moment.updates, moment.carried.clone()))
     }
 
     /// One step; returns the gradients' norm if it was computed. An error leaves every array as it was.
     ///
     /// `moment` is the count of updates and the number of the cohorts' setting that the scalars were computed for: another
-    /// thread's step in between makes this one an error.
+    /// thread's step in between makes this one an error. `carried` holds after the step if that was written.
     #[allow(clippy::too_many_arguments)]
     fn step(
         &self,
@@ -141,6 +160,7 @@ impl Stepper {
         moment: (u64, u64),
         scalars: Vec<f64>,
         signs: Vec<f64>,
+        carried: Vec<f64>,
         grad_scale: f64,
         max_norm: Option<f64>,
         check_finite: bool,
@@ -152,7 +172,9 @@ impl Stepper {
                 return Err(Error::Length { what: "signs", want: last as usize + 1, got: signs.len() });
             }
             let norm = step(isa, rule, gradients, Cohorts { of_tensor, scalars: &scalars, signs: &signs }, options)?;
-            self.updates.fetch_add(1, Relaxed);
+            let mut moment = self.moment();
+            moment.updates += 1;
+            moment.carried = carried;
             Ok(norm)
         })
     }
@@ -171,13 +193,25 @@ impl Stepper {
     /// Steps that were written so far.
     #[getter]
     fn updates(&self) -> u64 {
-        self.updates.load(Relaxed)
+        self.moment().updates
     }
 
     /// Sets the count of steps, as a state dictionary has it.
     #[setter]
     fn set_updates(&self, updates: u64) {
-        self.updates.store(updates, Relaxed);
+        self.moment().updates = updates;
+    }
+
+    /// What the parameters hold; no step is possible unless this is 0.
+    #[getter]
+    fn mode(&self) -> u8 {
+        self.moment().mode
+    }
+
+    /// Sets what the parameters hold, as a state dictionary has it.
+    #[setter]
+    fn set_mode(&self, mode: u8) {
+        self.moment().mode = mode;
     }
 
     /// Does a step run right now, on another thread?
@@ -191,11 +225,25 @@ impl Stepper {
         let _no_step = self.lock()?;
         Ok(work.call0()?.unbind())
     }
+
+    /// Calls `work`, which changes what the parameters hold, unless they hold that already; as `exclusive`.
+    fn switch(&self, mode: u8, work: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _no_step = self.lock()?;
+        if self.mode() != mode {
+            work.call0()?;
+            self.set_mode(mode);
+        }
+        Ok(())
+    }
 }
 
 impl Stepper {
     fn lock(&self) -> PyResult<MutexGuard<'_, Inner>> {
         self.inner.try_lock().map_err(|_| self.busy())
+    }
+
+    fn moment(&self) -> MutexGuard<'_, Moment> {
+        self.moment.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn busy(&self) -> PyErr {
@@ -212,8 +260,15 @@ impl Stepper {
     ) -> PyResult<T> {
         let mut guard = self.lock()?;
         let inner = &mut *guard;
-        if moment.is_some_and(|moment| moment != (self.updates(), inner.setting)) {
-            return Err(self.busy());
+        if let Some(computed_for) = moment {
+            let now = self.moment();
+            if now.mode != 0 {
+                let message = "step() needs the parameters of training, call train() first";
+                return Err(PyRuntimeError::new_err(format!("{}: {message}", self.owner)));
+            }
+            if computed_for != (now.updates, now.setting) {
+                return Err(self.busy());
+            }
         }
         for (k, param) in inner.params.iter().enumerate() {
             param.check(py, &self.owner, || format!("params['{}']", self.names[k]))?;

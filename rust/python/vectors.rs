@@ -82,7 +82,7 @@ fn write(
     let rows = others.iter().enumerate().map(|(k, other)| tensors.row(k, &other.gradient()));
     let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|error| value_error(owner, named(error, names)))?;
     let mut rows = arrays::rows(rows);
-    py.detach(|| apply(isa, rule, &mut rows, factor));
+    py.detach(|| apply(isa, rule, &mut rows, &vec![factor; names.len()]));
     Ok(())
 }
 

@@ -26,7 +26,7 @@ class ReLU(_Activation):
         array([[0., 2.]])
     """
 
-    def forward(self, x: Array, training: bool = False) -> Array:  # noqa: ARG002 - the interface's
+    def forward(self, x: Array, training: bool = False) -> Array:
         """max(x, 0) of an array of any shape."""
         self._y: Array = np.maximum(x, 0, out=self._output.get(x.shape, x.dtype))
         return self._y
@@ -48,7 +48,7 @@ class Tanh(_Activation):
         array([[0.]])
     """
 
-    def forward(self, x: Array, training: bool = False) -> Array:  # noqa: ARG002 - the interface's
+    def forward(self, x: Array, training: bool = False) -> Array:
         """tanh(x) of an array of any shape."""
         self._y: Array = np.tanh(x, out=self._output.get(x.shape, x.dtype))
         return self._y
@@ -72,7 +72,7 @@ class Sigmoid(_Activation):
         array([[0.5, 0. , 1. ]])
     """
 
-    def forward(self, x: Array, training: bool = False) -> Array:  # noqa: ARG002 - the interface's
+    def forward(self, x: Array, training: bool = False) -> Array:
         """The logistic function of an array of any shape."""
         y = np.minimum(x, 0, out=self._output.get(x.shape, x.dtype))
         np.exp(y, out=y)

@@ -99,7 +99,7 @@ class Linear(Module):
         self._weight[...] = self._init(self._weight.shape, rng, dtype=self.dtype)
         self._drawn = True
 
-    def forward(self, x: Array, training: bool = False) -> Array:  # noqa: ARG002 - the interface's
+    def forward(self, x: Array, training: bool = False) -> Array:
         """x·weightᵀ + bias for `x` of shape (samples, in); keeps `x` itself for `backward`, not a copy."""
         if x.dtype != self.dtype:
             raise TypeError(f"Linear: input must be {self.dtype} as the parameters, got {x.dtype}")

@@ -1,7 +1,8 @@
 """Parameter groups: how parameters are handed in, and hyperparameters that are checked whenever they are set."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any
+from math import inf
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
@@ -9,28 +10,69 @@ from stepsmith import _check
 from stepsmith._backend import require_array
 from stepsmith.schedules import Schedule
 
-__all__ = ["Check", "Group", "Params", "betas", "flag", "lr", "make_groups", "nonnegative", "real"]
+__all__ = [
+    "Check",
+    "Group",
+    "Number",
+    "Params",
+    "Scalar",
+    "Several",
+    "betas",
+    "decay_rate",
+    "decays",
+    "evaluate",
+    "flag",
+    "lr",
+    "make_groups",
+    "nonnegative",
+    "real",
+    "scheduled_in",
+]
 
 Array = NDArray[Any]
 Params = Mapping[str, Array] | Iterable[Array] | Iterable[Mapping[str, Any]]
+
+Scalar = float | Schedule
+"""A hyperparameter: a number, or a schedule of numbers."""
 
 Check = Callable[[str, str, object], Any]
 """Owner, name, value → the value to keep, or an error."""
 
 
-def lr(owner: str, name: str, value: object) -> float | Schedule:
-    """A number of at least 0, or a schedule."""
-    return value if isinstance(value, Schedule) else _check.number(owner, name, value, low=0.0)
+class Number:
+    """A finite number within [low, high], either end left out if it is open, or a schedule of such numbers."""
+
+    def __init__(
+        self, low: float = -inf, high: float = inf, *, open_low: bool = False, open_high: bool = False
+    ) -> None:
+        self._limits: dict[str, Any] = {"low": low, "high": high, "open_low": open_low, "open_high": open_high}
+
+    def __call__(self, owner: str, name: str, value: object) -> Scalar:
+        return value if isinstance(value, Schedule) else _check.number(owner, name, value, **self._limits)
 
 
-def nonnegative(owner: str, name: str, value: object) -> float:
-    """A number of at least 0."""
-    return _check.number(owner, name, value, low=0.0)
+class Several:
+    """As many numbers as there are checks, each of which may be a schedule."""
+
+    def __init__(self, *checks: Number) -> None:
+        self.checks = checks
+
+    def __call__(self, owner: str, name: str, value: object) -> tuple[Scalar, ...]:
+        if not isinstance(value, tuple | list) or len(value) != len(self.checks):
+            count = {2: "a pair", 3: "a triple"}[len(self.checks)]
+            raise TypeError(f"{owner}: {name} must be {count} of numbers, got {value!r}")
+        return tuple(check(owner, f"{name}[{i}]", entry) for i, (check, entry) in enumerate(zip(self.checks, value)))
 
 
-def real(owner: str, name: str, value: object) -> float:
-    """A finite number."""
-    return _check.number(owner, name, value)
+real = Number()
+nonnegative = lr = Number(0.0)
+decay_rate = Number(0.0, 1.0, open_high=True)
+betas = Several(decay_rate, decay_rate)
+
+
+def decays(weight_decay: float, lr: float, decoupled: bool) -> tuple[float, float]:
+    """λ of the L2 penalty, and what a parameter is multiplied by: one of them has an effect."""
+    return (0.0, 1.0 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
 
 
 def flag(owner: str, name: str, value: object) -> bool:
@@ -38,13 +80,26 @@ def flag(owner: str, name: str, value: object) -> bool:
     return _check.boolean(owner, name, value)
 
 
-def betas(owner: str, name: str, value: object) -> tuple[float, ...]:
-    """Two decay rates in [0, 1)."""
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"{owner}: {name} must be a pair of numbers, got {value!r}")
-    return tuple(
-        _check.number(owner, f"{name}[{i}]", beta, low=0.0, high=1.0, open_high=True) for i, beta in enumerate(value)
-    )
+def scheduled_in(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the hyperparameters that are schedules or hold one."""
+    return tuple([key for key, value in values.items() if any(isinstance(x, Schedule) for x in _entries(value))])
+
+
+def evaluate(owner: str, checks: Mapping[str, Check], key: str, value: Any, step: int) -> Any:
+    """A hyperparameter's value at a step (from 0), each number of a schedule checked as if it had been set."""
+    if isinstance(value, tuple):
+        several = cast(Several, checks[key])
+        named = enumerate(zip(several.checks, value))
+        return tuple([_at(owner, check, f"{key}[{i}]", entry, step) for i, (check, entry) in named])
+    return _at(owner, checks[key], key, value, step)
+
+
+def _at(owner: str, check: Check, name: str, value: Any, step: int) -> Any:
+    return check(owner, f"{name} of {value!r} at step {step}", value(step)) if isinstance(value, Schedule) else value
+
+
+def _entries(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 class Group(MutableMapping[str, Any]):
@@ -57,8 +112,17 @@ class Group(MutableMapping[str, Any]):
         self, names: tuple[str, ...], values: Mapping[str, Any], set_values: Callable[["Group", dict[str, Any]], None]
     ) -> None:
         self.names = names
-        self.values_now: dict[str, Any] = dict(values)
         self._set_values = set_values
+        self.hold(values)
+
+    def hold(self, values: Mapping[str, Any]) -> None:
+        """Takes checked hyperparameters, all at once."""
+        self.held: tuple[dict[str, Any], tuple[str, ...]] = dict(values), scheduled_in(values)
+
+    @property
+    def values_now(self) -> dict[str, Any]:
+        """The hyperparameters, schedules as such."""
+        return self.held[0]
 
     def __getitem__(self, key: str) -> Any:
         return self.names if key == "params" else self.values_now[key]

@@ -20,6 +20,9 @@ _KEYS = ("version", "optimizer", "groups", "steps", "state")
 
 Array = NDArray[Any]
 
+_SCALAR = np.array(0.0)
+"""What a carried scalar looks like."""
+
 
 class Loaded(NamedTuple):
     """A state dictionary that passed every check."""
@@ -28,10 +31,16 @@ class Loaded(NamedTuple):
     steps: dict[str, int]
     updates: int
     copies: list[tuple[Array, Array]]
+    carried: list[tuple[float, ...]]
+    """For each tensor its carried scalars."""
+    mode: int
 
 
-def dump(optimizer: Optimizer, steps: dict[str, int], updates: int) -> dict[str, Any]:
+def dump(
+    optimizer: Optimizer, steps: dict[str, int], updates: int, carried: Mapping[str, tuple[float, ...]]
+) -> dict[str, Any]:
     """The dictionary of `Optimizer.state_dict`."""
+    mode = {"mode": optimizer.modes[optimizer._stepper.mode]} if optimizer.modes else {}
     return {
         "version": VERSION,
         "optimizer": optimizer.name,
@@ -42,15 +51,25 @@ def dump(optimizer: Optimizer, steps: dict[str, int], updates: int) -> dict[str,
         ],
         "steps": steps,
         "state": {
-            name: {slot: array.copy(order="K") for slot, array in row.items()} for name, row in optimizer.state.items()
+            name: {slot: array.copy(order="K") for slot, array in row.items()}
+            | {key: np.array(value) for key, value in zip(optimizer.carried, carried[name])}
+            for name, row in optimizer.state.items()
         },
+        **mode,
     }
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Schedule):
         return value.to_dict()
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
+
+
+def _built(value: Any) -> Any:
+    """The value with schedules built again."""
+    if isinstance(value, Mapping):
+        return from_dict(value)
+    return tuple(_built(entry) for entry in value) if isinstance(value, list | tuple) else value
 
 
 def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_dict: Mapping[str, Any]) -> Loaded:
@@ -58,7 +77,7 @@ def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_di
     owner = type(optimizer).__name__
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"{owner}: state_dict must be a mapping, got {type(state_dict).__name__}")
-    problems = _compare("keys", _KEYS, state_dict)
+    problems = _compare("keys", (*_KEYS, "mode") if optimizer.modes else _KEYS, state_dict)
     if not problems and state_dict["version"] != VERSION:
         problems.append(f"version must be {VERSION}, got {state_dict['version']!r}")
     if not problems and state_dict["optimizer"] != optimizer.name:
@@ -66,6 +85,8 @@ def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_di
     if not problems:
         problems = _group_problems(optimizer, state_dict["groups"]) + _step_problems(optimizer, state_dict["steps"])
         problems += _state_problems(optimizer, state_dict["state"])
+    if not problems and optimizer.modes and state_dict["mode"] not in optimizer.modes:
+        problems.append(f"mode must be one of {', '.join(optimizer.modes)}, got {state_dict['mode']!r}")
     if problems:
         raise ValueError(f"{owner}: state_dict must fit the optimizer: " + "; ".join(problems))
     return Loaded(
@@ -73,6 +94,8 @@ def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_di
         dict(state_dict["steps"]),
         state_dict["groups"][0]["step"],
         [(array, _apart(state_dict["state"][name][slot], array)) for (name, slot), array in arrays.items()],
+        [tuple(float(state_dict["state"][name][key]) for key in optimizer.carried) for name in optimizer.params],
+        optimizer.modes.index(state_dict["mode"]) if optimizer.modes else 0,
     )
 
 
@@ -124,8 +147,7 @@ def _value_problems(optimizer: Optimizer, i: int, loaded: Mapping[str, Any]) -> 
 def _values(optimizer: Optimizer, loaded: Mapping[str, Any]) -> dict[str, Any]:
     """Checked hyperparameters of a group, schedules built again."""
     values = {key: value for key, value in loaded.items() if key not in {"params", "step"}}
-    values = {key: from_dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-    values = optimizer._checked(values)
+    values = optimizer._checked({key: _built(value) for key, value in values.items()})
     optimizer._check_together(values)
     return values
 
@@ -154,8 +176,9 @@ def _state_problems(optimizer: Optimizer, state: Any) -> list[str]:
         if not isinstance(state[name], Mapping):
             problems.append(f"state[{name!r}] must be a mapping, got {type(state[name]).__name__}")
             continue
-        problems += _compare(f"state[{name!r}]", row, state[name])
-        for slot, array in row.items():
+        wanted = {**row, **dict.fromkeys(optimizer.carried, _SCALAR)}
+        problems += _compare(f"state[{name!r}]", wanted, state[name])
+        for slot, array in wanted.items():
             if slot in state[name]:
                 problems += _array_problem(f"state[{name!r}][{slot!r}]", array, state[name][slot])
     return problems

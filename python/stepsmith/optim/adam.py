@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any, Unpack
 
-from stepsmith.optim._groups import Params, betas, flag, lr, nonnegative
+from stepsmith.optim._groups import Params, Scalar, betas, decays, flag, lr, nonnegative
 from stepsmith.optim.base import Optimizer, StepOptions
-from stepsmith.schedules import Schedule
 
 __all__ = ["Adam", "AdamW"]
 
@@ -30,12 +29,10 @@ class _AdamFamily(Optimizer):
 
     def _adam_scalars(self, group: Mapping[str, Any], lr: float, step: int, decoupled: bool) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
-        weight_decay = group["weight_decay"]
         step_size = lr / (1.0 - beta1**step)
         inv_sqrt_bias_correction2 = 1.0 / sqrt(1.0 - beta2**step)
         return (
-            0.0 if decoupled else weight_decay,
-            1.0 - lr * weight_decay if decoupled else 1.0,
+            *decays(group["weight_decay"], lr, decoupled),
             1.0 - beta1,
             beta2,
             1.0 - beta2,
@@ -81,10 +78,10 @@ class Adam(_AdamFamily):
     def __init__(
         self,
         params: Params,
-        lr: float | Schedule = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        lr: Scalar = 1e-3,
+        betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8,
+        weight_decay: Scalar = 0.0,
         amsgrad: bool = False,
         *,
         maximize: bool = False,
@@ -102,7 +99,7 @@ class Adam(_AdamFamily):
         }
         super().__init__(params, hyperparameters, **options)
 
-    def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
+    def _scalars(self, group: Mapping[str, Any], lr: float, step: int, carried: tuple[float, ...]) -> tuple[float, ...]:
         return self._adam_scalars(group, lr, step, group["decoupled_weight_decay"])
 
 
@@ -139,10 +136,10 @@ class AdamW(_AdamFamily):
     def __init__(
         self,
         params: Params,
-        lr: float | Schedule = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        lr: Scalar = 1e-3,
+        betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8,
+        weight_decay: Scalar = 1e-2,
         amsgrad: bool = False,
         *,
         maximize: bool = False,
@@ -158,5 +155,5 @@ class AdamW(_AdamFamily):
         }
         super().__init__(params, hyperparameters, **options)
 
-    def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
+    def _scalars(self, group: Mapping[str, Any], lr: float, step: int, carried: tuple[float, ...]) -> tuple[float, ...]:
         return self._adam_scalars(group, lr, step, True)

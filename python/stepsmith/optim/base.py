@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from stepsmith import _check, _core
 from stepsmith.optim import _state_dict, _torch
-from stepsmith.optim._groups import Check, Group, Params, make_groups
+from stepsmith.optim._groups import Check, Group, Params, evaluate, make_groups
 from stepsmith.optim._slab import state_dtype_of, zeros_like_all
 from stepsmith.optim._vectors import match
-from stepsmith.schedules import Schedule
 
 __all__ = ["Optimizer", "StepInfo", "StepOptions"]
 
@@ -47,7 +46,8 @@ class StepOptions(TypedDict, total=False):
 class Cohort:
     """Tensors of one group with the same step count, which share a step's scalars.
 
-    The count of those that take part is `offset` + the optimizer's updates, of the others `offset` alone.
+    The count of those that take part is `offset` + the optimizer's updates, of the others `offset` alone. What they
+    carry from update to update is kept by the core.
     """
 
     __slots__ = ("active", "group", "offset")
@@ -74,7 +74,7 @@ class Optimizer(ABC):
     Args:
         params: mapping name → array, sequence of arrays, or sequence of groups ``{"params": ..., "lr": ...}``. Arrays
             are NumPy, float32, float64, bfloat16 or float16, writable, of any strides, and change in place.
-        hyperparameters: the defaults of all groups.
+        hyperparameters: the defaults of all groups; a number may be a schedule, evaluated and checked at each step.
         state_dtype, max_norm, on_nonfinite: see `StepOptions`.
     """
 
@@ -88,6 +88,13 @@ class Optimizer(ABC):
     """For each hyperparameter the check that its value must pass."""
     slots: ClassVar[tuple[str, ...]]
     """Names of the rule's state arrays."""
+    carried: ClassVar[Mapping[str, float]] = {}
+    """Float64 numbers that a tensor carries from update to update: name → value before the first.
+
+    They stand in `state_dict` among a tensor's state, as arrays without axes; `state` has the arrays of `slots` alone.
+    """
+    modes: ClassVar[tuple[str, ...]] = ()
+    """What the parameters may hold, if there is a choice; they can be stepped in the first mode."""
 
     def __init__(
         self,
@@ -107,24 +114,44 @@ class Optimizer(ABC):
         self.groups: tuple[Group, ...] = ()
         arrays: dict[str, Array] = {}
         used: dict[str, frozenset[str]] = {}
+        given: dict[str, Mapping[str, Any]] = {}
         for named, own in make_groups(owner, params):
             values = {**defaults, **self._checked(own)}
             self._check_together(values)
             self.groups += (Group(tuple(named), values, self._set_values),)
             arrays |= named
             used |= dict.fromkeys(named, self._slots_of(values))
+            given |= dict.fromkeys(named, self._values(self.groups[-1], 0))
         self.params: Mapping[str, Array] = MappingProxyType(arrays)
-        self._make_state(used, state_dtype)
+        self._make_state(used, given, state_dtype)
         self._bound_present: tuple[bool, ...] | None = None
-        self._set_steps([0] * len(arrays), (True,) * len(arrays))
+        first = tuple(self.carried.values())
+        self._set_steps([0] * len(arrays), [first] * len(arrays), (True,) * len(arrays))
 
     # What a subclass says.
 
     @abstractmethod
-    def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
-        """The rule's scalars of update `step` (from 1), in float64 and in the order that the core wants."""
+    def _scalars(self, group: Mapping[str, Any], lr: float, step: int, carried: tuple[float, ...]) -> tuple[float, ...]:
+        """The rule's scalars of update `step` (from 1), in float64 and in the order that the core wants.
 
-    def _slots_of(self, group: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG002
+        `group` has numbers in place of schedules, `carried` is what `_carry` gave for this update.
+        """
+
+    def _carry(
+        self,
+        group: Mapping[str, Any],
+        lr: float,
+        step: int,
+        carried: tuple[float, ...],
+    ) -> tuple[float, ...]:
+        """The carried scalars with update `step` taken into account, from those before it."""
+        return carried
+
+    def _initial(self, slot: str, param: Array, group: Mapping[str, Any]) -> float | Array | None:
+        """What a state array holds before the first update; None for zeros."""
+        return None
+
+    def _slots_of(self, group: Mapping[str, Any]) -> frozenset[str]:
         """State arrays that these hyperparameters need."""
         return frozenset(self.slots)
 
@@ -152,12 +179,26 @@ class Optimizer(ABC):
             changed = ", ".join(f"{key}={value!r}" for key, value in values.items())
             rule = "hyperparameters that decide which state exists must stay as they were at construction"
             raise ValueError(f"{self._owner}: {rule}, got {changed}")
-        group.values_now = merged
+        group.hold(merged)
 
-    def _make_state(self, used: Mapping[str, frozenset[str]], state_dtype: str) -> None:
+    def _values(self, group: Group, updates: int) -> Mapping[str, Any]:
+        """Hyperparameters of the update after so many, schedules as their values, which are checked."""
+        values, scheduled = group.held
+        if not scheduled:
+            return values
+        owner, checks = self._owner, self.checks
+        return {**values, **{key: evaluate(owner, checks, key, values[key], updates) for key in scheduled}}
+
+    def _make_state(
+        self, used: Mapping[str, frozenset[str]], given: Mapping[str, Mapping[str, Any]], state_dtype: str
+    ) -> None:
         wanted = [(name, slot) for name in self.params for slot in self.slots if slot in used[name]]
         like = [self.params[name] for name, _ in wanted]
         arrays = zeros_like_all(like, [state_dtype_of(param, state_dtype) for param in like])
+        for (name, slot), param, array in zip(wanted, like, arrays):
+            initial = self._initial(slot, param, given[name])
+            if initial is not None:
+                array[...] = initial
         kept = self._kept = dict(zip(wanted, arrays))
         state = [[kept.get((name, slot)) for slot in self.slots] for name in self.params]
         self._stepper = _core.Stepper(self._owner, self.name, list(self.params), list(self.params.values()), state)
@@ -211,30 +252,33 @@ class Optimizer(ABC):
         if grad_scale != 1.0 and _check.number(self._owner, "grad_scale", grad_scale) == 0.0:
             raise ValueError(f"{self._owner}: grad_scale must not be 0, got {grad_scale!r}")
         if present != self._partition.present:
-            self._set_steps(self._steps(), present)
-        partition, updates = self._partition, self._stepper.updates
-        lrs = tuple([self._lr(group, updates) for group in self.groups])
+            self._set_steps(self._steps(), self._carried(), present)
+        partition, stepper = self._partition, self._stepper
+        width = len(self.carried)
+        updates, before = stepper.now(partition.setting) if width else (stepper.updates, ())
+        groups = [self._values(group, updates) for group in self.groups]
+        lrs = tuple([values["lr"] for values in groups])
         scalars: list[float] = []
         signs: list[float] = []
-        for cohort in partition.cohorts:
-            values = self.groups[cohort.group].values_now
-            count = cohort.offset + updates if cohort.active else cohort.offset
-            scalars += self._scalars(values, lrs[cohort.group], count + 1)
+        after: list[float] = []
+        for k, cohort in enumerate(partition.cohorts):
+            values, lr = groups[cohort.group], lrs[cohort.group]
+            step = (cohort.offset + updates if cohort.active else cohort.offset) + 1
+            carried: tuple[float, ...] = ()
+            if width:
+                old = tuple(before[k * width : (k + 1) * width])
+                carried = self._carry(values, lr, step, old)
+                after += carried if cohort.active else old
+            scalars += self._scalars(values, lr, step, carried)
             signs.append(-1.0 if values["maximize"] else 1.0)
         try:
             moment = updates, partition.setting
-            norm = self._stepper.step(matched, moment, scalars, signs, grad_scale, self._max_norm, self._check_finite)
+            norm = stepper.step(matched, moment, scalars, signs, after, grad_scale, self._max_norm, self._check_finite)
         except _core.NonFiniteError:
             if self._on_nonfinite == "skip":
                 return StepInfo(None, True, lrs, updates)
             raise
         return StepInfo(norm, False, lrs, updates + 1)
-
-    def _lr(self, group: Group, updates: int) -> float:
-        value: float | Schedule = group.values_now["lr"]
-        if isinstance(value, float):
-            return value
-        return _check.number(self._owner, f"lr of {value!r} at step {updates}", value(updates), low=0.0)
 
     def _matched(self, grads: Grads) -> list[Array | None]:
         """The gradients in parameter order; the core checks kind, dtype and shape."""
@@ -247,15 +291,22 @@ class Optimizer(ABC):
         counts = [cohort.offset + updates * cohort.active for cohort in partition.cohorts]
         return [counts[cohort] for cohort in partition.cohort_of]
 
-    def _set_steps(self, steps: list[int], present: tuple[bool, ...]) -> None:
-        """Sorts tensors into cohorts by group, step count and whether they take part."""
+    def _carried(self) -> list[tuple[float, ...]]:
+        """For each tensor its carried scalars."""
+        partition, width = self._partition, len(self.carried)
+        _, carried = self._stepper.now(partition.setting)
+        return [tuple(carried[k * width : (k + 1) * width]) for k in partition.cohort_of]
+
+    def _set_steps(self, steps: list[int], carried: list[tuple[float, ...]], present: tuple[bool, ...]) -> None:
+        """Sorts tensors into cohorts by group, step count, whether they take part, and what they carry."""
         updates = self._stepper.updates
         group_of = (i for i, group in enumerate(self.groups) for _ in group.names)
-        keys = [(i, step - updates * active, active) for i, step, active in zip(group_of, steps, present)]
+        tensors = zip(group_of, steps, present, carried)
+        keys = [(i, step - updates * active, active, numbers) for i, step, active, numbers in tensors]
         index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
         cohort_of = [index[key] for key in keys]
-        setting = self._stepper.set_cohorts(cohort_of)
-        self._partition = Partition([Cohort(*key) for key in index], cohort_of, present, setting)
+        setting = self._stepper.set_cohorts(cohort_of, [number for *_, numbers in index for number in numbers])
+        self._partition = Partition([Cohort(*key[:3]) for key in index], cohort_of, present, setting)
 
     # State dictionaries.
 
@@ -264,11 +315,14 @@ class Optimizer(ABC):
 
         ``{"version", "optimizer", "groups", "steps": {name: int}, "state": {name: {slot: array}}}``; a schedule stands
         as its name and arguments; each group holds its parameters' names, its hyperparameters and ``"step"``, the
-        updates made. A RuntimeError if a step of this optimizer is running.
+        updates made. Scalars that a tensor carries from update to update stand among its state, as float64 arrays
+        without axes. A RuntimeError if a step of this optimizer is running.
         """
-        return self._stepper.exclusive(
-            lambda: _state_dict.dump(self, dict(zip(self.params, self._steps())), self._stepper.updates)
-        )
+        return self._stepper.exclusive(self._dump)
+
+    def _dump(self) -> dict[str, Any]:
+        steps, carried = dict(zip(self.params, self._steps())), dict(zip(self.params, self._carried()))
+        return _state_dict.dump(self, steps, self._stepper.updates, carried)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave: state, step counts and hyperparameters, copied into the arrays that exist.
@@ -279,14 +333,15 @@ class Optimizer(ABC):
         """
         loaded = _state_dict.load(self, self._kept, state_dict)
         self._stepper.exclusive(lambda: self._take_back(loaded))
-        self._set_steps([loaded.steps[name] for name in self.params], self._partition.present)
+        self._set_steps([loaded.steps[name] for name in self.params], loaded.carried, self._partition.present)
 
     def _take_back(self, loaded: _state_dict.Loaded) -> None:
         for target, source in loaded.copies:
             target[...] = source
         for group, values in zip(self.groups, loaded.groups):
-            group.values_now = values
+            group.hold(values)
         self._stepper.updates = loaded.updates
+        self._stepper.mode = loaded.mode
 
     def to_torch_state_dict(self, model: Any) -> dict[str, Any]:
         """The state as ``torch.optim.X.load_state_dict`` takes it, X being PyTorch's optimizer of this name.

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Unpack
 
-from stepsmith.optim._groups import Params, flag, lr, nonnegative, real
+from stepsmith.optim._groups import Params, Scalar, flag, lr, nonnegative, real
 from stepsmith.optim.base import Optimizer, StepOptions
-from stepsmith.schedules import Schedule
 
 __all__ = ["SGD"]
 
@@ -54,10 +53,10 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float | Schedule = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        lr: Scalar = 1e-3,
+        momentum: Scalar = 0.0,
+        dampening: Scalar = 0.0,
+        weight_decay: Scalar = 0.0,
         nesterov: bool = False,
         *,
         maximize: bool = False,
@@ -81,6 +80,6 @@ class SGD(Optimizer):
     def _slots_of(self, group: Mapping[str, Any]) -> frozenset[str]:
         return frozenset(self.slots if group["momentum"] else ())
 
-    def _scalars(self, group: Mapping[str, Any], lr: float, step: int) -> tuple[float, ...]:
+    def _scalars(self, group: Mapping[str, Any], lr: float, step: int, carried: tuple[float, ...]) -> tuple[float, ...]:
         one_minus_dampening = 1.0 - group["dampening"]
         return lr, group["weight_decay"], group["momentum"], one_minus_dampening, group["nesterov"], step == 1
