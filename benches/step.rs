@@ -50,7 +50,8 @@ struct Op {
     expected: Update,
 }
 
-const SWEEP: Op = Op { name: "sweep", rule: &rule::SWEEP, slots: 2, expected: |p, g, [a, b]| (p + g, [a + g, b + g]) };
+const SWEEP: Op =
+    Op { name: "sweep", rule: &internal::SWEEP, slots: 2, expected: |p, g, [a, b]| (p + g, [a + g, b + g]) };
 
 fn ops() -> Result<[Op; 3], stepsmith::error::Error> {
     let adamw = Op { name: "adamw", rule: rule::find("adamw")?, slots: 2, expected: adamw };

@@ -69,7 +69,7 @@ def test_there_are_rows_for_each_flag() -> None:
     assert len(CASES) == 62
     flags = "sgd-nesterov", "adam-amsgrad", "adamw-maximize", "rmsprop-centered-momentum", "nadam-decoupled"
     assert {f"{name}-{dtype}" for name in flags for dtype in ("f32", "f64")} <= names
-    assert {case["optimizer"] for case in CASES} == set(ss.optim.REGISTRY)
+    assert {case["optimizer"] for case in CASES} == set(ss.optim.REGISTRY) - {"lbfgs"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])

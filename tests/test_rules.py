@@ -16,7 +16,7 @@ from reference import CARRIED, DTYPES, Reference, compute_type, decode, encode
 from stepsmith.optim._groups import Number, Several
 from stepsmith.schedules import Schedule, Step
 
-REGISTRY = ss.optim.REGISTRY
+REGISTRY = {name: cls for name, cls in ss.optim.REGISTRY.items() if name != "lbfgs"}
 FLAG = (False, True)
 CHOICES: dict[str, tuple[Any, ...]] = {
     "lr": (1e-3, 0.1, 0.0, 3.0),

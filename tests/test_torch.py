@@ -33,6 +33,11 @@ CASES = [(name, settings) for name in CLASSES for settings in SETTINGS[name]]
 K, N = 7, 6
 
 
+def tolerance(name: str, dtype: str) -> float:
+    """PyTorch keeps scalars of NAdam and ASGD in float32 whatever the parameters are."""
+    return 1e-6 if dtype == "float32" else {"nadam": 1e-8, "asgd": 1e-7}.get(name, 1e-13)
+
+
 def model_of(dtype=torch.float32) -> Any:
     torch.manual_seed(1)
     return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3)).to(dtype)
@@ -60,15 +65,12 @@ def ours(name: str, model: Any, settings: dict[str, Any], **options: Any) -> Any
     return CLASSES[name](params, **settings, **options)
 
 
-def assert_close(got: Any, want: Any, start: Any, relative: float = 1e-6) -> float:
-    """Elements differ by at most `relative` of the largest; returns the difference."""
-    worst = 0.0
+def assert_close(got: Any, want: Any, start: Any, relative: float) -> None:
+    """Elements differ by at most `relative` of the largest."""
     for (name, x), *others in zip(got.named_parameters(), want.parameters(), start.parameters()):
         got_x, want_x, before = (ss.asarray(p).astype(np.float64) for p in (x, *others))
         assert np.abs(want_x - before).max() > 1e-3, "the steps are worth a test"
-        worst = max(worst, float(np.abs(got_x - want_x).max() / np.abs(want_x).max()))
-        assert worst <= relative, name
-    return worst
+        assert np.abs(got_x - want_x).max() <= relative * np.abs(want_x).max(), name
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -90,7 +92,7 @@ def test_steps_there_and_here_equal_steps_there(name, settings, dtype) -> None:
     assert here.state_dict()["groups"][0]["step"] == seen
     for t in range(K, K + N):
         here.step(grads_of(moved, t))
-    assert_close(moved, straight, start)
+    assert_close(moved, straight, start, tolerance(name, dtype))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -111,7 +113,7 @@ def test_steps_here_and_there_equal_steps_there(name, settings, dtype, k) -> Non
     there.load_state_dict(dictionary)
     for t in range(k, k + N):
         step_theirs(there, moved, t)
-    assert_close(moved, straight, start)
+    assert_close(moved, straight, start, tolerance(name, dtype))
     # Its state has what PyTorch's own has, so nothing was left for PyTorch to make up.
     want, got = reference.state_dict()["state"], there.state_dict()["state"]
     assert {i: set(row) for i, row in got.items() if row} == {i: set(row) for i, row in want.items() if row}

@@ -9,10 +9,10 @@ pub mod adan;
 pub mod ademamix;
 pub mod asgd;
 pub mod bits;
-pub mod dot;
 mod factor;
 pub mod fold;
 mod gradients;
+pub mod internal;
 pub mod lamb;
 pub mod lars;
 pub mod lion;
@@ -37,6 +37,7 @@ mod strip;
 pub mod survey;
 pub mod table;
 pub mod tensors;
+pub mod vectors;
 
 pub use gradients::{Gradients, Reduction};
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::Error,
     optim::{
-        Gradients, Reduction, apply,
+        Gradients, Reduction, apply, internal,
         rule::{self, Entry},
         table::{Row, Rows},
         tensors::{Tensor, Tensors},
@@ -86,13 +86,13 @@ fn reduce(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, k
 /// Multiplies all arrays in place by `factor`, rounded to each array's compute type.
 #[pyfunction]
 fn scale(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, factor: f64) -> PyResult<()> {
-    write(py, &rule::SCALE, owner, &names, (&arrays, &vec![]), &vec![factor; names.len()])
+    write(py, &internal::SCALE, owner, &names, (&arrays, &vec![]), &vec![factor; names.len()])
 }
 
 /// Clamps all arrays in place to [-limit, limit]; NaN stays.
 #[pyfunction]
 fn clamp(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, limit: f64) -> PyResult<()> {
-    write(py, &rule::CLAMP, owner, &names, (&arrays, &vec![]), &vec![limit; names.len()])
+    write(py, &internal::CLAMP, owner, &names, (&arrays, &vec![]), &vec![limit; names.len()])
 }
 
 /// array += (end - array) * weight in place for all arrays, each with its own weight.
@@ -110,7 +110,7 @@ fn lerp(
             return Err(Error::Length { what, want: names.len(), got }.into());
         }
     }
-    write(py, &rule::LERP, owner, &names, (&arrays, &ends), &weights)
+    write(py, &internal::LERP, owner, &names, (&arrays, &ends), &weights)
 }
 
 fn write(

@@ -14,6 +14,7 @@ use crate::{
     optim::{
         Cohorts, Gradients, Options, Reduction,
         bits::Mask,
+        internal,
         plan::PARALLEL,
         rule::{self, Entry},
         step,
@@ -135,7 +136,8 @@ impl Stepper {
         settings: Settings,
     ) -> PyResult<Self> {
         let rule = rule::find(rule)?;
-        let mut taking = Taking { owner: &owner, rule, written: vec![], params: vec![], others: vec![], shadows: vec![] };
+        let mut taking =
+            Taking { owner: &owner, rule, written: vec![], params: vec![], others: vec![], shadows: vec![] };
         let tensors = names.iter().zip(&arrays).map(|(name, arrays)| taking.tensor(name, arrays));
         let tensors = tensors.collect::<PyResult<Vec<_>>>()?;
         let Taking { written, params, others, shadows, .. } = taking;
@@ -241,7 +243,7 @@ impl Stepper {
         let zeros = vec![0; self.names.len()];
         let options = Options { ema_weight: 0.5, ..Options::plain(1.0) };
         self.with_gradients(py, None, None, |_, gradients, _| {
-            step(isa, &rule::SWEEP, gradients, Cohorts { of_tensor: &zeros, scalars: &[], signs: &[1.0] }, options)
+            step(isa, &internal::SWEEP, gradients, Cohorts { of_tensor: &zeros, scalars: &[], signs: &[1.0] }, options)
         })?;
         Ok(())
     }

@@ -9,10 +9,12 @@ use super::{
 use crate::{
     error::Error,
     optim::{
-        self, apply,
-        rule::{self, Entry},
+        apply,
+        internal::{ASSIGN, AXPY},
+        rule::Entry,
         table::{Row, Rows},
         tensors::{Tensor, Tensors},
+        vectors,
     },
     simd::Isa,
 };
@@ -33,7 +35,7 @@ fn dot(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, othe
     let (taken, others) = (take(owner, &names, &arrays, Taken::new)?, take(owner, &names, &others, Taken::new)?);
     check_shapes(owner, &names, &taken, &others)?;
     let (a, b) = (rows_to_read(&taken), rows_to_read(&others));
-    Ok(py.detach(|| optim::dot::dot(isa, &a, &b)))
+    Ok(py.detach(|| vectors::dot(isa, &a, &b)))
 }
 
 /// arrays += factor·others in place, in the arrays' compute types.
@@ -46,7 +48,7 @@ fn axpy(
     factor: f64,
     others: Arrays<'_>,
 ) -> PyResult<()> {
-    write(py, &rule::AXPY, owner, &names, [&arrays, &others], factor)
+    write(py, &AXPY, owner, &names, [&arrays, &others], factor)
 }
 
 /// arrays = factor·others in place, in the arrays' compute types.
@@ -59,7 +61,7 @@ fn assign(
     factor: f64,
     others: Arrays<'_>,
 ) -> PyResult<()> {
-    write(py, &rule::ASSIGN, owner, &names, [&arrays, &others], factor)
+    write(py, &ASSIGN, owner, &names, [&arrays, &others], factor)
 }
 
 /// Runs a rule over the arrays, the others being its gradients.
@@ -81,8 +83,7 @@ fn write(
     let rows = others.iter().enumerate().map(|(k, other)| tensors.row(k, &other.gradient()));
     let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|error| value_error(owner, named(error, names)))?;
     let mut rows = arrays::rows(rows, false, None);
-    let scalars = vec![factor; taken.len()];
-    py.detach(|| apply(isa, rule, &mut rows, &scalars));
+    py.detach(|| apply(isa, rule, &mut rows, &vec![factor; names.len()]));
     Ok(())
 }
 

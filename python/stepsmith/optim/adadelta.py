@@ -37,6 +37,7 @@ class Adadelta(Optimizer):
 
     name = "adadelta"
     slots = ("square_avg", "acc_delta")
+    torch_names = {"step": "step", "square_avg": "square_avg", "acc_delta": "acc_delta"}  # noqa: RUF012
     checks = {  # noqa: RUF012
         "lr": lr,
         "rho": Number(0.0, 1.0),

@@ -38,6 +38,7 @@ class Adagrad(Optimizer):
 
     name = "adagrad"
     slots = ("sum",)
+    torch_names = {"step": "step", "sum": "sum"}  # noqa: RUF012
     checks = {  # noqa: RUF012
         "lr": lr,
         "lr_decay": nonnegative,

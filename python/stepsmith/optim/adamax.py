@@ -37,6 +37,7 @@ class Adamax(Optimizer):
 
     name = "adamax"
     slots = ("m", "u")
+    torch_names = {"step": "step", "m": "exp_avg", "u": "exp_inf"}  # noqa: RUF012
     checks = {  # noqa: RUF012
         "lr": lr,
         "betas": betas,

@@ -39,6 +39,11 @@ class ASGD(Optimizer):
 
     name = "asgd"
     slots = ("ax",)
+    torch_names = {"step": "step", "ax": "ax"}  # noqa: RUF012
+    torch_scalars = {  # noqa: RUF012
+        "eta": lambda group, step: group["lr"] / (1.0 + group["lambd"] * group["lr"] * step) ** group["alpha"],
+        "mu": lambda group, step: 1.0 / max(1.0, step - group["t0"]),
+    }
     checks = {  # noqa: RUF012
         "lr": lr,
         "lambd": nonnegative,

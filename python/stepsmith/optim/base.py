@@ -82,6 +82,10 @@ class Optimizer(ABC):
 
     name: ClassVar[str]
     """Key in the registry and name of the rule in the core."""
+    torch_names: ClassVar[Mapping[str, str] | None] = None
+    """For each state slot PyTorch's name of it, and "step" if PyTorch counts steps; None if it lacks the optimizer."""
+    torch_scalars: ClassVar[Mapping[str, Callable[[Mapping[str, Any], int], float]]] = {}
+    """Numbers that PyTorch keeps for a tensor and we compute: its name → function of group and steps made."""
     checks: ClassVar[Mapping[str, Check]]
     """For each hyperparameter the check that its value must pass."""
     slots: ClassVar[tuple[str, ...]]
@@ -97,10 +101,6 @@ class Optimizer(ABC):
     """Does `_rehearse` come before each update?"""
     modes: ClassVar[tuple[str, ...]] = ()
     """What the parameters may hold, if there is a choice; they can be stepped in the first mode."""
-    torch_names: ClassVar[Mapping[str, str] | None] = None
-    """For each state slot PyTorch's name of it, and "step" if PyTorch counts steps; None if it lacks the optimizer."""
-    torch_scalars: ClassVar[Mapping[str, Callable[[Mapping[str, Any], int], float]]] = {}
-    """Numbers that PyTorch keeps for a tensor and we compute: its name → function of group and steps made."""
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class NAdam(Optimizer):
     name = "nadam"
     slots = ("m", "v")
     carried = {"mu_product": 1.0}  # noqa: RUF012
+    torch_names = {"step": "step", "m": "exp_avg", "v": "exp_avg_sq", "mu_product": "mu_product"}  # noqa: RUF012
     checks = {  # noqa: RUF012
         "lr": lr,
         "betas": betas,

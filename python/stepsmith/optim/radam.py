@@ -41,6 +41,7 @@ class RAdam(Optimizer):
 
     name = "radam"
     slots = ("m", "v")
+    torch_names = {"step": "step", "m": "exp_avg", "v": "exp_avg_sq"}  # noqa: RUF012
     checks = {  # noqa: RUF012
         "lr": lr,
         "betas": betas,

@@ -41,6 +41,7 @@ class RMSprop(Optimizer):
 
     name = "rmsprop"
     slots = ("square_avg", "grad_avg", "momentum")
+    torch_names = {"step": "step", "square_avg": "square_avg", "grad_avg": "grad_avg", "momentum": "momentum_buffer"}  # noqa: RUF012
     checks = {  # noqa: RUF012
         "lr": lr,
         "alpha": Number(0.0, 1.0),

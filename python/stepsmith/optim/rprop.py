@@ -37,6 +37,7 @@ class Rprop(Optimizer):
 
     name = "rprop"
     slots = ("prev", "step_size")
+    torch_names = {"step": "step", "prev": "prev", "step_size": "step_size"}  # noqa: RUF012
     checks = {  # noqa: RUF012
         "lr": lr,
         "etas": Several(Number(0.0, 1.0, open_low=True, open_high=True), Number(1.0, open_low=True)),

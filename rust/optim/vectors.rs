@@ -1,4 +1,4 @@
-//! The inner product of two lists of arrays: a fixed-shape sum of the elements' products.
+//! Lists of arrays as one vector: the inner product, a fixed-shape sum of the elements' products.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -56,4 +56,17 @@ fn dot_block<S: Simd>(simd: S, [a, b]: [Grad<'_>; 2], start: usize, len: usize, 
         lanes.add_products(simd, stages[0].values(), stages[1].values(), 0, 1);
     }
     lanes.fold()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::rule::by_hand;
+
+    /// p = 1, g = 2, factor 1/4: p + g/4 = 1.5, and g/4 = 0.5.
+    #[test]
+    fn multiples_by_hand() {
+        assert_eq!(by_hand(&Axpy::<f64>::new(&[0.25]), 1.0, 2.0, []).0, 1.5);
+        assert_eq!(by_hand(&Assign::<f64>::new(&[0.25]), 1.0, 2.0, []).0, 0.5);
+    }
 }
