@@ -65,6 +65,12 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"lr": 0.01, "weight_decay": 0.1, "warmup_steps": 3, "r": 0.5, "weight_lr_power": 1.0, "maximize": True},
     ),
     "adan": ("adan", {"lr": 0.01, "weight_decay": 0.1}),
+    "lamb": ("lamb", {"lr": 0.01}),
+    "lamb-maximize": ("lamb", {"lr": 0.02, "betas": (0.8, 0.9), "weight_decay": 0.0, "maximize": True}),
+    "lars": ("lars", {"lr": 5.0, "weight_decay": 0.1}),
+    "lars-nesterov": ("lars", {"lr": 9.0, "momentum": 0.5, "nesterov": True, "trust_coefficient": 0.01}),
+    "adafactor": ("adafactor", {"lr": 0.1, "weight_decay": 0.1}),
+    "adafactor-eps": ("adafactor", {"lr": 0.1, "eps": (1e-4, 0.1), "d": 0.3, "beta2_decay": -0.5, "maximize": True}),
     "adan-decoupled": ("adan", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
 }
 # The rectification begins with step 6.

@@ -242,6 +242,88 @@ def adan(
     return (param * decay - update) * shrink, (m, m_diff, n, grad)
 
 
+def lamb(
+    param,
+    grad,
+    state,
+    *,
+    weight_decay,
+    one_minus_beta1,
+    beta2,
+    one_minus_beta2,
+    inv_bias_correction1,
+    inv_sqrt_bias_correction2,
+    eps,
+    lr,
+):
+    m, v = state
+    m = m + (grad - m) * one_minus_beta1
+    v = v * beta2 + grad * grad * one_minus_beta2
+    denom = np.sqrt(v) * inv_sqrt_bias_correction2 + eps
+    update = m * inv_bias_correction1 / denom + param * weight_decay
+    norms = norm_of(param), norm_of(update)
+    ratio = norms[0] / norms[1] if norms[0] > 0 and norms[1] > 0 else 1.0
+    return param - update * param.dtype.type(lr * ratio), (m, v)
+
+
+def lars(param, grad, state, *, weight_decay, momentum, nesterov, lr, trust_coefficient):
+    (buffer,) = state
+    update = grad + param * weight_decay
+    norms = norm_of(param), norm_of(update)
+    ratio = trust_coefficient * norms[0] / norms[1] if norms[0] > 0 and norms[1] > 0 else 1.0
+    direction = update * param.dtype.type(lr * ratio)
+    buffer = buffer * momentum + direction
+    direction = direction + buffer * momentum if nesterov else buffer
+    return param - direction, (buffer,)
+
+
+def adafactor(param, grad, state, *, decay, one_minus_beta2, eps1, eps2, rho, d):
+    row_var, col_var, variance = state
+    eps1 = eps1 if eps1 != 0 else np.finfo(param.dtype).eps
+    if param.ndim < 2:
+        variance = variance + (grad * grad - variance) * one_minus_beta2
+        estimate = variance
+    else:
+        rows, columns = means_of_squares(grad)
+        row_var = row_var + (rows - row_var) * one_minus_beta2
+        col_var = col_var + (columns - col_var) * one_minus_beta2
+        estimate = row_var / larger(mean_of_rows(row_var), eps1) * col_var
+    update = grad / np.sqrt(larger(estimate, eps1 * eps1))
+    root = math.sqrt(param.size)
+    sizes = (norm_of(param) / root, norm_of(update) / (root * d)) if root else (0.0, 0.0)
+    alpha = (sizes[0] if sizes[0] > eps2 else eps2) * rho
+    step_size = param.dtype.type(alpha / sizes[1] if sizes[1] > 1 else alpha)
+    return param * decay - update * step_size, (row_var, col_var, variance)
+
+
+def norm_of(x):
+    """2-norm of a whole array, by its fixed-shape sum."""
+    x = wide(x)
+    return math.sqrt(fixed_sum(x * x))
+
+
+def means_of_squares(grad):
+    """Over each row (a fixed-shape sum) and each column (blocks of 64 rows in order, blocks in order) of each matrix."""
+    *outer, height, width = grad.shape
+    squares = grad.astype(np.float64) ** 2
+    rows = np.array([fixed_sum(row) for row in squares.reshape(-1, width)] if width else [])
+    columns = np.zeros((*outer, 1, width))
+    for top in range(0, height, 64):
+        block = np.zeros((*outer, 1, width))
+        for row in range(top, min(top + 64, height)):
+            block = block + squares[..., row : row + 1, :]
+        columns = columns + block
+    rows = np.resize(rows, (*outer, height, 1))
+    return (rows / width).astype(grad.dtype), (columns / height).astype(grad.dtype)
+
+
+def mean_of_rows(row_var):
+    """Of the row means of each matrix, by their fixed-shape sum."""
+    *outer, height, _ = row_var.shape
+    means = [fixed_sum(rows) / height for rows in row_var.reshape(-1, height)] if row_var.size else []
+    return np.resize(np.array(means, row_var.dtype), (*outer, 1, 1))
+
+
 def larger(a, b):
     return np.where(a > b, a, b)
 
@@ -267,6 +349,9 @@ RULES: dict[str, Callable[..., Any]] = {
     "ademamix": ademamix,
     "schedulefree_adamw": schedulefree_adamw,
     "adan": adan,
+    "lamb": lamb,
+    "lars": lars,
+    "adafactor": adafactor,
 }
 STATE = {
     "sgd": ("momentum",),
@@ -284,7 +369,12 @@ STATE = {
     "ademamix": ("m", "v", "m_slow"),
     "schedulefree_adamw": ("z", "v"),
     "adan": ("m", "m_diff", "n", "prev_grad"),
+    "lamb": ("m", "v"),
+    "lars": ("momentum",),
+    "adafactor": ("row_var", "col_var", "variance"),
 }
+# Scalars that stay in float64, since more is made of them.
+EXACT = {"lamb": {"lr"}, "lars": {"lr", "trust_coefficient"}, "adafactor": {"eps2", "rho", "d"}}
 FLAGS = {
     "nesterov",
     "first_step",
@@ -513,6 +603,41 @@ def adan_scalars(step, lr, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0,
     }
 
 
+def lamb_scalars(step, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=1e-2):
+    beta1, beta2 = betas
+    return {
+        "weight_decay": weight_decay,
+        "one_minus_beta1": 1.0 - beta1,
+        "beta2": beta2,
+        "one_minus_beta2": 1.0 - beta2,
+        "inv_bias_correction1": 1.0 / (1.0 - beta1**step),
+        "inv_sqrt_bias_correction2": 1.0 / math.sqrt(1.0 - beta2**step),
+        "eps": eps,
+        "lr": lr,
+    }
+
+
+def lars_scalars(step, lr, momentum=0.9, trust_coefficient=1e-3, weight_decay=0.0, nesterov=False):
+    return {
+        "weight_decay": weight_decay,
+        "momentum": momentum,
+        "nesterov": nesterov,
+        "lr": lr,
+        "trust_coefficient": trust_coefficient,
+    }
+
+
+def adafactor_scalars(step, lr, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0):
+    return {
+        "decay": 1.0 - lr * weight_decay,
+        "one_minus_beta2": float(step) ** beta2_decay,
+        "eps1": 0.0 if eps[0] is None else eps[0],
+        "eps2": eps[1],
+        "rho": min(lr, 1.0 / math.sqrt(step)),
+        "d": d,
+    }
+
+
 SCALARS: dict[str, Callable[..., dict[str, Any]]] = {
     "sgd": sgd_scalars,
     "adagrad": adagrad_scalars,
@@ -529,6 +654,9 @@ SCALARS: dict[str, Callable[..., dict[str, Any]]] = {
     "ademamix": ademamix_scalars,
     "schedulefree_adamw": schedulefree_adamw_scalars,
     "adan": adan_scalars,
+    "lamb": lamb_scalars,
+    "lars": lars_scalars,
+    "adafactor": adafactor_scalars,
 }
 # Numbers that a tensor carries from update to update: names with first values, and how update `step` changes them.
 CARRIED = {"nadam": {"mu_product": 1.0}, "schedulefree_adamw": {"weight_sum": 0.0, "lr_max": 0.0}}
@@ -625,7 +753,10 @@ def step_tensor(
     """Parameter and state after one update of stored arrays; a slot that is not in `state` reads as zeros."""
     compute = compute_type(param.dtype)
     with np.errstate(all="ignore"):
-        rounded = {key: bool(x) if key in FLAGS else compute(x) for key, x in scalars.items()}
+        exact = EXACT.get(rule, set())
+        rounded = {
+            key: x if key in exact else bool(x) if key in FLAGS else compute(x) for key, x in scalars.items()
+        }
         factor = compute((-1.0 if maximize else 1.0) * (clip / grad_scale))
         zeros = np.zeros(param.shape, compute)
         values = tuple(decode(state[slot], compute) if slot in state else zeros for slot in STATE[rule])
@@ -634,8 +765,10 @@ def step_tensor(
         return encode(new_param, param.dtype), new_state
 
 
-def slots_of(rule: str, settings: dict[str, Any]) -> tuple[str, ...]:
+def slots_of(rule: str, settings: dict[str, Any], param: Array) -> tuple[str, ...]:
     """State that exists with these hyperparameters."""
+    if rule == "adafactor":
+        return STATE[rule][:2] if param.ndim > 1 else STATE[rule][2:]
     missing = {
         "sgd": {"momentum"} if not settings.get("momentum") else set(),
         "adam": {"v_max"} if not settings.get("amsgrad") else set(),
@@ -645,6 +778,14 @@ def slots_of(rule: str, settings: dict[str, Any]) -> tuple[str, ...]:
         },
     }.get(rule, set())
     return tuple(slot for slot in STATE[rule] if slot not in missing)
+
+
+def state_shape(slot: str, param: Array) -> tuple[int, ...]:
+    if slot == "row_var":
+        return (*param.shape[:-1], 1)
+    if slot == "col_var":
+        return (*param.shape[:-2], 1, param.shape[-1])
+    return param.shape
 
 
 def initial(rule: str, slot: str, param: Array, settings: dict[str, Any]) -> Any:
@@ -670,10 +811,10 @@ class Reference:
         self.state = {
             name: {
                 slot: encode(
-                    np.broadcast_to(initial(rule, slot, param, settings), param.shape),
+                    np.broadcast_to(initial(rule, slot, param, settings), state_shape(slot, param)),
                     state_dtype_of(param.dtype, state_dtype),
                 )
-                for slot in slots_of(rule, settings)
+                for slot in slots_of(rule, settings, param)
             }
             for name, param in params.items()
         }
@@ -689,12 +830,7 @@ class Reference:
                 norm = grad_norm([self.params[name] for name in present], list(present.values()), grad_scale)
             clip = clip_factor(self.max_norm, norm)
         for name, grad in present.items():
-            self.steps[name] += 1
-            settings, carried = {**self.settings, **changed}, {}
-            if self.rule in CARRY:
-                carried = {"carried": self.carried[name]}
-                self.carried[name] = CARRY[self.rule](self.steps[name], **settings, **carried)
-            scalars = SCALARS[self.rule](self.steps[name], **settings, **carried)
+            scalars = self.advance(name, changed)
             self.params[name], self.state[name] = step_tensor(
                 self.rule,
                 self.params[name],
@@ -706,6 +842,16 @@ class Reference:
                 grad_scale=grad_scale,
             )
         return norm
+
+
+    def advance(self, name: str, changed: dict[str, Any]) -> dict[str, Any]:
+        """Counts a step of the tensor; the scalars of that step."""
+        self.steps[name] += 1
+        settings, carried = {**self.settings, **changed}, {}
+        if self.rule in CARRY:
+            carried = {"carried": self.carried[name]}
+            self.carried[name] = CARRY[self.rule](self.steps[name], **settings, **carried)
+        return SCALARS[self.rule](self.steps[name], **settings, **carried)
 
 
 # Philox4x32-10: rust/random.rs.

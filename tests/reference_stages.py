@@ -14,7 +14,6 @@ from reference import (
     BLOCK,
     DTYPES,
     LANES,
-    SCALARS,
     Array,
     Reference,
     compute_type,
@@ -213,14 +212,14 @@ class Staged(Reference):
         return norm
 
     def _update(self, name: str, grad: Array, changed: dict[str, Any]) -> None:
-        self.steps[name] += 1
-        scalars = SCALARS[self.rule](self.steps[name], **{**self.settings, **changed})
+        scalars = self.advance(name, changed)
         kept, copies = self.masks.get(name), self.copies[name]
         wide = decode(self.worked_on(name), grad.dtype.type)
         # In the compute type the parameter comes back as it was computed.
         new, state = step_tensor(self.rule, wide, grad, self.state[name], scalars, maximize=self.maximize)
         new = masked(new, kept)
-        self.state[name] = {slot: masked(x, kept) for slot, x in state.items()}
+        # Means over rows and columns belong to no single element.
+        self.state[name] = {slot: masked(x, kept) if x.shape == wide.shape else x for slot, x in state.items()}
         if "master" in copies:
             copies["master"] = new
         self.params[name] = self._stored(name, new)

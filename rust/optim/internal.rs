@@ -134,3 +134,20 @@ impl<T: Compute> Rule<T, 0> for Assign<T> {
         (grad * self.factor, [])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::rule::by_hand;
+
+    /// p = 1, g = 2 and a factor of 1/4; p = 3 clamped to 2; p = 1 a quarter of the way to 5.
+    #[test]
+    fn each_by_hand() {
+        assert_eq!(by_hand(&Axpy::<f64>::new(&[0.25]), 1.0, 2.0, []).0, 1.5);
+        assert_eq!(by_hand(&Assign::<f64>::new(&[0.25]), 1.0, 2.0, []).0, 0.5);
+        assert_eq!(by_hand(&Scale::<f64>::new(&[0.25]), 2.0, 0.0, []).0, 0.5);
+        assert_eq!(by_hand(&Clamp::<f64>::new(&[2.0]), 3.0, 0.0, []).0, 2.0);
+        assert_eq!(by_hand(&Clamp::<f64>::new(&[2.0]), -3.0, 0.0, []).0, -2.0);
+        assert_eq!(by_hand(&Lerp::<f64>::new(&[0.25]), 1.0, 0.0, [5.0]), (2.0, [5.0]));
+    }
+}

@@ -57,16 +57,3 @@ fn dot_block<S: Simd>(simd: S, [a, b]: [Grad<'_>; 2], start: usize, len: usize, 
     }
     lanes.fold()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::optim::rule::by_hand;
-
-    /// p = 1, g = 2, factor 1/4: p + g/4 = 1.5, and g/4 = 0.5.
-    #[test]
-    fn multiples_by_hand() {
-        assert_eq!(by_hand(&Axpy::<f64>::new(&[0.25]), 1.0, 2.0, []).0, 1.5);
-        assert_eq!(by_hand(&Assign::<f64>::new(&[0.25]), 1.0, 2.0, []).0, 0.5);
-    }
-}
