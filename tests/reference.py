@@ -283,6 +283,8 @@ def adafactor(param, grad, state, *, decay, one_minus_beta2, eps1, eps2, rho, d)
     if param.ndim < 2:
         variance = variance + (grad * grad - variance) * one_minus_beta2
         estimate = variance
+    elif not param.size:
+        estimate = grad
     else:
         rows, columns = means_of_squares(grad)
         row_var = row_var + (rows - row_var) * one_minus_beta2
@@ -306,22 +308,22 @@ def means_of_squares(grad):
     """Over each row (a fixed-shape sum) and each column (blocks of 64 rows in order, blocks in order) of each matrix."""
     *outer, height, width = grad.shape
     squares = grad.astype(np.float64) ** 2
-    rows = np.array([fixed_sum(row) for row in squares.reshape(-1, width)] if width else [])
+    rows = np.array([fixed_sum(row) for row in squares.reshape(-1, width)])
     columns = np.zeros((*outer, 1, width))
     for top in range(0, height, 64):
         block = np.zeros((*outer, 1, width))
         for row in range(top, min(top + 64, height)):
             block = block + squares[..., row : row + 1, :]
         columns = columns + block
-    rows = np.resize(rows, (*outer, height, 1))
+    rows = rows.reshape(*outer, height, 1)
     return (rows / width).astype(grad.dtype), (columns / height).astype(grad.dtype)
 
 
 def mean_of_rows(row_var):
     """Of the row means of each matrix, by their fixed-shape sum."""
     *outer, height, _ = row_var.shape
-    means = [fixed_sum(rows) / height for rows in row_var.reshape(-1, height)] if row_var.size else []
-    return np.resize(np.array(means, row_var.dtype), (*outer, 1, 1))
+    means = [fixed_sum(rows) / height for rows in row_var.reshape(-1, height)]
+    return np.array(means, row_var.dtype).reshape(*outer, 1, 1)
 
 
 def larger(a, b):

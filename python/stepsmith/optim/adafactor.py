@@ -6,21 +6,19 @@ from typing import Any, Unpack
 
 from numpy.typing import NDArray
 
-from stepsmith.optim._groups import Number, Params, Scalar, flag, lr, nonnegative
+from stepsmith.optim._groups import Number, Params, Scalar, Several, flag, lr, nonnegative
 from stepsmith.optim.base import Optimizer, StepOptions
-from stepsmith.schedules import Schedule
 
 __all__ = ["Adafactor"]
 
 Array = NDArray[Any]
 
 
-def _eps(owner: str, name: str, value: object) -> tuple[float | Schedule | None, float | Schedule]:
-    """ε1, which may be None, and ε2."""
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"{owner}: {name} must be a pair of numbers, the first of which may be None, got {value!r}")
-    first = None if value[0] is None else nonnegative(owner, f"{name}[0]", value[0])
-    return first, nonnegative(owner, f"{name}[1]", value[1])
+class _OrNone(Number):
+    """The same, or None."""
+
+    def __call__(self, owner: str, name: str, value: object) -> Any:
+        return None if value is None else super().__call__(owner, name, value)
 
 
 class Adafactor(Optimizer):
@@ -60,7 +58,7 @@ class Adafactor(Optimizer):
     checks = {  # noqa: RUF012
         "lr": lr,
         "beta2_decay": Number(high=0.0),
-        "eps": _eps,
+        "eps": Several(_OrNone(0.0), nonnegative),
         "d": Number(0.0, open_low=True),
         "weight_decay": nonnegative,
         "maximize": flag,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check
-from stepsmith.optim._groups import Number, Params, Scalar, decay_rate, flag, lr, nonnegative
+from stepsmith.optim._groups import Params, Scalar, decay_rate, flag, lr, nonnegative
 from stepsmith.optim.base import Numbers, Optimizer, StepOptions
 
 __all__ = ["Muon", "orthogonalized"]
@@ -67,6 +67,10 @@ def _ns_steps(owner: str, name: str, value: object) -> int:
     return _check.integer(owner, name, value, low=1, high=99)
 
 
+def _eps(owner: str, name: str, value: object) -> float:
+    return _check.number(owner, name, value, low=0.0)
+
+
 def _adjustment(owner: str, name: str, value: object) -> str:
     return "original" if value is None else _check.one_of(owner, name, value, _ADJUSTMENTS)
 
@@ -115,7 +119,7 @@ class Muon(Optimizer):
         "momentum": decay_rate,
         "nesterov": flag,
         "ns_coefficients": _coefficients,
-        "eps": Number(0.0),
+        "eps": _eps,
         "ns_steps": _ns_steps,
         "adjust_lr_fn": _adjustment,
         "maximize": flag,
