@@ -1,4 +1,4 @@
-"""Moving average, shadow and master copies: written in the same pass, right from the start, refused where they cannot be."""
+"""Moving average, shadow and master copies: written in the same pass, right from the start, else refused."""
 
 import ml_dtypes
 import numpy as np

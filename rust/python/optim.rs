@@ -133,7 +133,8 @@ impl Stepper {
         settings: Settings,
     ) -> PyResult<Self> {
         let rule = rule::find(rule)?;
-        let mut taking = Taking { owner: &owner, rule, written: vec![], params: vec![], others: vec![], shadows: vec![] };
+        let mut taking =
+            Taking { owner: &owner, rule, written: vec![], params: vec![], others: vec![], shadows: vec![] };
         let tensors = names.iter().zip(&arrays).map(|(name, arrays)| taking.tensor(name, arrays));
         let tensors = tensors.collect::<PyResult<Vec<_>>>()?;
         let Taking { written, params, others, shadows, .. } = taking;
