@@ -77,7 +77,8 @@ def unit_norms(x: Array) -> Array:
 
 def unit_factors(grad: Array, param: Array, agc: float, scale: float) -> Array:
     """For each unit a float64 factor, `scale` being what the norm is yet to be multiplied by."""
-    norms, limits = unit_norms(grad) * scale, agc * np.maximum(unit_norms(param), LEAST_PARAM_NORM)
+    norms, param_norms = unit_norms(grad) * scale, unit_norms(param)
+    limits = agc * np.where(param_norms > LEAST_PARAM_NORM, param_norms, LEAST_PARAM_NORM)
     return np.where(norms > limits, limits / norms, 1.0)
 
 
