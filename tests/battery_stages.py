@@ -4,14 +4,16 @@ Run by battery.py, a process for each CPU level.
 """
 
 import math
+import platform
 from collections.abc import Callable
-from functools import cache
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from battery import CONFIGS, PAIRS, THREADS, last_threads, layouts
+from battery import CONFIGS, PAIRS, THREADS, Mxcsr, last_threads, layouts
 from helpers import Array, different, misaligned, offset, values
 from reference import DTYPES
 from reference_stages import SHADOWS, Staged
@@ -45,7 +47,21 @@ TOGETHER = {
     "norm-inf": tuple(stage if stage != "norm" else "norm-inf" for stage in (*ALL, "master")),
     "no-clip-value": tuple(stage for stage in (*ALL, "stochastic") if stage != "clip_value"),
 }
-SHAPES = [(1,), (127,), (129,), (511,), (513,), (4097,), (), (0,), (3, 0, 5), (3, 4099), (9, 1), (5, 7, 37), (6, 5, 130)]
+SHAPES = [
+    (1,),
+    (127,),
+    (129,),
+    (511,),
+    (513,),
+    (4097,),
+    (),
+    (0,),
+    (3, 0, 5),
+    (3, 4099),
+    (9, 1),
+    (5, 7, 37),
+    (6, 5, 130),
+]
 COUNTED = ("masks", "agc", "stochastic")
 
 
@@ -109,7 +125,9 @@ def settings_of(stages: tuple[str, ...], params: Arrays, masks: Arrays) -> tuple
         wide = [name for name, param in params.items() if param.dtype.itemsize > 2]
         dtypes = list(SHADOWS.values())
         settings["shadow"] = {
-            name: relaid(np.zeros(params[name].shape, dtypes[i % 2]), i + 1) for i, name in enumerate(wide) if i % 5 != 4
+            name: relaid(np.zeros(params[name].shape, dtypes[i % 2]), i + 1)
+            for i, name in enumerate(wide)
+            if i % 5 != 4
         }
     return settings, settings.pop("grad_scale", 1.0)
 
@@ -143,54 +161,58 @@ def differences(what: str, got: Arrays, want: Arrays) -> list[str]:
     return lines
 
 
+Made = tuple[Arrays, list[dict[str, Any]], Arrays]
+
+
 def compare(
     config: str,
     stages: tuple[str, ...],
-    k: int,
+    make: Callable[[], Made],
     threads: tuple[int, ...] = (1,),
-    shapes: list[tuple[int, ...]] | None = None,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    **more: Any,
 ) -> tuple[list[str], dict[str, Array]]:
     """What differs from the oracle after each step, and what the oracle ended with."""
     import stepsmith as ss
 
     rule, hyperparameters = CONFIGS[config]
-    given, all_grads, masks = data(k, shapes)
+    given, all_grads, masks = make()
     settings, grad_scale = settings_of(stages, given, masks)
-    reference = Staged(rule, given, **{**hyperparameters, **settings})
+    reference = Staged(rule, given, **{**hyperparameters, **settings, **more})
     afters, norms = [wanted(reference)], [None]
     for grads in all_grads:
-        copies = {name: None if grad is None else grad.copy() for name, grad in grads.items()}
-        norms.append(reference.step(copies, grad_scale))
+        norms.append(reference.step(grads, grad_scale))
         afters.append(wanted(reference))
     wrong = []
     for count in threads:
-        params, grads_now, _ = data(k, shapes)
+        params, grads_now, _ = make()
         settings, _ = settings_of(stages, params, masks)
+        shadow = settings.get("shadow")
         what = f"{config} {' + '.join(stages)} threads {count}"
-        optimizer = ss.optim.REGISTRY[rule](params, **{**hyperparameters, **settings})
-        with ss.threads(count):
-            wrong += differences(f"{what} at the start", everything(optimizer, params, settings.get("shadow")), afters[0])
+        with ss.threads(count), np.errstate(all="ignore"):
+            optimizer = ss.optim.REGISTRY[rule](params, **{**hyperparameters, **settings, **more})
+            wrong += differences(f"{what} at the start", everything(optimizer, params, shadow), afters[0])
             for t, grads in enumerate(grads_now):
-                before = {name: grad.copy() for name, grad in grads.items() if grad is not None}
-                info = optimizer.step(grads, grad_scale)
-                after = everything(optimizer, params, settings.get("shadow"))
-                wrong += differences(f"{what} step {t + 1}", after, afters[t + 1])
-                if "zero_grads" in stages:
-                    before = {name: np.zeros_like(grad) for name, grad in before.items()}
-                present = {name: grad for name, grad in grads.items() if grad is not None}
-                wrong += differences(f"{what} gradients {t + 1}", present, before)
-                if info.grad_norm != norms[t + 1]:
+                with around():
+                    info = optimizer.step(grads, grad_scale)
+                wrong += differences(f"{what} step {t + 1}", everything(optimizer, params, shadow), afters[t + 1])
+                wrong += differences(f"{what} gradients {t + 1}", present(grads), present(all_grads[t]))
+                if repr(info.grad_norm) != repr(norms[t + 1]):
                     wrong.append(f"{what} step {t + 1}: norm {info.grad_norm!r}, not {norms[t + 1]!r}")
     return wrong, afters[-1]
+
+
+def present(grads: dict[str, Any]) -> Arrays:
+    return {name: grad for name, grad in grads.items() if grad is not None}
 
 
 def alone(stage: str) -> dict[str, Any]:
     """A stage by itself under several rules; it does something that no stage does not."""
     wrong = []
     for k, config in enumerate(("sgd", "sgd-momentum", "adamw", "adam-amsgrad")):
-        lines, ended = compare(config, (stage,), k)
+        lines, ended = compare(config, (stage,), partial(data, k))
         wrong += lines
-        _, plain = compare(config, (), k)
+        _, plain = compare(config, (), partial(data, k))
         others = ("zero_grads", "ema", "shadow-bfloat16", "shadow-float16", "shadow-arrays")
         changed = any(x.dtype != ended[name].dtype or different(x, ended[name]).size for name, x in plain.items())
         if changed != (stage not in others) and (config, stage) != ("sgd", "state-bfloat16"):
@@ -203,7 +225,7 @@ def pairs(stage: str) -> dict[str, Any]:
     wrong, count = [], 0
     for i, (first, second) in enumerate(combinations(STAGES, 2)):
         if first == stage and compatible(first, second):
-            wrong += compare(("sgd-momentum", "adamw")[i % 2], (first, second), i)[0]
+            wrong += compare(("sgd-momentum", "adamw")[i % 2], (first, second), partial(data, i))[0]
             count += 1
     return {"wrong": wrong, "count": count}
 
@@ -212,8 +234,10 @@ def together(which: str) -> dict[str, Any]:
     """All stages at once under every configuration."""
     wrong = []
     for k, config in enumerate(CONFIGS):
-        stages = tuple(stage for stage in TOGETHER[which] if stage != "maximize" or "maximize" not in CONFIGS[config][1])
-        wrong += compare(config, stages, k)[0]
+        stages = tuple(
+            stage for stage in TOGETHER[which] if stage != "maximize" or "maximize" not in CONFIGS[config][1]
+        )
+        wrong += compare(config, stages, partial(data, k))[0]
     return {"wrong": wrong}
 
 
@@ -223,8 +247,59 @@ def large(which: str) -> dict[str, Any]:
 
     shapes = [(CHUNK + 1,), (2, CHUNK + 1), (41, 26, 37), (CHUNK - 1,), (700, 5), (CHUNK,), (3 * CHUNK + 1,)]
     k = list(TOGETHER).index(which)
-    wrong, _ = compare(("adamw", "sgd-momentum")[k % 2], TOGETHER[which], k, THREADS, shapes)
+    wrong, _ = compare(("adamw", "sgd-momentum")[k % 2], TOGETHER[which], partial(data, k, shapes), THREADS)
     return {"wrong": wrong, "ran": last_threads()}
+
+
+def special_data() -> Made:
+    """NaN, infinities, zeros of both signs, denormals, the largest numbers: each in each place of a tile and a tail."""
+    params, masks = {}, {}
+    grads: list[dict[str, Any]] = [{}, {}]
+    for i, (p, g) in enumerate(PAIRS):
+        specials = [np.nan, np.inf, -np.inf, 0.0, -0.0, 2.0**-24, -(2.0**-133), 1e-39, 6e4, 65519.0, -3e38, 1.0, 1.003]
+        with np.errstate(all="ignore"):
+            x, y = (np.array(specials, wide_type(key)).astype(DTYPES[key]) for key in (p, g))
+        name, n = f"{p}-{g}", x.size
+        params[name] = np.repeat(x, n).reshape(n, n)
+        for t, order in enumerate((y, y[::-1])):
+            grads[t][name] = np.tile(order, n).reshape(n, n)
+        if i % 2:
+            masks[name] = np.arange(n * n).reshape(n, n) % 3 != 0
+    return params, grads, masks
+
+
+def wide_type(dtype: str) -> type[np.floating[Any]]:
+    return np.float64 if dtype == "f64" else np.float32
+
+
+def special_values() -> dict[str, Any]:
+    """Without a norm of all gradients, which would be NaN and so everything."""
+    stages = ("masks", "grad_scale", "clip_value", "agc", "ema", "shadow-arrays", "zero_grads")
+    wrong = []
+    for config in ("sgd-momentum", "adam-amsgrad"):
+        for k in range(len(stages) + 1):
+            for more in (("stochastic",), ("master",), ("state-bfloat16",)):
+                chosen = (*stages[:k], *stages[k + 1 :], *more)
+                wrong += compare(config, chosen, special_data, on_nonfinite="propagate")[0]
+    return {"wrong": wrong}
+
+
+def tiny_data() -> Made:
+    """Numbers whose products and sums are denormal in float32."""
+    params, grads, masks = data(5)
+    for x in (*params.values(), *(grad for row in grads for grad in present(row).values())):
+        x *= x.dtype.type(2.0**-120 if x.dtype != np.float64 else 2.0**-1040)
+    return params, grads, masks
+
+
+def flush_to_zero() -> dict[str, Any]:
+    """Somebody else's setting does not reach a step, nor is it changed."""
+    if platform.machine() not in {"x86_64", "AMD64"}:
+        return {"wrong": []}
+    mxcsr, wrong = Mxcsr(), []
+    for which in TOGETHER:
+        wrong += compare("sgd-momentum", TOGETHER[which], tiny_data, (1,), mxcsr.flushing)[0]
+    return {"wrong": wrong}
 
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -232,4 +307,6 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     **{f"pairs {stage}": lambda stage=stage: pairs(stage) for stage in list(STAGES)[:-1]},
     **{f"together {which}": lambda which=which: together(which) for which in TOGETHER},
     **{f"large {which}": lambda which=which: large(which) for which in TOGETHER},
+    "special-values": special_values,
+    "flush-to-zero": flush_to_zero,
 }

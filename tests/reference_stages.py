@@ -1,7 +1,7 @@
 """The oracle of what is folded around a rule: masks, clipping, averages, copies, random rounding, zeroed gradients.
 
-One function a stage, in the order of a step. As in reference.py each operation is NumPy's own in the compute type, so each
-is rounded once; factors are computed in float64.
+One function a stage, in the order of a step. As in reference.py each operation is NumPy's own in the compute type, so
+each is rounded once; factors are computed in float64.
 """
 
 import math
@@ -76,7 +76,8 @@ def unit_norms(x: Array) -> Array:
 
 def unit_factors(grad: Array, param: Array, agc: float, scale: float) -> Array:
     """For each unit a float64 factor, `scale` being what the norm is yet to be multiplied by."""
-    norms, limits = unit_norms(grad) * scale, agc * np.maximum(unit_norms(param), LEAST_PARAM_NORM)
+    norms, param_norms = unit_norms(grad) * scale, unit_norms(param)
+    limits = agc * np.where(param_norms > LEAST_PARAM_NORM, param_norms, LEAST_PARAM_NORM)
     return np.where(norms > limits, limits / norms, 1.0)
 
 
@@ -88,7 +89,9 @@ def times_units(grad: Array, factors: Array) -> Array:
 def random_words(n: int, seed: int, step: int, stream: int) -> Array:
     """Element e takes word e mod 4 of block e // 4."""
     blocks = np.arange((n + 3) // 4, dtype=np.uint64)
-    counters = np.stack([blocks & 0xFFFFFFFF, blocks >> 32, np.full_like(blocks, step), np.full_like(blocks, stream)], 1)
+    counters = np.stack(
+        [blocks & 0xFFFFFFFF, blocks >> 32, np.full_like(blocks, step), np.full_like(blocks, stream)], 1
+    )
     return philox4x32(counters, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)[:n]
 
 
