@@ -55,6 +55,7 @@ test-slow: lint
 bench: $(VENV)/.installed
 	cargo bench --no-default-features
 	$(BIN)/python benches/bench_optim.py
+	$(BIN)/python benches/bench_folded.py
 	$(BIN)/python benches/bench_train.py
 	$(BIN)/python benches/import_time.py
 

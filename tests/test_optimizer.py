@@ -332,3 +332,46 @@ def test_state_dict_while_a_step_runs_is_an_error_or_whole() -> None:
         whole += 1
     worker.join()
     assert whole or optimizer.state_dict()["steps"]["w"] == 20
+
+
+@pytest.mark.parametrize(
+    "mask", [None, {"weight": True, "bias": False}, lambda name, array: array.ndim == 2 and name == "weight"]
+)
+def test_decay_groups_split_parameters(mask) -> None:
+    params = {"weight": np.ones((2, 2)), "bias": np.ones(2)}
+    optimizer = ss.optim.AdamW(ss.optim.decay_groups(params, mask), lr=0.5, weight_decay=0.1)
+    optimizer.step({"weight": np.zeros((2, 2)), "bias": np.zeros(2)})
+    assert (params["weight"] == 0.95).all()
+    assert (params["bias"] == 1.0).all()
+    assert len(ss.optim.decay_groups({"bias": np.ones(2)})) == 1
+
+
+def test_decay_groups_refuse_other_names() -> None:
+    names = r"^decay_groups: mask must have the names of params, missing \['w'\], extra \['v'\]$"
+    with pytest.raises(ValueError, match=names):
+        ss.optim.decay_groups({"w": np.ones(2)}, {"v": True})
+    with pytest.raises(TypeError, match=r"^decay_groups: mask\['w'\] must be True or False, got 1$"):
+        ss.optim.decay_groups({"w": np.ones(2)}, {"w": 1})
+    with pytest.raises(TypeError, match=r"^decay_groups: params must be a mapping from names to arrays, got list$"):
+        ss.optim.decay_groups([np.ones(2)])
+
+
+def test_a_schedule_with_state_goes_on_after_a_load() -> None:
+    """Whoever holds the schedule and updates it still reaches the optimizer."""
+
+    def build():
+        plateau = ss.schedules.ReduceOnPlateau(1.0, factor=0.5, patience=0)
+        lr = ss.schedules.LinearWarmup(plateau, T=1)
+        return plateau, ss.optim.Adam([np.ones(2)], lr=lr)
+
+    first, straight = build()
+    for metric in (3.0, 3.0):
+        first.update(metric)
+    held, resumed = build()
+    resumed.load_state_dict(straight.state_dict())
+    assert held == first
+    assert held.update(3.0) == first.update(3.0) == 0.25
+    assert resumed.step([np.ones(2)]).lr == straight.step([np.ones(2)]).lr == (0.25,)
+    other = ss.optim.Adam([np.ones(2)], lr=ss.schedules.ReduceOnPlateau(2.0))
+    other.load_state_dict(straight.state_dict())
+    assert other.groups[0]["lr"] == straight.groups[0]["lr"]

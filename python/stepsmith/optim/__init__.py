@@ -1,5 +1,6 @@
 """Optimizers. `REGISTRY` maps names to classes."""
 
+from stepsmith.optim._groups import decay_groups
 from stepsmith.optim.adadelta import Adadelta
 from stepsmith.optim.adafactor import Adafactor
 from stepsmith.optim.adagrad import Adagrad
@@ -48,6 +49,7 @@ __all__ = [
     "ScheduleFreeAdamW",
     "StepInfo",
     "StepOptions",
+    "decay_groups",
     "minimize",
 ]
 

@@ -18,6 +18,7 @@ __all__ = [
     "Scalar",
     "Several",
     "betas",
+    "decay_groups",
     "decay_rate",
     "decays",
     "evaluate",
@@ -197,3 +198,40 @@ def _numbered(owner: str, params: Any, first: int) -> dict[str, Any]:
     if not isinstance(params, Iterable):
         raise TypeError(f"{owner}: params must be a mapping or a sequence of arrays, got {type(params).__name__}")
     return {str(first + i): array for i, array in enumerate(params)}
+
+
+def decay_groups(
+    params: Mapping[str, Array], mask: Mapping[str, bool] | Callable[[str, Array], bool] | None = None
+) -> list[dict[str, Any]]:
+    """Two groups, the second without weight decay, for any optimizer.
+
+    Args:
+        params: mapping name → array.
+        mask: name → whether the array decays, or a function of name and array that says so; by default arrays of two
+            and more axes decay, and biases and gains do not.
+
+    Returns:
+        ``[{"params": ...}, {"params": ..., "weight_decay": 0.0}]``; a group without arrays is left out.
+
+    Raises:
+        ValueError: a mask whose names are not those of params.
+
+    Example:
+        >>> groups = decay_groups({"weight": np.ones((2, 2)), "bias": np.ones(2)})
+        >>> [(sorted(group["params"]), group.get("weight_decay")) for group in groups]
+        [(['weight'], None), (['bias'], 0.0)]
+    """
+    if not isinstance(params, Mapping):
+        raise TypeError(f"decay_groups: params must be a mapping from names to arrays, got {type(params).__name__}")
+    if isinstance(mask, Mapping):
+        missing, extra = [name for name in params if name not in mask], [name for name in mask if name not in params]
+        if missing or extra:
+            raise ValueError(f"decay_groups: mask must have the names of params, missing {missing}, extra {extra}")
+        decays = {name: _check.boolean("decay_groups", f"mask[{name!r}]", mask[name]) for name in params}
+    else:
+        decays = {name: array.ndim > 1 if mask is None else bool(mask(name, array)) for name, array in params.items()}
+    groups: list[dict[str, Any]] = [
+        {"params": {name: array for name, array in params.items() if decays[name]}},
+        {"params": {name: array for name, array in params.items() if not decays[name]}, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

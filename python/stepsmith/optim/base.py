@@ -13,6 +13,7 @@ from stepsmith.optim._arrays import Arrays, Wanted
 from stepsmith.optim._groups import Check, Group, Params, evaluate, make_groups
 from stepsmith.optim._options import Masks, Options, StepOptions, mask_bits
 from stepsmith.optim._vectors import match
+from stepsmith.schedules.base import adopt
 
 __all__ = ["Optimizer", "StepInfo", "StepOptions"]
 
@@ -362,7 +363,7 @@ class Optimizer(ABC):
         for target, source in loaded.copies:
             target[...] = source
         for group, values in zip(self.groups, loaded.groups):
-            group.hold(values)
+            group.hold({key: adopt(group[key], value) for key, value in values.items()})
         self._stepper.updates = loaded.updates
         self._stepper.mode = loaded.mode
 

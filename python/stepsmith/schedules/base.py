@@ -17,7 +17,7 @@ from stepsmith import _check, _plot
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["REGISTRY", "Schedule", "from_dict", "rate"]
+__all__ = ["REGISTRY", "Schedule", "adopt", "from_dict", "rate"]
 
 REGISTRY: dict[str, type[Schedule]] = {}
 
@@ -91,6 +91,13 @@ class Schedule(ABC):
         """Take back the state that `to_dict` gave, for the schedules that have one."""
         raise ValueError(f"{type(self).__name__}: state must be absent from a pure function of the step, got {state!r}")
 
+    def _take_state(self, other: Schedule) -> None:
+        """Become like another one of the same arguments, for those that have a state or hold such."""
+        for item in dataclasses.fields(self):
+            for own, its in zip(_entries(getattr(self, item.name)), _entries(getattr(other, item.name))):
+                if isinstance(own, Schedule):
+                    own._take_state(its)
+
     # Checks for __post_init__; each stores the plain Python value, so that `to_dict` stays JSON.
 
     def _real(
@@ -148,6 +155,37 @@ class Schedule(ABC):
         if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
             raise TypeError(f"{type(self).__name__}: {argument} must be a sequence, got {value!r}")
         return tuple(value)
+
+
+def adopt(held: Any, loaded: Any) -> Any:
+    """The held schedule in the state of the loaded one if they differ in nothing else, so that who holds it goes on.
+
+    Anything else is replaced by what was loaded; tuples go entry by entry.
+
+    Example:
+        >>> held, loaded = (ss.schedules.ReduceOnPlateau(1.0, patience=0, factor=0.5) for _ in range(2))
+        >>> [loaded.update(1.0) for _ in range(2)], adopt(held, loaded) is held, held(0)
+        ([1.0, 0.5], True, 0.5)
+    """
+    if isinstance(held, tuple) and isinstance(loaded, tuple) and len(held) == len(loaded):
+        return tuple([adopt(*pair) for pair in zip(held, loaded)])
+    if not isinstance(held, Schedule) or not isinstance(loaded, Schedule):
+        return loaded
+    if _stateless(held.to_dict()) != _stateless(loaded.to_dict()):
+        return loaded
+    held._take_state(loaded)
+    return held
+
+
+def _stateless(value: Any) -> Any:
+    """A description without the state of any schedule in it."""
+    if isinstance(value, Mapping):
+        return {key: _stateless(entry) for key, entry in value.items() if key != "state"}
+    return [_stateless(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _entries(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def rate(lr: float | Schedule, step: int) -> float:

@@ -141,3 +141,7 @@ class ReduceOnPlateau(Schedule, name="reduce_on_plateau"):
             _check.integer(owner, "state['cooldown_counter']", state["cooldown_counter"], low=0),
         )
         object.__setattr__(self, "state", loaded)
+
+    def _take_state(self, other: Schedule) -> None:
+        assert isinstance(other, ReduceOnPlateau)
+        object.__setattr__(self, "state", dataclasses.replace(other.state))
