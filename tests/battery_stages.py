@@ -288,7 +288,7 @@ def tiny_data() -> Made:
     """Numbers whose products and sums are denormal in float32."""
     params, grads, masks = data(5)
     for x in (*params.values(), *(grad for row in grads for grad in present(row).values())):
-        x *= x.dtype.type(2.0**-120 if x.dtype != np.float64 else 2.0**-1040)
+        x[...] = x * x.dtype.type(2.0**-120 if x.dtype != np.float64 else 2.0**-1040)
     return params, grads, masks
 
 
