@@ -109,7 +109,7 @@ def test_zero_parameters_can_start_and_zero_gradients_stay_zero() -> None:
 
 
 @pytest.mark.parametrize("norm_type", [1, 2, INF])
-@pytest.mark.parametrize("clip_value", [None, 0.2])
+@pytest.mark.parametrize("clip_value", [None, 0.2, 1e3])
 @pytest.mark.parametrize("grad_scale", [1.0, -7.0, 0.3])
 def test_every_norm_clips_as_the_oracle(norm_type, clip_value, grad_scale) -> None:
     for max_norm in (1e9, 0.5, 0.0):
@@ -151,6 +151,16 @@ def test_a_norm_that_overflows_is_refused_unless_values_are_clipped_before(norm_
     assert (param == 1).all()
     assert not ss.optim.SGD([param], **settings, clip_value=2.0).step([grad]).skipped
     assert ss.optim.SGD([param], max_norm=1.0, norm_type=INF).step([grad]).grad_norm == 1e308
+
+
+@pytest.mark.parametrize("settings", [{"agc": 0.1}, {"clip_value": 1e305}, {"masks": {"b": np.arange(9) % 2 == 0}}])
+def test_what_float64_holds_is_finite_beside_float32(settings) -> None:
+    params, grads = {"a": np.ones(9, np.float32), "b": np.ones(9)}, {"a": np.ones(9), "b": np.full(9, 1e300)}
+    for more in ({}, {"max_norm": 1.0, "norm_type": INF}):
+        optimizer = ss.optim.SGD(params, lr=0.0, **settings, **more)
+        assert optimizer.step(grads).grad_norm == (1e300 if more else None)
+        with pytest.raises(ss.NonFiniteError, match=r"^SGD: grads\['a'\] must be finite, got inf at index \[0\]$"):
+            optimizer.step({**grads, "a": grads["b"]})
 
 
 @pytest.mark.parametrize("bad", [math.nan, INF, -INF, 1e300])

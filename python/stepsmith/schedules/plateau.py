@@ -37,8 +37,8 @@ class ReduceOnPlateau(Schedule, name="reduce_on_plateau"):
     """lr = max(lr·factor, min_lr) after more than `patience` updates in a row without a better metric.
 
     Its value is the rate now, whatever the step: call `update` on this very object after each evaluation, and the
-    next step uses the new rate. `to_dict` holds the state, so a resumed run goes on as it would have; an optimizer
-    that loads a state dictionary builds the schedule anew, so take it from ``optimizer.groups[0]["lr"]`` then. Equal
+    next step uses the new rate. `to_dict` holds the state, so a resumed run goes on as it would have: an optimizer with
+    a schedule of the same arguments that loads a state dictionary brings that very object to the saved state. Equal
     means equal in arguments and state; the hash is of the arguments alone.
 
     Args:
