@@ -288,11 +288,7 @@ def tiny_data() -> Made:
     """Numbers whose products and sums are denormal in float32."""
     params, grads, masks = data(5)
     for x in (*params.values(), *(grad for row in grads for grad in present(row).values())):
-<<<<<<< HEAD
         np.multiply(x, x.dtype.type(2.0**-120 if x.dtype != np.float64 else 2.0**-1040), out=x)
-=======
-        x[...] = x * x.dtype.type(2.0**-120 if x.dtype != np.float64 else 2.0**-1040)
->>>>>>> h4
     return params, grads, masks
 
 
