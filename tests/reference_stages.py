@@ -25,6 +25,8 @@ from reference import (
 )
 
 LEAST_PARAM_NORM = 1e-3
+SHARED = {"row_var", "col_var"}
+"""Means over rows and columns belong to no single element, so that no mask zeroes them."""
 ROUNDING_STREAM = 2**24
 SHADOWS = {"bfloat16": DTYPES["bf16"], "float16": DTYPES["f16"]}
 
@@ -221,8 +223,7 @@ class Staged(Reference):
         # In the compute type the parameter comes back as it was computed.
         new, state = step_tensor(self.rule, wide, grad, self.state[name], scalars, maximize=self.maximize)
         new = masked(new, kept)
-        # Means over rows and columns belong to no single element.
-        self.state[name] = {slot: masked(x, kept) if x.shape == wide.shape else x for slot, x in state.items()}
+        self.state[name] = {slot: x if slot in SHARED else masked(x, kept) for slot, x in state.items()}
         if "master" in copies:
             copies["master"] = new
         self.params[name] = self._stored(name, new)

@@ -168,25 +168,28 @@ pub struct Factors {
     pub width: usize,
     /// Matrices.
     pub count: usize,
-    means: [Operand; 2],
+    means: [(Operand, Walk); 2],
 }
 
 impl Factors {
-    fn new(shape: &[usize], means: &[Array; 2]) -> Self {
-        let [.., height, width] = *shape else {
-            return Self { height: 1, width: 1, count: 1, means: [Operand::ABSENT; 2] };
+    /// The means of a tensor of two or more axes.
+    fn new(shape: &[usize], [rows, columns]: &[Array; 2]) -> Self {
+        let (outer, matrix) = shape.split_at(shape.len().saturating_sub(2));
+        let axis = |k: usize| matrix.get(k).copied().unwrap_or(1);
+        let of = |array: &Array| {
+            let walk = Walk::logical(&array.layout.shape, &[&array.layout.strides]);
+            (Operand::new(array, 0), walk)
         };
-        let count = shape[..shape.len() - 2].iter().product();
-        Self { height, width, count, means: [Operand::new(&means[0], 0), Operand::new(&means[1], 0)] }
+        Self { height: axis(0), width: axis(1), count: outer.iter().product(), means: [of(rows), of(columns)] }
     }
 
     /// Replaces each stored mean (0: of rows, 1: of columns) by `new(number, old)`; returns these before they are stored.
     pub fn average(&mut self, isa: Isa, which: usize, numbers: &[f64], new: impl Fn(f64, f64) -> f64) -> Vec<f64> {
         let mut results = Vec::with_capacity(numbers.len());
-        let (operand, mut stage) = (self.means[which], Buffer::default());
+        let ((operand, walk), mut stage) = (&self.means[which], Buffer::default());
         for (k, numbers) in numbers.chunks(STAGE).enumerate() {
-            // SAFETY: the array is dense and has these elements, and the rows that lent `self` own it.
-            unsafe { operand.read(None, k * STAGE, numbers.len(), &mut stage) };
+            // SAFETY: the array has these elements, and the rows that lent `self` own it.
+            unsafe { operand.read(Some((walk, 0)), k * STAGE, numbers.len(), &mut stage) };
             let mut stored = dispatch!(isa, simd => stage.numbers(simd));
             for (old, &number) in stored.iter_mut().zip(numbers) {
                 *old = new(number, *old);
@@ -194,7 +197,7 @@ impl Factors {
             }
             dispatch!(isa, simd => stage.set_numbers(simd, &stored));
             // SAFETY: as above.
-            unsafe { operand.write(None, k * STAGE, numbers.len(), &stage) };
+            unsafe { operand.write(Some((walk, 0)), k * STAGE, numbers.len(), &stage) };
         }
         results
     }
