@@ -9,11 +9,12 @@ use fearless_simd::prelude::*;
 
 use super::{
     pipeline::{Pass, Rules, Scaled},
+    row::Factors,
     rule::{Factoring, Rule},
     spread::Spread,
     stage::{Buffer, STAGE},
     strip::PreparedGrad,
-    table::{Factors, Rows},
+    table::Rows,
 };
 use crate::{
     dispatch,

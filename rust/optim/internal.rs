@@ -3,8 +3,8 @@
 use fearless_simd::prelude::*;
 
 use super::{
+    row::MAX_STATE,
     rule::{Entry, Rule, scalars},
-    table::MAX_STATE,
 };
 use crate::dtype::Compute;
 

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use fearless_simd::prelude::*;
 
 use super::{
+    grad::Grad,
     plan::{Chunk, Plan},
     stage::{Buffer, STAGE},
-    table::{Grad, Rows},
+    table::Rows,
 };
 use crate::{
     dispatch,

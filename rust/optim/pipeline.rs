@@ -4,12 +4,13 @@
 use fearless_simd::prelude::*;
 
 use super::{
+    chunk::ChunkArrays,
     factor::Means,
     fold::Preparation,
     measure::{self, Wanted},
     rule::Rule,
     stage::{Arrays, Piece, STAGE, Staged, Tiles},
-    table::{ChunkArrays, Pieces, Rows},
+    table::{Pieces, Rows},
 };
 use crate::{
     dispatch,

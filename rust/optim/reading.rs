@@ -3,8 +3,8 @@
 use fearless_simd::prelude::*;
 
 use super::{
+    grad::Read,
     stage::{Buffer, STAGE},
-    table::Read,
 };
 use crate::{
     dtype::{Compute, Values, store_native},

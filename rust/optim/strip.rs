@@ -4,15 +4,16 @@ use fearless_simd::prelude::*;
 
 use super::{
     bits::Bits,
+    chunk::{ChunkArrays, Strip},
     factor::Means,
     fold::{Finish, Preparation, STRIP, Scratch, prepare},
+    grad::Grad,
     measure::{Sums, Wanted},
     pipeline::{Pass, Scaled, step_tiles},
     reading::{decode, read},
     rule::Rule,
     spread::Spread,
     stage::{Arrays, Buffer, Copies, Piece, Staged},
-    table::{ChunkArrays, Grad, Strip},
 };
 use crate::{
     dtype::{Compute, Values, ValuesMut, store_native},

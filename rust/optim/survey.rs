@@ -7,11 +7,12 @@ use fearless_simd::prelude::*;
 
 use super::{
     fold::{Preparation, STRIP, prepare},
+    grad::{Grad, Read},
     norm::Largest,
     plan::Chunk,
     reading::read,
     stage::Buffer,
-    table::{Grad, Read, Rows},
+    table::Rows,
 };
 use crate::{
     dispatch,

@@ -2,7 +2,7 @@
 
 use super::{
     bits::Mask,
-    table::{MAX_STATE, Row},
+    row::{MAX_STATE, Row},
 };
 use crate::{
     dtype::DType,

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use fearless_simd::prelude::*;
 
 use super::{
+    grad::Grad,
     norm::total,
     plan::Chunk,
     stage::{Buffer, STAGE},
-    table::{Grad, Rows},
+    table::Rows,
 };
 use crate::{
     dispatch,

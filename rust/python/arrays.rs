@@ -13,7 +13,8 @@ use crate::{
     layout::Layout,
     optim::{
         mapping::Mapping,
-        table::{Row, Rows},
+        row::Row,
+        table::Rows,
         tensors::{Array, Gradient},
     },
 };

@@ -11,8 +11,9 @@ use crate::{
     error::Error,
     optim::{
         Gradients, Reduction, apply, internal,
+        row::Row,
         rule::{self, Entry},
-        table::{Row, Rows},
+        table::Rows,
         tensors::{Tensor, Tensors},
     },
     parallel,

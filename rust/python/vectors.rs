@@ -11,8 +11,9 @@ use crate::{
     optim::{
         apply,
         internal::{ASSIGN, AXPY},
+        row::Row,
         rule::Entry,
-        table::{Row, Rows},
+        table::Rows,
         tensors::{Tensor, Tensors},
         vectors,
     },

@@ -21,7 +21,7 @@ class Adadelta(Optimizer):
         eps: ε, at least 0; it decides how large the first steps are, and with 0 nothing ever moves.
         weight_decay: λ of the L2 penalty, at least 0.
         maximize: ascend instead of descend.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

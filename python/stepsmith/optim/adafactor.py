@@ -36,7 +36,7 @@ class Adafactor(Optimizer):
         d: RMS(U) is clipped to this; more than 0.
         weight_decay: λ of the decoupled decay, at least 0.
         maximize: ascend instead of descend.
-        options: see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

@@ -58,7 +58,7 @@ class Adam(_AdamFamily):
         amsgrad: divide by the largest v so far; fixed at construction, since it decides whether `v_max` exists.
         maximize: ascend instead of descend.
         decoupled_weight_decay: decay the parameter itself, as AdamW, instead of adding λp to the gradient.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.
@@ -117,7 +117,7 @@ class AdamW(_AdamFamily):
         weight_decay: λ, at least 0.
         amsgrad: divide by the largest v so far; fixed at construction, since it decides whether `v_max` exists.
         maximize: ascend instead of descend.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

@@ -21,7 +21,7 @@ class Adamax(Optimizer):
         eps: ε, at least 0; with an ε that is 0 in the compute type a gradient that was always 0 gives NaN.
         weight_decay: λ of the L2 penalty, at least 0.
         maximize: ascend instead of descend.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

@@ -25,7 +25,7 @@ class Adan(Optimizer):
         weight_decay: λ, at least 0.
         decoupled_weight_decay: decay before the step, as AdamW, instead of the proximal form of the paper.
         maximize: ascend instead of descend.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

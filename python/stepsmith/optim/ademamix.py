@@ -40,7 +40,7 @@ class AdEMAMix(Optimizer):
         weight_decay: λ of the decoupled decay p *= 1 - lr·λ, at least 0.
         T_alpha_beta3: T, the steps of the warm-up of α and β3, at least 1; None does without.
         maximize: ascend instead of descend.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

@@ -12,6 +12,7 @@ from stepsmith.optim import _state_dict, _torch
 from stepsmith.optim._arrays import Arrays, Wanted
 from stepsmith.optim._groups import Check, Group, Params, evaluate, make_groups
 from stepsmith.optim._options import Masks, Options, StepOptions, mask_bits
+from stepsmith.optim._partition import Cohort, Numbers, Partition
 from stepsmith.optim._vectors import match
 from stepsmith.schedules.base import adopt
 
@@ -34,43 +35,6 @@ class StepInfo(NamedTuple):
     """Updates made so far, this one included unless it was skipped."""
 
 
-class Cohort:
-    """Tensors of one group with the same step count, which share a step's scalars.
-
-    The count of those that take part is `offset` + the optimizer's updates, of the others `offset` alone. What they
-    carry from update to update is kept by the core.
-    """
-
-    __slots__ = ("active", "group", "offset")
-
-    def __init__(self, group: int, offset: int, active: bool) -> None:
-        self.group, self.offset, self.active = group, offset, active
-
-
-class Partition(NamedTuple):
-    """The tensors as the core was last told, replaced as a whole."""
-
-    cohorts: list[Cohort]
-    cohort_of: list[int]
-    """For each tensor its cohort."""
-    present: tuple[bool, ...]
-    """For each tensor whether it has a gradient."""
-    setting: int
-    """The core's number of this partition."""
-
-
-class Numbers(NamedTuple):
-    """What a step hands to the core, one cohort after another."""
-
-    lrs: tuple[float, ...]
-    """Of each group."""
-    scalars: list[float]
-    signs: list[float]
-    carried: list[float]
-    moment: tuple[int, int]
-    """Updates made and the partition's number when these were computed."""
-
-
 class Optimizer(ABC):
     """Walks over parameters, groups and state; a subclass says its hyperparameters, state and scalars.
 
@@ -78,7 +42,7 @@ class Optimizer(ABC):
         params: mapping name → array, sequence of arrays, or sequence of groups ``{"params": ..., "lr": ...}``. Arrays
             are NumPy, float32, float64, bfloat16 or float16, writable, of any strides, and change in place.
         hyperparameters: the defaults of all groups; a number may be a schedule, evaluated and checked at each step.
-        options: see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
     """
 
     name: ClassVar[str]

@@ -23,7 +23,7 @@ class LAMB(Optimizer):
         eps: ε, at least 0.
         weight_decay: λ, at least 0.
         maximize: ascend instead of descend.
-        options: see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.
@@ -97,7 +97,7 @@ class LARS(Optimizer):
         weight_decay: λ of the L2 penalty, at least 0.
         nesterov: look ahead along the momentum.
         maximize: ascend instead of descend.
-        options: see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

@@ -20,7 +20,7 @@ class Lion(Optimizer):
         betas: β1 of the sign and β2 of the mean, in [0, 1).
         weight_decay: λ of the decoupled decay p *= 1 - lr·λ, at least 0.
         maximize: ascend instead of descend.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

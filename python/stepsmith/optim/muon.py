@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from stepsmith import _check
 from stepsmith.optim._groups import Params, Scalar, decay_rate, flag, lr, nonnegative
-from stepsmith.optim.base import Numbers, Optimizer, StepOptions
+from stepsmith.optim._partition import Numbers
+from stepsmith.optim.base import Optimizer, StepOptions
 
 __all__ = ["Muon", "orthogonalized"]
 
@@ -95,7 +96,7 @@ class Muon(Optimizer):
         ns_steps: Newton-Schulz steps, 1 to 99.
         adjust_lr_fn: "original" (or None) as above, or "match_rms_adamw": p -= lr·0.2·√max(rows, columns)·X.
         maximize: ascend instead of descend.
-        options: see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

@@ -25,7 +25,7 @@ class RMSprop(Optimizer):
         centered: divide by the deviation; fixed at construction, since it decides whether `grad_avg` exists.
         maximize: ascend instead of descend.
         eps_inside_sqrt: d = √(v + ε), as Keras and optax, instead of √v + ε.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

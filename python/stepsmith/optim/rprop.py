@@ -21,7 +21,7 @@ class Rprop(Optimizer):
         etas: factors η- in (0, 1) and η+ > 1.
         step_sizes: least and largest Δ, at least 0.
         maximize: ascend instead of descend.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

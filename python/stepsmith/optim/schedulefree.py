@@ -47,7 +47,7 @@ class ScheduleFreeAdamW(Optimizer):
         r: power of the step in the weights, at least 0.
         weight_lr_power: power of the largest rate in the weights, at least 0.
         maximize: ascend instead of descend.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.

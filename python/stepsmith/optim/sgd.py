@@ -23,7 +23,7 @@ class SGD(Optimizer):
         weight_decay: λ of the L2 penalty, at least 0.
         nesterov: look ahead along the momentum; needs momentum and no dampening.
         maximize: ascend instead of descend.
-        options: state_dtype, max_norm, on_nonfinite; see `StepOptions`.
+        options: what is folded into the step and how state is kept; see `StepOptions`.
 
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.
