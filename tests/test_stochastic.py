@@ -51,7 +51,7 @@ def test_the_mean_is_the_number(dtype, x) -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(("dtype", "cut"), [("bf16", 16), ("f16", 13)])
 def test_a_number_goes_up_from_its_own_random_number_on(dtype, cut, sign) -> None:
-    """Of the numbers between two neighbours the first that an element's word takes up, and the last that it does not."""
+    """Of the numbers between neighbours the first that an element's word takes up, and the last that it does not."""
     words = random_words(5000, 1, 0, ROUNDING_STREAM)
     lowest = (np.uint32(2**cut) - (words >> np.uint32(32 - cut))).astype(np.uint32)
     for parts, up in ((lowest, True), (lowest - np.uint32(1), False)):
