@@ -25,7 +25,7 @@ def grads_of(params) -> dict[str, np.ndarray]:
 # The moving average.
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.5, 0.999, np.float32(0.3), 1e-20])
+@pytest.mark.parametrize("ema", [0.0, 0.5, 0.999, np.float32(0.1), 1e-20])
 def test_the_average_follows_the_stored_parameter(ema) -> None:
     params = params_of("f32", "f64", "bf16", "f16")
     optimizer = ss.optim.AdamW(params, lr=0.1, ema=ema)
@@ -56,7 +56,7 @@ def test_a_decay_must_be_below_one(ema, kind) -> None:
 def test_a_shadow_is_the_rounded_parameter_from_the_start(shadow) -> None:
     params = params_of("f32", "f64", "bf16")
     params["f32"][0, :4] = 1e10, -70000.0, np.inf, np.nan
-    params["f64"][0, :3] = 1e300, 0.0107040405273437503, -0.0
+    params["f64"][0, :3] = 1e300, 1 + 2.0**-11 + 2.0**-40, -0.0
     optimizer = ss.optim.AdamW(params, lr=0.1, shadow=shadow)
     assert "shadow" not in optimizer.state["bf16"]
     for _ in range(2):

@@ -9,7 +9,7 @@ import pytest
 import stepsmith as ss
 from helpers import assert_same_bits, different, values
 from reference import DTYPES
-from reference_stages import neighbours
+from reference_stages import ROUNDING_STREAM, neighbours, random_words
 
 HALVES = ("bf16", "f16")
 RNG = np.random.default_rng(97)
@@ -46,6 +46,29 @@ def test_the_mean_is_the_number(dtype, x) -> None:
     sigma = math.sqrt(n * fraction * (1 - fraction))
     assert abs(ups - n * fraction) <= 5 * max(sigma, 1e-3)
     assert 0 < ups < n or sigma < 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("dtype", "cut"), [("bf16", 16), ("f16", 13)])
+def test_a_number_goes_up_from_its_own_random_number_on(dtype, cut, sign) -> None:
+    """Of the numbers between neighbours the first that an element's word takes up, and the last that it does not."""
+    words = random_words(5000, 1, 0, ROUNDING_STREAM)
+    lowest = (np.uint32(2**cut) - (words >> np.uint32(32 - cut))).astype(np.uint32)
+    for parts, up in ((lowest, True), (lowest - np.uint32(1), False)):
+        x = (np.float32(1.5).view(np.uint32) + parts).view(np.float32)
+        got = np.abs(rounded(sign * x, dtype).astype(np.float32))
+        assert_same_bits(
+            got, np.float32(1.5) + np.where(up, 2.0 ** (cut - 23), 0).astype(np.float32) + np.zeros_like(x)
+        )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_denormal_float16_goes_up_where_the_uniform_number_is_below_its_fraction(sign) -> None:
+    uniform = (random_words(5000, 1, 0, ROUNDING_STREAM) >> np.uint32(8)).astype(np.float32)
+    for fraction, up in ((uniform, False), (uniform + np.float32(1), True)):
+        x = fraction * np.float32(2.0**-48)
+        want = np.full(5000, sign * up * 2.0**-24).astype(np.float16)
+        assert_same_bits(rounded(sign * x, "f16"), np.copysign(want, np.float16(sign)))
 
 
 @pytest.mark.parametrize("dtype", HALVES)
