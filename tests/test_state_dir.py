@@ -1,12 +1,14 @@
 """State in a file that is mapped into memory: as in memory, bit for bit; parameters may be mapped files too."""
 
+import json
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 import stepsmith as ss
 from battery import CONFIGS
-from helpers import assert_same_bits, values
+from helpers import assert_same_bits, run_python, values
 from reference import DTYPES
 
 RNG = np.random.default_rng(109)
@@ -96,3 +98,65 @@ def test_a_mapped_parameter_that_is_read_only_is_refused(tmp_path) -> None:
     np.ones(9, np.float32).tofile(tmp_path / "w")
     with pytest.raises(ValueError, match=r"^SGD: params\['0'\] must be writable, got a read-only array$"):
         ss.optim.SGD([np.memmap(tmp_path / "w", np.float32, "r")])
+
+
+def test_a_refused_optimizer_leaves_no_file(tmp_path) -> None:
+    param = np.ones(9, np.float32)
+    with pytest.raises(ValueError, match="must not share elements"):
+        ss.optim.AdamW([param, param[3:]], state_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    ss.optim.AdamW([param], state_dir=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_state_of_4_gib_is_let_go_of_behind_the_sweep(tmp_path) -> None:
+    """Anonymous memory hardly grows, and of the file's pages few stay in memory."""
+    report = json.loads(run_python(BIG, environment={"STATE": str(tmp_path)}, timeout=1200))
+    assert report["file"] >= 4096
+    assert report["moved"]
+    assert report["anonymous"] < 300
+    assert report["of the file"] < 300
+
+
+BIG = """
+import json, os, re
+import numpy as np
+import stepsmith as ss
+
+def resident(what):
+    return int(re.search(what + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) // 1024
+
+def of_file():
+    pages, found = 0, False
+    for line in open("/proc/self/smaps"):
+        if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
+            found = "state.bin" in line
+        elif found and line.startswith("Rss:"):
+            pages += int(line.split()[1])
+    return pages // 1024
+
+n, place = 1 << 29, os.environ["STATE"]
+param = np.memmap(place + "/param", np.float32, mode="w+", shape=n)
+grad = np.broadcast_to(np.float32(1), n)
+before = resident("RssAnon")
+optimizer = ss.optim.AdamW({"w": param}, lr=0.5, weight_decay=0.0, state_dir=place + "/state", on_nonfinite="propagate")
+peaks = []
+import threading
+stop = threading.Event()
+def watch():
+    while not stop.wait(0.05):
+        peaks.append((resident("RssAnon"), of_file()))
+watcher = threading.Thread(target=watch)
+watcher.start()
+for _ in range(2):
+    optimizer.step({"w": grad})
+stop.set()
+watcher.join()
+size = os.path.getsize(place + "/state/state.bin") >> 20
+print(json.dumps({
+    "file": size,
+    "anonymous": max(anonymous for anonymous, _ in peaks) - before,
+    "of the file": max(pages for _, pages in peaks),
+    "moved": bool((param[:: n // 64] < -0.9).all()),
+}))
+"""

@@ -21,11 +21,17 @@ pub struct ChunkArrays<'a> {
 }
 
 impl Drop for ChunkArrays<'_> {
-    /// Lets go of the chunk's pages, if it has any in a file and they are one range.
+    /// Lets go of the chunk's pages of arrays in a file that are one range here.
     fn drop(&mut self) {
-        let (Some(mapping), true) = (self.mapping, self.is_in_place()) else { return };
-        for operand in &self.row.operands {
-            mapping.release(operand.addresses(self.chunk.start, self.chunk.len));
+        let Some(mapping) = self.mapping else { return };
+        for (k, operand) in self.row.operands.iter().enumerate() {
+            let Some(dtype) = operand.dtype() else { continue };
+            let start = match self.row.walk.as_deref() {
+                None => 0,
+                Some(walk) if walk.is_dense(k, dtype.size()) => walk.start(k),
+                Some(_) => continue,
+            };
+            mapping.release(operand.addresses(start, self.chunk.start, self.chunk.len));
         }
     }
 }

@@ -38,10 +38,10 @@ impl Operand {
         if self.data.is_null() { None } else { Some(self.dtype) }
     }
 
-    /// Where elements `at..at + len` of a dense array lie; nowhere without an array.
-    pub(super) fn addresses(self, at: usize, len: usize) -> std::ops::Range<usize> {
-        let size = if self.is_absent() { 0 } else { self.dtype.size() };
-        let first = self.data.addr() + at * size;
+    /// Where elements `at..at + len` of a dense order lie that starts `offset` bytes from here.
+    pub(super) fn addresses(self, offset: isize, at: usize, len: usize) -> std::ops::Range<usize> {
+        let size = self.dtype.size();
+        let first = self.data.addr().wrapping_add_signed(offset) + at * size;
         first..first + len * size
     }
 

@@ -1,6 +1,7 @@
 """The arrays that an optimizer owns: the rule's state, master copies, moving averages, shadow copies."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith.optim._options import Options
-from stepsmith.optim._slab import Spec, allocate, map_file, place, state_dtype_of, wide_dtype_of
+from stepsmith.optim._slab import FILE, Spec, allocate, map_file, place, state_dtype_of, wide_dtype_of
 
 __all__ = ["Arrays", "Wanted"]
 
@@ -96,6 +97,11 @@ class Arrays:
             "ema": self._all.get((name, "ema")),
             "shadow": self.shadow(name),
         }
+
+    def discard(self) -> None:
+        """Takes the file away again, if there is one."""
+        if self._options.state_dir is not None:
+            (Path(self._options.state_dir) / FILE).unlink(missing_ok=True)
 
     def fill_shadows(self) -> None:
         """Shadow copies of the parameters before the first step, rounded as a step does: by way of float32."""

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Spec", "allocate", "map_file", "place", "state_dtype_of", "wide_dtype_of"]
+__all__ = ["FILE", "Spec", "allocate", "map_file", "place", "state_dtype_of", "wide_dtype_of"]
 
 Array = NDArray[Any]
 

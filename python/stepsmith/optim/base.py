@@ -174,7 +174,11 @@ class Optimizer(ABC):
         ]
         arrays = self._arrays = Arrays(options, params, wanted)
         rows = [arrays.row(name, self.slots) for name in params]
-        self._stepper = _core.Stepper(self._owner, self.name, list(params), rows, options.settings(arrays.mapping))
+        try:
+            self._stepper = _core.Stepper(self._owner, self.name, list(params), rows, options.settings(arrays.mapping))
+        except BaseException:
+            arrays.discard()
+            raise
         self._stepper.set_masks(masks)
         arrays.fill_shadows()
         self.state: Mapping[str, Mapping[str, Array]] = arrays.shown()

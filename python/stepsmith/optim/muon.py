@@ -55,7 +55,8 @@ def orthogonalized(
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x if rows <= columns else x.T
+    result: Array = x if rows <= columns else x.T
+    return result
 
 
 def _coefficients(owner: str, name: str, value: object) -> tuple[float, ...]:
