@@ -45,7 +45,21 @@ TOGETHER = {
     "norm-inf": tuple(stage if stage != "norm" else "norm-inf" for stage in (*ALL, "master")),
     "no-clip-value": tuple(stage for stage in (*ALL, "stochastic") if stage != "clip_value"),
 }
-SHAPES = [(1,), (127,), (129,), (511,), (513,), (4097,), (), (0,), (3, 0, 5), (3, 4099), (9, 1), (5, 7, 37), (6, 5, 130)]
+SHAPES = [
+    (1,),
+    (127,),
+    (129,),
+    (511,),
+    (513,),
+    (4097,),
+    (),
+    (0,),
+    (3, 0, 5),
+    (3, 4099),
+    (9, 1),
+    (5, 7, 37),
+    (6, 5, 130),
+]
 COUNTED = ("masks", "agc", "stochastic")
 
 
@@ -109,7 +123,9 @@ def settings_of(stages: tuple[str, ...], params: Arrays, masks: Arrays) -> tuple
         wide = [name for name, param in params.items() if param.dtype.itemsize > 2]
         dtypes = list(SHADOWS.values())
         settings["shadow"] = {
-            name: relaid(np.zeros(params[name].shape, dtypes[i % 2]), i + 1) for i, name in enumerate(wide) if i % 5 != 4
+            name: relaid(np.zeros(params[name].shape, dtypes[i % 2]), i + 1)
+            for i, name in enumerate(wide)
+            if i % 5 != 4
         }
     return settings, settings.pop("grad_scale", 1.0)
 
@@ -169,7 +185,9 @@ def compare(
         what = f"{config} {' + '.join(stages)} threads {count}"
         optimizer = ss.optim.REGISTRY[rule](params, **{**hyperparameters, **settings})
         with ss.threads(count):
-            wrong += differences(f"{what} at the start", everything(optimizer, params, settings.get("shadow")), afters[0])
+            wrong += differences(
+                f"{what} at the start", everything(optimizer, params, settings.get("shadow")), afters[0]
+            )
             for t, grads in enumerate(grads_now):
                 before = {name: grad.copy() for name, grad in grads.items() if grad is not None}
                 info = optimizer.step(grads, grad_scale)
@@ -212,7 +230,9 @@ def together(which: str) -> dict[str, Any]:
     """All stages at once under every configuration."""
     wrong = []
     for k, config in enumerate(CONFIGS):
-        stages = tuple(stage for stage in TOGETHER[which] if stage != "maximize" or "maximize" not in CONFIGS[config][1])
+        stages = tuple(
+            stage for stage in TOGETHER[which] if stage != "maximize" or "maximize" not in CONFIGS[config][1]
+        )
         wrong += compare(config, stages, k)[0]
     return {"wrong": wrong}
 

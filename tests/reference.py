@@ -756,9 +756,7 @@ def step_tensor(
     compute = compute_type(param.dtype)
     with np.errstate(all="ignore"):
         exact = EXACT.get(rule, set())
-        rounded = {
-            key: x if key in exact else bool(x) if key in FLAGS else compute(x) for key, x in scalars.items()
-        }
+        rounded = {key: x if key in exact else bool(x) if key in FLAGS else compute(x) for key, x in scalars.items()}
         factor = compute((-1.0 if maximize else 1.0) * (clip / grad_scale))
         zeros = np.zeros(param.shape, compute)
         values = tuple(decode(state[slot], compute) if slot in state else zeros for slot in STATE[rule])
@@ -844,7 +842,6 @@ class Reference:
                 grad_scale=grad_scale,
             )
         return norm
-
 
     def advance(self, name: str, changed: dict[str, Any]) -> dict[str, Any]:
         """Counts a step of the tensor; the scalars of that step."""

@@ -88,7 +88,9 @@ def times_units(grad: Array, factors: Array) -> Array:
 def random_words(n: int, seed: int, step: int, stream: int) -> Array:
     """Element e takes word e mod 4 of block e // 4."""
     blocks = np.arange((n + 3) // 4, dtype=np.uint64)
-    counters = np.stack([blocks & 0xFFFFFFFF, blocks >> 32, np.full_like(blocks, step), np.full_like(blocks, stream)], 1)
+    counters = np.stack(
+        [blocks & 0xFFFFFFFF, blocks >> 32, np.full_like(blocks, step), np.full_like(blocks, stream)], 1
+    )
     return philox4x32(counters, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)[:n]
 
 

@@ -28,7 +28,9 @@ def both(config, params, grads, grad_scale=1.0, steps=2, **settings):
         assert info.grad_norm == want or (math.isnan(info.grad_norm) and math.isnan(want))
     for name, x in params.items():
         assert_same_bits(x, np.asarray(reference.params[name]), name)
-        assert x.size < 32 or 0.0 in {settings.get("agc"), settings.get("max_norm")} or different(x, start[name]).size > 0
+        assert (
+            x.size < 32 or 0.0 in {settings.get("agc"), settings.get("max_norm")} or different(x, start[name]).size > 0
+        )
     return info.grad_norm
 
 
@@ -152,7 +154,9 @@ def test_a_norm_that_overflows_is_refused_unless_values_are_clipped_before(norm_
 
 
 @pytest.mark.parametrize("bad", [math.nan, INF, -INF, 1e300])
-@pytest.mark.parametrize("settings", [{"clip_value": 0.5}, {"agc": 0.1}, {"clip_value": 0.5, "max_norm": 1.0, "norm_type": INF}])
+@pytest.mark.parametrize(
+    "settings", [{"clip_value": 0.5}, {"agc": 0.1}, {"clip_value": 0.5, "max_norm": 1.0, "norm_type": INF}]
+)
 def test_what_is_not_finite_is_seen_before_it_is_clipped(bad, settings) -> None:
     param, grad = np.ones((5, 700), np.float32), np.ones((5, 700))
     grad[3, 5] = bad

@@ -125,7 +125,14 @@ def test_a_resumed_run_draws_what_the_straight_one_does(skip) -> None:
     start = {name: values(rng, (40, 33), DTYPES[name]) for name in ("bf16", "f32", "f16")}
     grads = [{name: values(rng, (40, 33), np.float32) for name in start} for _ in range(6)]
     bad = {name: np.full_like(x, np.nan, np.float32) for name, x in start.items()}
-    settings = {"lr": 0.01, "rounding": "stochastic", "seed": 9, "ema": 0.9, "shadow": "float16", "on_nonfinite": "skip"}
+    settings = {
+        "lr": 0.01,
+        "rounding": "stochastic",
+        "seed": 9,
+        "ema": 0.9,
+        "shadow": "float16",
+        "on_nonfinite": "skip",
+    }
     straight = {name: x.copy() for name, x in start.items()}
     optimizer = ss.optim.AdamW(straight, **settings)
     for row in grads:
@@ -175,7 +182,9 @@ def test_float32_parameters_beside_16_bit_ones_are_rounded_as_ever() -> None:
 
 def test_what_cannot_be_rounded_at_random_is_refused() -> None:
     wide, half = np.ones(3, np.float32), np.ones(3, np.float16)
-    with pytest.raises(ValueError, match=r"^SGD: rounding='stochastic' must come with a bfloat16 or float16 .*, got none$"):
+    with pytest.raises(
+        ValueError, match=r"^SGD: rounding='stochastic' must come with a bfloat16 or float16 .*, got none$"
+    ):
         ss.optim.SGD([wide], rounding="stochastic")
     with pytest.raises(ValueError, match=r"^SGD: rounding must be 'nearest' beside master=True, got 'stochastic'$"):
         ss.optim.SGD([half], rounding="stochastic", master=True)
