@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stepsmith as ss
-from helpers import Array, assert_same_bits, misaligned, offset, values
+from helpers import LAYOUTS, Array, assert_same_bits, laid_out, values
 from reference import CARRIED, DTYPES, Reference, compute_type, decode, encode
 from stepsmith.optim._groups import Number, Several
 from stepsmith.schedules import Schedule, Step
@@ -58,21 +58,6 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 CHOICES_OF: dict[str, dict[str, tuple[Any, ...]]] = {
     "adafactor": {"eps": ((None, 1e-3), (1e-8, 0.0), (None, 0.7), (0.01, 0.1), (1e-30, 1e-3))}
 }
-LAYOUTS = ("C", "F", "strided", "negative", "misaligned", "offset")
-
-
-def laid_out(array: Array, layout: str) -> Array:
-    """The same logical array in other clothes."""
-    if layout == "strided":
-        wide = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
-        view = wide[(..., *(slice(None, None, 2),) * array.ndim)]
-        view[...] = array
-        return view
-    if layout == "negative":
-        back = (..., *(slice(None, None, -1),) * array.ndim)
-        return array[back].copy()[back]
-    ways = {"C": np.copy, "F": lambda x: np.array(x, order="F"), "misaligned": misaligned, "offset": offset}
-    return ways[layout](array)
 
 
 @st.composite
