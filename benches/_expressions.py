@@ -215,6 +215,48 @@ def numpy_adan(step: int, param: Array, grad: Array, state: list[Array], s: Arra
     np.copyto(previous, grad)
 
 
+def numpy_lamb(
+    step: int, param: Array, grad: Array, state: list[Array], s: Array, *, lr: float, weight_decay: float
+) -> None:
+    """LAMB: u = Adam's direction + λp; p -= lr·(‖p‖ / ‖u‖)·u."""
+    m, v, update = state
+    _average(m, grad, s, 0.9)
+    _average_square(v, grad, s, 0.999)
+    np.sqrt(v, out=s)
+    s *= 1 / math.sqrt(1 - 0.999**step)
+    s += 1e-6
+    np.divide(m, s, out=update)
+    update *= 1 / (1 - 0.9**step)
+    np.multiply(param, weight_decay, out=s)
+    update += s
+    update *= lr * float(np.linalg.norm(param) / np.linalg.norm(update))
+    param -= update
+
+
+def numpy_lars(
+    step: int, param: Array, grad: Array, state: list[Array], s: Array, *, lr: float, trust_coefficient: float
+) -> None:
+    """LARS: b = μb + lr·trust·(‖p‖ / ‖g‖)·g; p -= b."""
+    (b,) = state
+    b *= 0.9
+    np.multiply(grad, lr * trust_coefficient * float(np.linalg.norm(param) / np.linalg.norm(grad)), out=s)
+    b += s
+    param -= b
+
+
+def numpy_adafactor(step: int, param: Array, grad: Array, state: list[Array], s: Array, *, lr: float) -> None:
+    """Adafactor of a vector: v = EMA(g²); U = g / √v; p -= max(ε2, RMS(p))·ρ·U / max(1, RMS(U))."""
+    (v,) = state
+    _average_square(v, grad, s, 1 - step**-0.8)
+    np.maximum(v, np.finfo(v.dtype).eps ** 2, out=s)
+    np.sqrt(s, out=s)
+    np.divide(grad, s, out=s)
+    root = math.sqrt(param.size)
+    size, length = float(np.linalg.norm(param)) / root, float(np.linalg.norm(s)) / root
+    s *= max(1e-3, size) * min(lr, 1 / math.sqrt(step)) / max(1.0, length)
+    param -= s
+
+
 def _average(m: Array, x: Array, s: Array, beta: float) -> None:
     m *= beta
     np.multiply(x, 1 - beta, out=s)

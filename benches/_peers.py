@@ -12,12 +12,15 @@ import numpy as np
 
 from _expressions import (
     numpy_adadelta,
+    numpy_adafactor,
     numpy_adagrad,
     numpy_adam,
     numpy_adamax,
     numpy_adan,
     numpy_ademamix,
     numpy_asgd,
+    numpy_lamb,
+    numpy_lars,
     numpy_lion,
     numpy_nadam,
     numpy_radam,
@@ -166,8 +169,24 @@ ROWS = {
     ),
     # optax weighs the differences by 1 - β2.
     "adan": Row({"lr": LR}, numpy_adan, slots=5),
+    "lamb": Row(
+        {"lr": LR, "weight_decay": DECAY},
+        numpy_lamb,
+        slots=3,
+        optax=lambda optax: optax.lamb(LR, weight_decay=DECAY),
+    ),
+    "lars": Row(
+        {"lr": LR, "trust_coefficient": 1.0},
+        numpy_lars,
+        slots=1,
+        optax=lambda optax: optax.lars(LR, weight_decay=0.0, trust_coefficient=1.0),
+    ),
+    # The tensors here are vectors, for which optax has the same formula.
+    "adafactor": Row({"lr": LR}, numpy_adafactor, slots=1, torch="Adafactor", optax=lambda optax: optax.adafactor(LR)),
 }
 """Name in the registry → the rule everywhere. A new optimizer costs one row."""
+UNMEASURED = {"lbfgs": "steps by a closure", "muon": "steps matrices alone, most of its time is BLAS's"}
+"""Those without a row, and why."""
 
 
 # Ours.

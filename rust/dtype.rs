@@ -125,6 +125,9 @@ pub trait Compute: SimdFloatElement + Send + Sync + 'static {
     /// The distance from 1 to the next number.
     const EPSILON: Self;
 
+    /// The least normal number above 0.
+    const LEAST: Self;
+
     /// `x` rounded once.
     fn from_f64(x: f64) -> Self;
 
@@ -162,6 +165,7 @@ pub trait Compute: SimdFloatElement + Send + Sync + 'static {
 
 impl Compute for f32 {
     const EPSILON: Self = Self::EPSILON;
+    const LEAST: Self = Self::MIN_POSITIVE;
 
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
@@ -273,6 +277,7 @@ impl Compute for f32 {
 
 impl Compute for f64 {
     const EPSILON: Self = Self::EPSILON;
+    const LEAST: Self = Self::MIN_POSITIVE;
 
     #[inline(always)]
     fn from_f64(x: f64) -> Self {

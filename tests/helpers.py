@@ -56,6 +56,23 @@ def offset(array: Array) -> Array:
     return view
 
 
+LAYOUTS = ("C", "F", "strided", "negative", "misaligned", "offset")
+
+
+def laid_out(array: Array, layout: str) -> Array:
+    """The same logical array in other clothes."""
+    if layout == "strided":
+        wide = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
+        view = wide[(..., *(slice(None, None, 2),) * array.ndim)]
+        view[...] = array
+        return view
+    if layout == "negative":
+        back = (..., *(slice(None, None, -1),) * array.ndim)
+        return array[back].copy()[back]
+    ways = {"C": np.copy, "F": lambda x: np.array(x, order="F"), "misaligned": misaligned, "offset": offset}
+    return ways[layout](array)
+
+
 def run_python(code: str, *, environment: dict[str, str | None] | None = None, timeout: float = 120) -> str:
     """Standard output of a program in a process of its own; it must end well."""
     done = subprocess.run(

@@ -290,7 +290,7 @@ def adafactor(param, grad, state, *, decay, one_minus_beta2, eps1, eps2, rho, d)
         row_var = row_var + (rows - row_var) * one_minus_beta2
         col_var = col_var + (columns - col_var) * one_minus_beta2
         estimate = row_var / larger(mean_of_rows(row_var), eps1) * col_var
-    update = grad / np.sqrt(larger(estimate, eps1 * eps1))
+    update = grad / np.sqrt(larger(estimate, larger(eps1 * eps1, np.finfo(param.dtype).tiny)))
     root = math.sqrt(param.size)
     sizes = (norm_of(param) / root, norm_of(update) / (root * d)) if root else (0.0, 0.0)
     alpha = (sizes[0] if sizes[0] > eps2 else eps2) * rho

@@ -12,6 +12,10 @@ GOLDEN = Path(__file__).parent / "golden"
 ARRAYS = np.load(GOLDEN / "optim.npz")
 CASES = [row for row in json.loads((GOLDEN / "optim.json").read_text()) if row["optimizer"] in ss.optim.REGISTRY]
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}
+# PyTorch measures Adafactor's means and norms in another order.
+TOLERANCE_OF = {"adafactor": {"float64": 1e-9, "float32": 2e-6}}
+# PyTorch makes Muon's matrices orthogonal in bfloat16: that part of the parameters' largest entry may differ.
+PARAMS_OF = {"muon": 2e-3}
 # The peers' names for our state, where they differ; AMSGrad's maximum and the moments are uncorrected there as here.
 STATE = {
     "momentum_buffer": "momentum",
@@ -25,6 +29,8 @@ STATE = {
 }
 NEGATED = {"previous_grad"}
 STATE_OF = {"adan": {**STATE, "exp_avg_sq": "n"}}
+# What they wrote down, where it is not all of our state.
+WRITTEN = {"lars": set(), "adafactor": {"variance"}}
 # Flags of theirs that ours has under another name (None: always so).
 SETTINGS = {"weight_decouple": "decoupled_weight_decay"}
 SETTINGS_OF = {rule: {"weight_decouple": None} for rule in ("lion", "ademamix")}
@@ -66,7 +72,7 @@ def translated(rule: str, settings: dict) -> dict:
 
 def test_there_are_rows_for_each_flag() -> None:
     names = {case["case"] for case in CASES}
-    assert len(CASES) == 62
+    assert len(CASES) == 69
     flags = "sgd-nesterov", "adam-amsgrad", "adamw-maximize", "rmsprop-centered-momentum", "nadam-decoupled"
     assert {f"{name}-{dtype}" for name in flags for dtype in ("f32", "f64")} <= names
     assert {case["optimizer"] for case in CASES} == set(ss.optim.REGISTRY) - {"lbfgs"}
@@ -77,7 +83,8 @@ def test_steps_equal_golden(case) -> None:
     name, dtype, tensors = case["case"], case["dtype"], range(case["tensors"])
     params = {str(i): ARRAYS[f"{name}/init{i}"].copy() for i in tensors}
     rule = case["optimizer"]
-    tolerance = TOLERANCE[dtype]
+    tolerance = TOLERANCE_OF.get(rule, TOLERANCE)[dtype]
+    of_params = PARAMS_OF.get(rule, tolerance)
     optimizer = AS_PYTORCH.get(rule, ss.optim.REGISTRY[rule])(params, **translated(rule, case["hyperparameters"]))
     for step in range(case["steps"]):
         optimizer.step([ARRAYS[f"{name}/grads{i}"][step] for i in tensors])
@@ -86,8 +93,10 @@ def test_steps_equal_golden(case) -> None:
             want = ARRAYS[f"{name}/after{i}"][step]
             before = ARRAYS[f"{name}/after{i}"][step - 1] if step else ARRAYS[f"{name}/init{i}"]
             moved = max(moved, np.abs(want - before).max() / np.abs(want).max())
-            assert_close(params[str(i)], want, tolerance)
-        assert moved > 50 * tolerance, "the step is worth a test"
+            assert_close(params[str(i)], want, of_params)
+        assert moved > (50 * tolerance if rule not in PARAMS_OF else 3 * of_params), "the step is worth a test"
+    gone = [np.abs(params[str(i)] - ARRAYS[f"{name}/init{i}"]).max() / np.abs(params[str(i)]).max() for i in tensors]
+    assert max(gone) > 25 * of_params, "the steps are worth a test"
     seen = set()
     for i in tensors:
         prefix = f"{name}/state{i}."
@@ -100,4 +109,4 @@ def test_steps_equal_golden(case) -> None:
             want = -ARRAYS[key] if slot in NEGATED else ARRAYS[key]
             assert_close(optimizer.state[str(i)][name_here], want, tolerance)
             seen.add(name_here)
-    assert seen == set(optimizer.state["0"])
+    assert seen == WRITTEN.get(rule, set(optimizer.state["0"]))

@@ -29,6 +29,8 @@ def number(
 
 
 def _range(low: float, high: float, open_low: bool, open_high: bool) -> str:
+    if low == -math.inf and high < math.inf:
+        return f"finite and {'less than' if open_high else 'at most'} {high:g}"
     if high < math.inf:
         return f"in {'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
     if low > -math.inf:

@@ -2,14 +2,14 @@
 
 use fearless_simd::prelude::*;
 
-use super::rule::{Factoring, Norms, Rule, scalars};
+use super::rule::{Factoring, Norms, Rule, larger, scalars};
 use crate::dtype::Compute;
 
 scalars! {
     /// Matrices: V = (R / max(mean R, ε1))·C, R and C being averages of the row and column means of g²; others:
     /// V += (1 - β2)(g² - V). U = g / √max(V, ε1²); p = p·decay - ρ·max(ε2, RMS(p))·U / max(1, RMS(U) / d).
     ///
-    /// An ε1 of 0 stands for the compute type's own.
+    /// An ε1 of 0 stands for the compute type's own; an ε1² that would be 0 is the least normal number, lest 0 be divided by 0.
     pub struct Adafactor {
         numbers: decay, one_minus_beta2, eps1;
         flags: ;
@@ -32,9 +32,8 @@ impl<T: Compute> Adafactor<T> {
     ) -> (V, [V; 3]) {
         let variance = variance + (grad * grad - variance) * self.one_minus_beta2;
         let estimate = if self.is_factored == T::default() { variance } else { row_ratio * col_var };
-        let eps = V::splat(grad.token(), self.eps());
-        let least = eps * eps;
-        let estimate = estimate.simd_gt(least).select(estimate, least);
+        let (eps, least) = (V::splat(grad.token(), self.eps()), V::splat(grad.token(), T::LEAST));
+        let estimate = larger(estimate, larger(eps * eps, least));
         (grad / estimate.sqrt(), [row_ratio, col_var, variance])
     }
 }

@@ -32,7 +32,8 @@ class Adafactor(Optimizer):
         params: mapping name → array, sequence of arrays, or sequence of groups; changed in place.
         lr: bound of the relative step, at least 0, or a schedule.
         beta2_decay: exponent, at most 0.
-        eps: ε1 and ε2, at least 0; None stands for the compute type's machine epsilon.
+        eps: ε1 and ε2, at least 0; for ε1 None or 0 stands for the compute type's machine epsilon. An ε1² below the
+            type's least normal number counts as that.
         d: RMS(U) is clipped to this; more than 0.
         weight_decay: λ of the decoupled decay, at least 0.
         maximize: ascend instead of descend.

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from math import sqrt
+from threading import Lock
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith import _check
+from stepsmith import _check, _core
 from stepsmith.optim._groups import Params, Scalar, decay_rate, flag, lr, nonnegative
 from stepsmith.optim._partition import Numbers
-from stepsmith.optim.base import Optimizer, StepOptions
+from stepsmith.optim.base import Grads, Optimizer, StepInfo, StepOptions
 
 __all__ = ["Muon", "orthogonalized"]
 
@@ -50,11 +51,12 @@ def orthogonalized(
     """
     rows, columns = update.shape
     a, b, c = (update.dtype.type(coefficient) for coefficient in coefficients)
-    norm = np.linalg.norm(update)
-    x = (update if rows <= columns else update.T) / (norm if norm > eps else update.dtype.type(eps))
-    for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    norm = sqrt(_core.reduce("orthogonalized", ["update"], [update], "sum_squares"))
+    with np.errstate(all="ignore"):
+        x = (update if rows <= columns else update.T) / update.dtype.type(max(eps, norm))
+        for _ in range(steps):
+            gram = x @ x.T
+            x = a * x + (b * gram + c * (gram @ gram)) @ x
     result: Array = x if rows <= columns else x.T
     return result
 
@@ -155,6 +157,16 @@ class Muon(Optimizer):
         }
         super().__init__(params, hyperparameters, **options)
         self._updates = self._arrays.hidden("update")
+        self._alone = Lock()
+
+    def step(self, grads: Grads | None = None, grad_scale: float = 1.0) -> StepInfo:
+        """As `Optimizer.step`; the hidden arrays belong to one step from its rehearsal to its end."""
+        if not self._alone.acquire(blocking=False):
+            raise RuntimeError(f"{self._owner}: one step at a time, got a call while another step runs")
+        try:
+            return super().step(grads, grad_scale)
+        finally:
+            self._alone.release()
 
     def _shape_of(self, slot: str, param: Array) -> tuple[int, ...]:
         if param.ndim != 2:
