@@ -18,6 +18,8 @@ const ROUNDS: usize = 10;
 
 /// Counters worked on side by side, so that the multiplications of several blocks overlap.
 const BATCH: usize = 8;
+/// The same where vectors are as wide as the CPU's level allows.
+const WIDE_BATCH: usize = 16;
 
 /// The four words that belong to a counter.
 #[must_use]
@@ -78,8 +80,8 @@ impl Philox {
     /// The words of elements `start..start + out.len()`, both multiples of four.
     #[inline(always)]
     pub fn words(self, start: u64, out: &mut [u32]) {
-        for (k, out) in out.chunks_mut(4 * BATCH).enumerate() {
-            let words = self.blocks::<BATCH>(start / 4 + (k * BATCH) as u64);
+        for (k, out) in out.chunks_mut(4 * WIDE_BATCH).enumerate() {
+            let words = self.blocks::<WIDE_BATCH>(start / 4 + (k * WIDE_BATCH) as u64);
             for (i, word) in out.iter_mut().enumerate() {
                 *word = words[i % 4][i / 4];
             }

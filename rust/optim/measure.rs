@@ -28,13 +28,17 @@ pub(super) struct Sums {
 
 impl Sums {
     /// Adds the squares of `len` elements; what lies behind them is overwritten with zeros.
-    #[inline(always)]
     pub(super) fn add<S: Simd, T: Compute>(&mut self, simd: S, param: &mut [T], measured: &mut [T], len: usize) {
         let rows = len.div_ceil(LANES);
         param[len..rows * LANES].fill(T::default());
         measured[len..rows * LANES].fill(T::default());
-        self.param.add::<S, T>(simd, Term::Square, T::values(param), 0, rows);
-        self.measured.add::<S, T>(simd, Term::Square, T::values(measured), 0, rows);
+        simd.vectorize(
+            #[inline(always)]
+            || {
+                self.param.add::<S, T>(simd, Term::Square, T::values(param), 0, rows);
+                self.measured.add::<S, T>(simd, Term::Square, T::values(measured), 0, rows);
+            },
+        );
     }
 }
 

@@ -1,5 +1,7 @@
 //! Values that many elements share: a factor for each unit of a tensor, a mean for each row or column of its matrices.
 
+use fearless_simd::prelude::*;
+
 use crate::dtype::Compute;
 
 /// A short table that stands for one number an element, elements counted in C order.
@@ -25,7 +27,15 @@ pub(super) enum Spread<'a> {
 
 impl Spread<'_> {
     /// Writes the numbers of the elements from `first` on; past the last element the last number is repeated.
-    pub(super) fn fill<T: Compute>(self, first: usize, out: &mut [T]) {
+    pub(super) fn fill<S: Simd, T: Compute>(self, simd: S, first: usize, out: &mut [T]) {
+        simd.vectorize(
+            #[inline(always)]
+            || self.fill_in_order(first, out),
+        );
+    }
+
+    #[inline(always)]
+    fn fill_in_order<T: Compute>(self, first: usize, out: &mut [T]) {
         let mut at = 0;
         while at < out.len() {
             at += match self {
@@ -36,12 +46,14 @@ impl Spread<'_> {
     }
 }
 
+#[inline(always)]
 fn repeat<T: Compute>(table: &[f64], run: usize, element: usize, out: &mut [T]) -> usize {
     let count = out.len().min(run - element % run);
     out[..count].fill(T::from_f64(table[(element / run).min(table.len() - 1)]));
     count
 }
 
+#[inline(always)]
 fn cycle<T: Compute>(table: &[f64], columns: usize, matrix: usize, element: usize, out: &mut [T]) -> usize {
     let column = element % columns;
     let count = out.len().min(columns - column);
@@ -59,10 +71,10 @@ mod tests {
     #[test]
     fn tables_spread_over_elements_in_c_order() {
         let mut out = [0_f32; 14];
-        Spread::Repeat { table: &[1.0, 2.0, 3.0], run: 4 }.fill(2, &mut out[..12]);
+        Spread::Repeat { table: &[1.0, 2.0, 3.0], run: 4 }.fill_in_order(2, &mut out[..12]);
         assert_eq!(out[..12], [1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0]);
         let columns = Spread::Cycle { table: &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], columns: 3, matrix: 6 };
-        columns.fill(1, &mut out);
+        columns.fill_in_order(1, &mut out);
         assert_eq!(out, [2.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 4.0, 5.0, 6.0, 4.0, 5.0, 6.0]);
     }
 }

@@ -135,7 +135,7 @@ impl Folding<'_> {
         }
         let len = self.padded::<S, T>();
         if let Some(spread) = self.unit_factors {
-            spread.fill(self.first, &mut factors[..len]);
+            spread.fill(simd, self.first, &mut factors[..len]);
         }
         let factors = self.unit_factors.map(|_| &*factors);
         prepare(simd, grad, self.kept, rule.preparation, factors, room, len);
@@ -145,8 +145,9 @@ impl Folding<'_> {
 
     /// Means of rows and columns stand in for the first two state arrays.
     #[inline(always)]
-    fn spread_means<'b, T: Compute, const N: usize>(
+    fn spread_means<'b, S: Simd, T: Compute, const N: usize>(
         &self,
+        simd: S,
         state: &'b mut [ValuesMut<'_>; N],
         room: &'b mut [[T; STRIP]; 2],
         len: usize,
@@ -157,7 +158,7 @@ impl Folding<'_> {
         }
         if let Some(spreads) = self.means {
             for ((all, spread), room) in all.iter_mut().zip(spreads).zip(room) {
-                spread.fill(self.first, &mut room[..len]);
+                spread.fill(simd, self.first, &mut room[..len]);
                 *all = T::values_mut(room);
             }
         }
@@ -175,7 +176,7 @@ impl Folding<'_> {
     ) {
         let len = self.padded::<S, T>();
         let grad = self.prepare(simd, &mut rule, piece.grad, &mut scratch.grad, &mut scratch.factors);
-        let state = self.spread_means(&mut piece.state, &mut scratch.means, len);
+        let state = self.spread_means(simd, &mut piece.state, &mut scratch.means, len);
         if self.rounding.is_some() {
             decode(simd, piece.param.as_values(), &mut scratch.param, len);
             let param = T::values_mut(&mut scratch.param);
@@ -187,7 +188,11 @@ impl Folding<'_> {
             return;
         }
         let unrounded = self.rounding.map(|philox| {
-            philox.words(self.first as u64, &mut scratch.words[..len]);
+            let words = &mut scratch.words[..len];
+            simd.vectorize(
+                #[inline(always)]
+                || philox.words(self.first as u64, words),
+            );
             (&scratch.param[..], &scratch.words[..])
         });
         let finish = Finish { kept: self.kept, ema_weight: T::from_f64(self.ema_weight), unrounded };
@@ -206,7 +211,7 @@ impl Folding<'_> {
     ) {
         let len = self.padded::<S, T>();
         let grad = self.prepare(simd, &mut rule, piece.grad, &mut scratch.grad, &mut scratch.factors);
-        let state = self.spread_means(&mut piece.state, &mut scratch.means, len);
+        let state = self.spread_means(simd, &mut piece.state, &mut scratch.means, len);
         decode(simd, piece.param.as_values(), &mut scratch.param, len);
         let mut piece = Piece { param: piece.param.reborrow(), grad, state };
         measure_tiles(simd, &rule, &mut piece, &mut scratch.measured, len);
@@ -225,23 +230,35 @@ fn measure_tiles<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
 ) {
     simd.vectorize(
         #[inline(always)]
-        || {
-            let mut at = 0;
-            while at < len {
-                let tiles = Arrays::<T, N>::load(piece, simd, at);
-                let mut measured = tiles.param;
-                for i in 0..TILE_VECTORS {
-                    let mut state = [tiles.param[i]; N];
-                    for k in 0..N {
-                        state[k] = tiles.state[k][i];
-                    }
-                    measured[i] = rule.rule.measure(tiles.param[i], tiles.grad[i] * rule.factor, state);
-                }
-                store_native::<S, T>(measured, out, at);
-                at += tile_len::<S, T>();
-            }
+        || match piece.plain::<T>() {
+            Some(plain) => measure_all(simd, *rule, &plain, out, len),
+            None => measure_all(simd, *rule, piece, out, len),
         },
     );
+}
+
+#[inline(always)]
+fn measure_all<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+    simd: S,
+    rule: Scaled<R, T>,
+    arrays: &impl Arrays<T, N>,
+    out: &mut [T],
+    len: usize,
+) {
+    let mut at = 0;
+    while at < len {
+        let tiles = arrays.load(simd, at);
+        let mut measured = tiles.param;
+        for i in 0..TILE_VECTORS {
+            let mut state = [tiles.param[i]; N];
+            for k in 0..N {
+                state[k] = tiles.state[k][i];
+            }
+            measured[i] = rule.rule.measure(tiles.param[i], tiles.grad[i] * rule.factor, state);
+        }
+        store_native::<S, T>(measured, out, at);
+        at += tile_len::<S, T>();
+    }
 }
 
 /// A gradient to be read as the rule will see it.
@@ -265,7 +282,7 @@ impl<'a, T: Compute> PreparedGrad<'a, T> {
             let (first, count) = (start + at, STRIP.min(len - at));
             read(simd, self.grad, first, count, &mut raw, stage);
             if let Some(spread) = self.unit_factors {
-                spread.fill(first, &mut factors);
+                spread.fill(simd, first, &mut factors);
             }
             let factors = self.unit_factors.map(|_| &factors[..]);
             let (raw, padded) = (T::values(&raw), count.next_multiple_of(LANES));

@@ -142,8 +142,11 @@ impl<T: Compute> Reader<T> {
 
     fn sum<S: Simd>(&self, simd: S, term: Term, len: usize) -> u64 {
         debug_assert!(self.block[len..len.next_multiple_of(LANES)].iter().all(|x| *x == T::default()));
-        let mut lanes = Lanes::default();
-        lanes.add::<S, T>(simd, term, T::values(&self.block), 0, len.div_ceil(LANES));
+        let (mut lanes, values) = (Lanes::default(), T::values(&self.block));
+        simd.vectorize(
+            #[inline(always)]
+            || lanes.add::<S, T>(simd, term, values, 0, len.div_ceil(LANES)),
+        );
         lanes.fold().to_bits()
     }
 }
@@ -193,8 +196,11 @@ impl Results {
         }
         let fold = |units: &Units, k: usize, which: usize| {
             let first = units.first + k * units.blocks;
-            let mut blocks: Vec<f64> =
-                self.units[first..first + units.blocks].iter().map(|x| number(&x[which])).collect();
+            if units.blocks == 1 {
+                return number(&self.units[first][which]);
+            }
+            let blocks = &self.units[first..first + units.blocks];
+            let mut blocks: Vec<f64> = blocks.iter().map(|sums| number(&sums[which])).collect();
             dispatch!(isa, simd => fold_partials(simd, &mut blocks))
         };
         let of_row = |units: &Units| (0..units.count).map(|k| [fold(units, k, 0), fold(units, k, 1)]).collect();
