@@ -11,7 +11,7 @@ use stepsmith::{
     dtype::DType,
     layout::Layout,
     optim::{
-        Cohorts, Gradients, Options, Reduction,
+        Cohorts, Gradients, Options, Reduction, internal,
         rule::{self, Entry},
         step,
         table::Rows,

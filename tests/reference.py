@@ -305,7 +305,7 @@ def norm_of(x):
 
 
 def means_of_squares(grad):
-    """Over each row (a fixed-shape sum) and each column (blocks of 64 rows in order, blocks in order) of each matrix."""
+    """Over each row (a fixed-shape sum) and column (blocks of 64 rows in order, blocks in order) of each matrix."""
     *outer, height, width = grad.shape
     squares = grad.astype(np.float64) ** 2
     rows = np.array([fixed_sum(row) for row in squares.reshape(-1, width)])

@@ -1,7 +1,7 @@
 """The oracle of what is folded around a rule: masks, clipping, averages, copies, random rounding, zeroed gradients.
 
-One function a stage, in the order of a step. As in reference.py each operation is NumPy's own in the compute type, so each
-is rounded once; factors are computed in float64.
+One function a stage, in the order of a step. As in reference.py each operation is NumPy's own in the compute type, so
+each is rounded once; factors are computed in float64.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Pruned weights: exactly zero with all that belongs to them, whatever their gradients are; the others as without a mask."""
+"""Pruned weights: zero with all that belongs to them, whatever their gradients are; the others as without a mask."""
 
 import math
 
@@ -167,5 +167,5 @@ def test_wrong_masks_are_refused_and_the_old_ones_stay(case) -> None:
 
 def test_masks_cannot_change_while_a_step_runs() -> None:
     optimizer = ss.optim.SGD({"w": np.ones(4, np.float32)})
-    with pytest.raises(RuntimeError, match="^SGD: one step at a time"):
+    with pytest.raises(RuntimeError, match=r"^SGD: one step at a time"):
         optimizer._stepper.exclusive(lambda: optimizer.set_masks(None))

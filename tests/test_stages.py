@@ -1,6 +1,5 @@
-"""What is folded around a rule: each stage, each pair and all of them equal the oracle; then each stage's own promises."""
+"""What is folded around a rule: each stage, each pair and all of them equal the oracle."""
 
-import numpy as np
 import pytest
 
 from battery_stages import PARTS, STAGES, compatible
@@ -15,7 +14,7 @@ def test_every_level_equals_the_oracle(battery, level, part) -> None:
         assert report["ran"] == 7, "as many threads took part as were asked for"
 
 
-def test_every_pair_that_can_be_is_compared(battery) -> None:
+def test_every_pair_that_can_be_is_compared() -> None:
     from battery import parts_of
 
     assert parts_of("stages") is PARTS

@@ -1,4 +1,4 @@
-"""Random rounding of 16-bit parameters: unbiased, to one of the two neighbours, the same bits however it is computed."""
+"""Random rounding of 16-bit parameters: unbiased, to one of the two neighbours, the same bits however computed."""
 
 import math
 

@@ -87,7 +87,7 @@ class ReduceOnPlateau(Schedule, name="reduce_on_plateau"):
         self._real("eps")
         object.__setattr__(self, "state", PlateauState(self.lr))
 
-    def value(self, step: int) -> float:  # noqa: ARG002 - the metric decides, not the step
+    def value(self, step: int) -> float:  # the metric decides, not the step
         """The rate now."""
         return self.state.lr
 
