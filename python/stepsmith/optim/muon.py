@@ -53,7 +53,7 @@ def orthogonalized(
     a, b, c = (update.dtype.type(coefficient) for coefficient in coefficients)
     norm = sqrt(_core.reduce("orthogonalized", ["update"], [update], "sum_squares"))
     with np.errstate(all="ignore"):
-        x = (update if rows <= columns else update.T) / update.dtype.type(max(eps, norm))
+        x: Array = (update if rows <= columns else update.T) / update.dtype.type(max(eps, norm))
         for _ in range(steps):
             gram = x @ x.T
             x = a * x + (b * gram + c * (gram @ gram)) @ x
