@@ -77,7 +77,9 @@ def test_bits_are_those_of_any_thread_count(threads) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_means_and_norms_count_in_c_order(dtype, layout) -> None:
-    params, grads = drawn([(66, 131), (3, 65, 9), (131,)], dtype)
+    """So do the stored means, which have the parameter's own shape if a matrix has one row or one column."""
+    shapes = [(66, 131), (3, 65, 9), (131,), (2, 1, 3), (3, 5, 1), (2, 3, 1, 4), (5, 1), (1, 5), (2, 3, 1, 1)]
+    params, grads = drawn(shapes, dtype)
     clothed = {name: laid_out(x, layout) for name, x in params.items()}
     other = {name: laid_out(x, LAYOUTS[::-1][LAYOUTS.index(layout)]) for name, x in grads[0].items()}
     assert_equals_the_oracle("adafactor", clothed, [other, grads[1]], **SETTINGS)

@@ -171,7 +171,7 @@ def growths(code: str) -> list[int]:
 def test_steps_allocate_nothing_of_the_arrays_size(optimizer) -> None:
     """Each array is 2.9 MB; after a warm-up the peak of resident memory may not rise by a tenth of that.
 
-    Adafactor's sums of columns, 8 bytes for each 64 elements of a high matrix, are a 32nd of it.
+    Adafactor's sums of columns, 8 bytes for each 64 elements of a high matrix, are added up before they are many.
     """
     growth = growths(MEMORY.replace("AdamW", optimizer))
     assert len(growth) == 32

@@ -1,31 +1,20 @@
-//! Factored second moments (Adafactor): means of squared gradients over the rows and the columns of matrices.
-//!
-//! A row's sum has the fixed shape of [`crate::reduce`] over its elements. A column's sum goes by blocks of 64 rows, each in
-//! order from +0.0, blocks added in order from +0.0.
-
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-use fearless_simd::prelude::*;
+//! Factored second moments (Adafactor): averages of the means of squared gradients over the rows and the columns of matrices.
 
 use super::{
-    pipeline::{Pass, Rules, Scaled},
+    grid::{Grid, Sums, grids, measure, number},
+    pipeline::{Pass, Rules},
     row::Factors,
     rule::{Factoring, Rule},
     spread::Spread,
-    stage::{Buffer, STAGE},
-    strip::PreparedGrad,
+    stage::STAGE,
     table::Rows,
 };
 use crate::{
     dispatch,
     dtype::{Compute, DType},
-    parallel,
-    reduce::{BLOCK, LANES, Lanes, Term, fold_partials},
+    reduce::{BLOCK, Lanes, Term, fold_partials},
     simd::Isa,
 };
-
-/// Rows of a block.
-const HEIGHT: usize = 64;
 
 /// For each row of the step the means that stand for its second moment, if it has them.
 #[derive(Debug)]
@@ -52,27 +41,6 @@ impl Means {
     }
 }
 
-/// A block of rows of a matrix of some row of the step.
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    row: usize,
-    /// Its first element in the row of the step.
-    element: usize,
-    /// Its first row among those of all blocks.
-    first: usize,
-    height: usize,
-    width: usize,
-    /// Its first column sum among those of all blocks.
-    columns: usize,
-}
-
-/// Sums of all blocks.
-#[derive(Debug, Default)]
-struct Sums {
-    rows: Vec<AtomicU64>,
-    columns: Vec<AtomicU64>,
-}
-
 /// Updates the stored means of rows and columns; `None` if the rule has none.
 pub(super) fn update<R32, R64, const N: usize>(
     pass: &Pass<'_>,
@@ -86,100 +54,18 @@ where
     if rows.have_factors().all(|factored| !factored) {
         return None;
     }
-    let blocks = blocks(rows);
-    let sums = measure(pass, rows, rules, &blocks);
+    let grids = grids(rows);
+    let sums = measure(pass, rows, rules, &grids);
     let mut means: Vec<Option<RowMeans>> = (0..rows.plan().rows()).map(|_| None).collect();
-    for of_row in blocks.chunk_by(|a, b| a.row == b.row) {
-        let row = of_row[0].row;
+    for grid in grids {
+        let row = grid.row;
         let factoring = match rows.compute_of(row) {
             DType::F64 => Averages::new(rules.f64[row].rule.factoring(), pass.isa),
             _ => Averages::new(rules.f32[row].rule.factoring(), pass.isa),
         };
-        means[row] = rows.factors_mut(row).map(|factors| factoring.update(factors, of_row, &sums));
+        means[row] = rows.factors_mut(row).map(|factors| factoring.update(factors, grid, &sums));
     }
     Some(Means(means))
-}
-
-fn blocks(rows: &Rows) -> Vec<Block> {
-    let mut blocks = vec![];
-    let (mut first, mut columns) = (0, 0);
-    for row in 0..rows.plan().rows() {
-        let Some((height, width)) = rows.matrices_of(row) else { continue };
-        for matrix in (0..rows.len_of(row)).step_by((height * width).max(1)) {
-            for top in (0..height).step_by(HEIGHT) {
-                let height = HEIGHT.min(height - top);
-                blocks.push(Block { row, element: matrix + top * width, first, height, width, columns });
-                first += height;
-                columns += width;
-            }
-        }
-    }
-    blocks
-}
-
-fn measure<R32, R64, const N: usize>(pass: &Pass<'_>, rows: &Rows, rules: &Rules<R32, R64>, blocks: &[Block]) -> Sums
-where
-    R32: Rule<f32, N>,
-    R64: Rule<f64, N>,
-{
-    let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
-    let last = blocks.last().map_or((0, 0), |block| (block.first + block.height, block.columns + block.width));
-    let sums = Sums { rows: zeros(last.0), columns: zeros(last.1) };
-    parallel::for_each(blocks.len(), rows.plan().is_large(), &|k| {
-        let block = blocks[k];
-        match rows.compute_of(block.row) {
-            DType::F64 => {
-                dispatch!(pass.isa, simd => measure_block(simd, pass, rows, &rules.f64[block.row], block, &sums));
-            }
-            _ => dispatch!(pass.isa, simd => measure_block(simd, pass, rows, &rules.f32[block.row], block, &sums)),
-        }
-    });
-    sums
-}
-
-#[inline(always)]
-fn measure_block<S: Simd, T: Compute, R>(
-    simd: S,
-    pass: &Pass<'_>,
-    rows: &Rows,
-    rule: &Scaled<R, T>,
-    block: Block,
-    sums: &Sums,
-) {
-    let grad = PreparedGrad::new(pass, block.row, rows.grad(block.row), rule);
-    let mut room = [T::default(); BLOCK];
-    let mut partials = vec![0.0; block.width.div_ceil(BLOCK)];
-    let mut columns = vec![0.0; block.width.next_multiple_of(LANES)];
-    let mut stage = Buffer::default();
-    for i in 0..block.height {
-        for (k, at) in (0..block.width).step_by(BLOCK).enumerate() {
-            let len = BLOCK.min(block.width - at);
-            grad.read(simd, block.element + i * block.width + at, len, &mut room, &mut stage);
-            let mut lanes = Lanes::default();
-            room[len..len.next_multiple_of(LANES)].fill(T::default());
-            lanes.add::<S, T>(simd, Term::Square, T::values(&room), 0, len.div_ceil(LANES));
-            partials[k] = lanes.fold();
-            add_squares(simd, &room, &mut columns[at..at + len.next_multiple_of(LANES)]);
-        }
-        sums.rows[block.first + i].store(fold_partials(simd, &mut partials).to_bits(), Relaxed);
-    }
-    for (sum, column) in sums.columns[block.columns..].iter().zip(&columns[..block.width]) {
-        sum.store(column.to_bits(), Relaxed);
-    }
-}
-
-/// columns += x², in float64.
-#[inline(always)]
-fn add_squares<S: Simd, T: Compute>(simd: S, x: &[T], columns: &mut [f64]) {
-    let n = 4 * S::f64s::LEN;
-    for at in (0..columns.len()).step_by(n) {
-        let tile = T::widen_slice(simd, x, at);
-        let mut sums = crate::dtype::load_native::<S, f64>(simd, columns, at);
-        for k in 0..4 {
-            sums[k] += tile[k] * tile[k];
-        }
-        crate::dtype::store_native::<S, f64>(sums, columns, at);
-    }
 }
 
 /// Moving averages of the means; each operation rounded once to the compute type, of which these are exact.
@@ -201,24 +87,12 @@ impl Averages {
         }
     }
 
-    fn update(self, factors: &mut Factors, blocks: &[Block], sums: &Sums) -> RowMeans {
-        let (height, width, count) = (factors.height, factors.width, factors.count);
-        let number = |bits: &AtomicU64| f64::from_bits(bits.load(Relaxed));
-        let first = blocks[0].first;
-        let rows: Vec<f64> =
-            sums.rows[first..first + count * height].iter().map(|bits| number(bits) / width as f64).collect();
-        let mut columns = vec![0.0; count * width];
-        let blocks_of_matrix = blocks.len() / count;
-        for (k, block) in blocks.iter().enumerate() {
-            let matrix = k / blocks_of_matrix;
-            let of_block = &sums.columns[block.columns..block.columns + width];
-            for (sum, bits) in columns[matrix * width..].iter_mut().zip(of_block) {
-                *sum += number(bits);
-            }
-        }
-        for sum in &mut columns {
-            *sum /= height as f64;
-        }
+    fn update(self, factors: &mut Factors, grid: Grid, sums: &Sums) -> RowMeans {
+        let Grid { height, width, count, .. } = grid;
+        let rows = &sums.rows[grid.rows..][..count * height];
+        let rows: Vec<f64> = rows.iter().map(|bits| number(bits) / width as f64).collect();
+        let columns = &sums.columns[grid.columns..][..count * width];
+        let columns: Vec<f64> = columns.iter().map(|sum| sum / height as f64).collect();
         let rows = factors.average(self.isa, 0, &rows, |mean, old| self.average(mean, old));
         let columns = factors.average(self.isa, 1, &columns, |mean, old| self.average(mean, old));
         let ratios = rows.chunks(height).flat_map(|rows| self.ratios(rows)).collect();

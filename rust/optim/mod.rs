@@ -14,6 +14,7 @@ mod factor;
 pub mod fold;
 pub mod grad;
 mod gradients;
+mod grid;
 pub mod internal;
 pub mod lamb;
 pub mod lars;

@@ -26,6 +26,8 @@ class Wanted(NamedTuple):
     initial: float | Array | None
     """None for zeros."""
     hidden: bool
+    mean: bool
+    """Means of the parameter's axes: in C order, whatever the parameter's."""
 
 
 class Arrays:
@@ -38,7 +40,7 @@ class Arrays:
         for want in wanted:
             param = params[want.name]
             dtype = wide_dtype_of(param) if want.hidden else state_dtype_of(param, options.state_dtype)
-            like = param if want.shape == param.shape else None
+            like = None if want.mean else param
             specs[want.name, want.slot] = Spec(want.shape, dtype, like)
         for name, param in params.items():
             specs |= {(name, slot): Spec(param.shape, dtype, param) for slot, dtype in self._copies_of(param)}

@@ -56,6 +56,7 @@ class Adafactor(Optimizer):
 
     name = "adafactor"
     slots = ("row_var", "col_var", "variance")
+    means = frozenset({"row_var", "col_var"})
     checks = {  # noqa: RUF012
         "lr": lr,
         "beta2_decay": Number(high=0.0),

@@ -57,6 +57,8 @@ class Optimizer(ABC):
     """Names of the rule's state arrays."""
     hidden: ClassVar[frozenset[str]] = frozenset()
     """Those of them that mean nothing between steps, and so are neither shown nor saved."""
+    means: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that are means over an axis of the parameter; the others have its shape."""
     carried: ClassVar[Mapping[str, float]] = {}
     """Float64 numbers that a tensor carries from update to update: name → value before the first.
 
@@ -167,7 +169,7 @@ class Optimizer(ABC):
         options.check_params(params)
         masks = mask_bits(self._owner, params, options.masks)
         wanted = [
-            Wanted(name, slot, shape, self._initial(slot, param, given[name]), slot in self.hidden)
+            Wanted(name, slot, shape, self._initial(slot, param, given[name]), slot in self.hidden, slot in self.means)
             for name, param in params.items()
             for slot in self.slots
             if slot in self._slots_of(given[name]) and (shape := self._shape_of(slot, param)) is not None
