@@ -171,6 +171,16 @@ def test_no_such_case_is_an_error(capsys) -> None:
     assert "--list" in capsys.readouterr().err
 
 
+def test_everything_folded_is_timed_beside_a_sweep(tmp_path) -> None:
+    content = run("bench_folded.py", tmp_path / "folded.json")
+    names = list(content["sides"])
+    assert names[:2] == ["stepsmith", "sweep"]
+    assert content["deviation"] < 1e-3
+    for side in content["sides"].values():
+        assert side["ratio"] > 0
+        assert_timed(side)
+
+
 def test_training_is_checked_and_timed(tmp_path) -> None:
     content = run("bench_train.py", tmp_path / "train.json")
     assert [side["name"] for side in content["sides"]] == ["stepsmith", "MLPClassifier"]
