@@ -198,8 +198,8 @@ def test_a_scale_whose_inverse_is_infinite_in_float32_pads_nothing() -> None:
 
 WRONG = {
     "norm-type": ({"norm_type": 3}, ValueError, "norm_type must be 1, 2 or inf, got 3"),
-    "norm-name": ({"norm_type": "2"}, ValueError, "norm_type must be 1, 2 or inf, got '2'"),
-    "norm-list": ({"norm_type": [2]}, ValueError, r"norm_type must be 1, 2 or inf, got \[2\]"),
+    "norm-name": ({"norm_type": "2"}, TypeError, "norm_type must be 1, 2 or inf, got '2'"),
+    "norm-list": ({"norm_type": [2]}, TypeError, r"norm_type must be 1, 2 or inf, got \[2\]"),
     "norm-nan": ({"norm_type": math.nan}, ValueError, "norm_type must be 1, 2 or inf, got nan"),
     "clip-negative": ({"clip_value": -1}, ValueError, "clip_value must be finite and at least 0, got -1"),
     "clip-nan": ({"clip_value": math.nan}, ValueError, "clip_value must be finite and at least 0, got nan"),

@@ -1,9 +1,13 @@
 """Groups, hyperparameters, schedules, missing gradients, binding, one step at a time."""
 
+import copy
+import math
+import pickle
 import sys
 import threading
 from types import MappingProxyType
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -375,3 +379,106 @@ def test_a_schedule_with_state_goes_on_after_a_load() -> None:
     other = ss.optim.Adam([np.ones(2)], lr=ss.schedules.ReduceOnPlateau(2.0))
     other.load_state_dict(straight.state_dict())
     assert other.groups[0]["lr"] == straight.groups[0]["lr"]
+
+
+def test_a_momentum_that_begins_at_zero_has_state() -> None:
+    """A schedule counts as more than zero, whatever its first value; without momentum the buffer rests, as PyTorch's."""
+    schedule = ss.schedules.Constant(0.9, factor=0.0, total_iters=2)
+    param, path = np.zeros(3), []
+    optimizer = ss.optim.SGD([param], lr=1.0, momentum=schedule)
+    for _ in range(5):
+        optimizer.step([np.ones(3)])
+        path.append(float(param[0]))
+    np.testing.assert_allclose(path, [-1.0, -2.0, -3.0, -4.9, -7.61])
+    assert list(ss.optim.RMSprop([param], momentum=schedule).state["0"]) == ["square_avg", "momentum"]
+
+
+@pytest.mark.parametrize("name", ["AdamW", "LBFGS"])
+def test_an_optimizer_is_neither_pickled_nor_copied(name) -> None:
+    optimizer = getattr(ss.optim, name)([np.ones(3)])
+    for way in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=rf"^{name}: an optimizer must be saved by state_dict\(\), got "):
+            way(optimizer)
+
+
+def test_an_infinite_max_norm_only_computes_the_norm() -> None:
+    param, plain, grad = np.ones(3), np.ones(3), np.array([3.0, 4.0, 0.0])
+    assert ss.optim.SGD([param], max_norm=math.inf).step([grad]).grad_norm == 5.0
+    ss.optim.SGD([plain]).step([grad])
+    assert (param == plain).all()
+    assert ss.clip_grad_norm([grad], math.inf) == 5.0
+    assert grad.tolist() == [3.0, 4.0, 0.0]
+
+
+def test_masks_are_resumed() -> None:
+    """Also those that were set between steps."""
+    grads, masks = {"w": np.ones((3, 5))}, {"w": np.arange(15).reshape(3, 5) % 2 == 0}
+
+    def build():
+        params = {"w": np.ones((3, 5)), "b": np.ones(())}
+        return params, ss.optim.AdamW(params, lr=0.1)
+
+    params, straight = build()
+    straight.set_masks(masks)
+    straight.step({**grads, "b": np.ones(())})
+    saved = straight.state_dict()
+    assert list(saved["masks"]) == ["w"]
+    assert (saved["masks"]["w"] == masks["w"]).all()
+    others, resumed = build()
+    for name, param in others.items():
+        param[...] = params[name]
+    resumed.load_state_dict(saved)
+    for optimizer in (straight, resumed):
+        optimizer.step({**grads, "b": np.ones(())})
+    assert (others["w"] == params["w"]).all()
+    assert (others["w"][~masks["w"]] == 0).all()
+    bad = {**saved, "masks": {"w": np.ones(3, bool)}}
+    with pytest.raises(ValueError, match=r"masks\['w'\] must have shape \(3, 5\), got \(3,\)"):
+        resumed.load_state_dict(bad)
+    assert "masks" not in build()[1].state_dict()
+
+
+def test_copies_follow_a_load() -> None:
+    """A user's shadow array and a parameter with a master copy are what they were when the state was saved."""
+
+    def build():
+        params = {"w": np.ones(5, np.float32), "h": np.ones(5, ml_dtypes.bfloat16)}
+        shadow = {"w": np.zeros(5, np.float16)}
+        return params, shadow, ss.optim.AdamW(params, lr=0.1, master=True, shadow=shadow)
+
+    params, shadow, optimizer = build()
+    optimizer.step([np.ones(5), np.ones(5)])
+    others, other_shadow, resumed = build()
+    others["w"][...] = params["w"]
+    resumed.load_state_dict(optimizer.state_dict())
+    assert (other_shadow["w"] == shadow["w"]).all()
+    assert (others["h"] == params["h"]).all()
+    assert (params["h"] != 1).all()
+
+
+@pytest.mark.parametrize("options", [{"shadow": "bfloat16"}, {"shadow": "float16", "ema": 0.5}])
+def test_schedule_free_s_shadow_follows_the_mode(options) -> None:
+    params = {"w": np.linspace(-1, 1, 700, dtype=np.float32)}
+    optimizer = ss.optim.ScheduleFreeAdamW(params, lr=0.1, **options)
+    for _ in range(3):
+        optimizer.step({"w": np.ones(700, np.float32)})
+    for switch in (optimizer.eval, optimizer.train):
+        before = params["w"].copy()
+        switch()
+        assert (params["w"] != before).any()
+        assert (optimizer.state["w"]["shadow"] == params["w"].astype(optimizer.state["w"]["shadow"].dtype)).all()
+
+
+def test_schedule_free_s_mode_is_the_master_s() -> None:
+    wide = {"w": np.linspace(-1, 1, 700, dtype=np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)}
+    half = {"w": wide["w"].astype(ml_dtypes.bfloat16)}
+    plain = ss.optim.ScheduleFreeAdamW(wide, lr=0.1)
+    master = ss.optim.ScheduleFreeAdamW(half, lr=0.1, master=True)
+    for step in range(3):
+        for optimizer in (plain, master):
+            optimizer.step({"w": np.full(700, 1.0 + step, np.float32)})
+    for way in ("eval", "train", "eval"):
+        for optimizer in (plain, master):
+            getattr(optimizer, way)()
+        assert (master.state["w"]["master"] == wide["w"]).all()
+        assert (half["w"] == wide["w"].astype(ml_dtypes.bfloat16)).all()

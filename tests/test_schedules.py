@@ -485,7 +485,7 @@ def restored(name: str = "reduce_on_plateau", **changes: Any) -> Schedule:
         (lambda: LinearDecay(0.1, 0), ValueError, r"LinearDecay: T must be at least 1, got 0"),
         (lambda: Polynomial(0.1, 0), ValueError, r"Polynomial: total_iters must be at least 1, got 0"),
         (lambda: Polynomial(0.1, power=-1), ValueError, r"Polynomial: power must be finite and at least 0, got -1"),
-        (lambda: Exponential(0.1, 1.1), ValueError, r"Exponential: gamma must be in \[0, 1\], got 1.1"),
+        (lambda: Exponential(0.1, -1.0), ValueError, r"Exponential: gamma must be finite and at least 0, got -1.0"),
         (lambda: ExponentialDecay(0.1, -1), ValueError, r"ExponentialDecay: k must be finite and at least 0, got -1"),
         (lambda: InverseTime(0.1, -1), ValueError, r"InverseTime: k must be finite and at least 0, got -1"),
         (lambda: MultiStep(0.1, [3, 2]), ValueError, r"MultiStep: milestones must ascend, got \[3, 2\]"),

@@ -108,6 +108,22 @@ def test_a_refused_optimizer_leaves_no_file(tmp_path) -> None:
     ss.optim.AdamW([param], state_dir=tmp_path)
 
 
+def test_the_file_has_its_place_on_the_disk(tmp_path) -> None:
+    """A sparse file would be a bus error in a step, once the disk is full."""
+    ss.optim.AdamW([np.zeros(300_000, np.float32)], state_dir=tmp_path / "state")
+    found = (tmp_path / "state" / "state.bin").stat()
+    assert found.st_size >= 2_400_000
+    assert found.st_blocks * 512 >= found.st_size
+
+
+def test_a_state_directory_must_be_a_path_to_a_directory(tmp_path) -> None:
+    with pytest.raises(TypeError, match=r"^AdamW: state_dir must be a path, got 123$"):
+        ss.optim.AdamW([np.zeros(3)], state_dir=123)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"^AdamW: state_dir must be an empty or a new directory, got '.*file'$"):
+        ss.optim.AdamW([np.zeros(3)], state_dir=tmp_path / "file")
+
+
 @pytest.mark.slow
 def test_a_state_of_4_gib_is_let_go_of_behind_the_sweep(tmp_path) -> None:
     """Anonymous memory hardly grows, and of the file's pages few stay in memory."""

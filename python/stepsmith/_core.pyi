@@ -34,8 +34,10 @@ _T = TypeVar("_T")
 
 @final
 class Stepper:
-    updates: int
-    mode: int
+    @property
+    def updates(self) -> int: ...
+    @property
+    def mode(self) -> int: ...
     def __new__(
         cls,
         owner: str,
@@ -54,6 +56,15 @@ class Stepper:
     def now(self, setting: int) -> tuple[int, list[float]]: ...
     def exclusive(self, work: Callable[[], _T]) -> _T: ...
     def switch(self, mode: int, work: Callable[[], object]) -> None: ...
+    def restore(
+        self,
+        work: Callable[[], object],
+        commit: Callable[[], object],
+        moment: tuple[int, int],
+        mode: int,
+        cohorts: Sequence[int],
+        carried: Sequence[float],
+    ) -> None: ...
     def step(
         self,
         grads: Sequence[object | None] | None,
@@ -70,7 +81,12 @@ def reduce(owner: str, names: Sequence[str], arrays: Sequence[object], kind: str
 def scale(owner: str, names: Sequence[str], arrays: Sequence[object], factor: float) -> None: ...
 def clamp(owner: str, names: Sequence[str], arrays: Sequence[object], limit: float) -> None: ...
 def lerp(
-    owner: str, names: Sequence[str], arrays: Sequence[object], ends: Sequence[object], weights: Sequence[float]
+    owner: str,
+    names: Sequence[str],
+    arrays: Sequence[object],
+    ends: Sequence[object],
+    shadows: Sequence[object | None],
+    weights: Sequence[float],
 ) -> None: ...
 def uniform(out: NDArray[np.float32], seed: int, step: int, stream: int, start: int) -> None: ...
 def philox4x32(counter: Sequence[int], key: Sequence[int]) -> list[int]: ...

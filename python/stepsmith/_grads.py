@@ -66,7 +66,7 @@ def clip_grad_norm(grads: Grads, max_norm: float, norm_type: float = 2.0, *, err
 
     Args:
         grads: as for `grad_norm`; writable, without shared elements.
-        max_norm: at least 0.
+        max_norm: at least 0; inf scales nothing.
         norm_type: 1, 2 or inf.
         error_if_nonfinite: raise instead of scaling by a norm that is NaN or infinite.
 
@@ -84,7 +84,8 @@ def clip_grad_norm(grads: Grads, max_norm: float, norm_type: float = 2.0, *, err
         [0.6, 0.8]
     """
     owner = "clip_grad_norm"
-    max_norm = _check.number(owner, "max_norm", max_norm, low=0.0)
+    if max_norm != math.inf:
+        max_norm = _check.number(owner, "max_norm", max_norm, low=0.0)
     names, arrays = _named(owner, grads)
     total = _norm(owner, names, arrays, norm_type)
     if error_if_nonfinite and not math.isfinite(total):

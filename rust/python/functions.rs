@@ -43,12 +43,14 @@ fn rows_to_read(owner: &str, names: &[String], objects: &Arrays<'_>) -> PyResult
     Ok((arrays::rows(rows, false, None), taken))
 }
 
-/// Rows that are written in place, without gradients; `states` are none or one for each array.
+/// Arrays that are written in place, none or one state for each, and none or one shadow copy for each.
+type Written<'a, 'py> = (&'a Arrays<'py>, &'a Arrays<'py>, &'a [Option<Bound<'py, PyAny>>]);
+
+/// Rows that are written in place, without gradients.
 fn rows_to_write(
     owner: &str,
     names: &[String],
-    objects: &Arrays<'_>,
-    states: &Arrays<'_>,
+    (objects, states, shadows): Written<'_, '_>,
 ) -> PyResult<(Rows, Vec<Taken>)> {
     let (mut tensors, mut written, mut taken) = (vec![], vec![], vec![]);
     for (k, (name, array)) in names.iter().zip(objects).enumerate() {
@@ -56,15 +58,14 @@ fn rows_to_write(
         let mut tensor = Tensor::alone(array.array());
         written.push(name.clone());
         if let Some(state) = states.get(k) {
-            let state_name = format!("state of {name}");
-            let state = Taken::new_writable(owner, &|| state_name.clone(), state)?;
-            if state.shape() != array.shape() {
-                let (want, got) = (array.shape_text(), state.shape_text());
-                return Err(value_error(owner, format_args!("{state_name} must have shape {want}, got {got}")));
-            }
+            let state = take_like(owner, format!("state of {name}"), state, &array, &mut written)?;
             tensor.state.push(Some(state.array()));
-            written.push(state_name);
             taken.push(state);
+        }
+        if let Some(Some(shadow)) = shadows.get(k) {
+            let shadow = take_like(owner, format!("shadow of {name}"), shadow, &array, &mut written)?;
+            tensor.shadow = Some(shadow.array());
+            taken.push(shadow);
         }
         tensors.push(tensor);
         taken.push(array);
@@ -73,6 +74,23 @@ fn rows_to_write(
     let tensors = Tensors::new(tensors, written, false).map_err(|error| value_error(owner, error))?;
     let rows = (0..count).map(|k| tensors.row_without_grad(k)).collect();
     Ok((arrays::rows(rows, false, None), taken))
+}
+
+/// Takes an array of another one's shape, to be written.
+fn take_like(
+    owner: &str,
+    name: String,
+    object: &Bound<'_, PyAny>,
+    like: &Taken,
+    written: &mut Vec<String>,
+) -> PyResult<Taken> {
+    let taken = Taken::new_writable(owner, &|| name.clone(), object)?;
+    if taken.shape() != like.shape() {
+        let (want, got) = (like.shape_text(), taken.shape_text());
+        return Err(value_error(owner, format_args!("{name} must have shape {want}, got {got}")));
+    }
+    written.push(name);
+    Ok(taken)
 }
 
 /// A fixed-shape sum ("sum", "sum_abs", "sum_squares") or the largest magnitude ("max_abs") over all arrays.
@@ -87,16 +105,18 @@ fn reduce(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, k
 /// Multiplies all arrays in place by `factor`, rounded to each array's compute type.
 #[pyfunction]
 fn scale(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, factor: f64) -> PyResult<()> {
-    write(py, &internal::SCALE, owner, &names, (&arrays, &vec![]), &vec![factor; names.len()])
+    write(py, &internal::SCALE, owner, &names, (&arrays, &vec![], &[]), &vec![factor; names.len()])
 }
 
 /// Clamps all arrays in place to [-limit, limit]; NaN stays.
 #[pyfunction]
 fn clamp(py: Python<'_>, owner: &str, names: Vec<String>, arrays: Arrays<'_>, limit: f64) -> PyResult<()> {
-    write(py, &internal::CLAMP, owner, &names, (&arrays, &vec![]), &vec![limit; names.len()])
+    write(py, &internal::CLAMP, owner, &names, (&arrays, &vec![], &[]), &vec![limit; names.len()])
 }
 
-/// array += (end - array) * weight in place for all arrays, each with its own weight.
+/// array += (end - array) * weight in place for all arrays, each with its own weight; where there is a shadow array it
+/// becomes the array's rounded copy.
+#[allow(clippy::too_many_arguments)]
 #[pyfunction]
 fn lerp(
     py: Python<'_>,
@@ -104,14 +124,16 @@ fn lerp(
     names: Vec<String>,
     arrays: Arrays<'_>,
     ends: Arrays<'_>,
+    shadows: Vec<Option<Bound<'_, PyAny>>>,
     weights: Vec<f64>,
 ) -> PyResult<()> {
-    for (what, got) in [("arrays", arrays.len()), ("ends", ends.len()), ("weights", weights.len())] {
+    let lengths = [("ends", ends.len()), ("shadows", shadows.len()), ("weights", weights.len())];
+    for (what, got) in [("arrays", arrays.len())].into_iter().chain(lengths) {
         if got != names.len() {
             return Err(Error::Length { what, want: names.len(), got }.into());
         }
     }
-    write(py, &internal::LERP, owner, &names, (&arrays, &ends), &weights)
+    write(py, &internal::LERP, owner, &names, (&arrays, &ends, &shadows), &weights)
 }
 
 fn write(
@@ -119,11 +141,11 @@ fn write(
     rule: &'static Entry,
     owner: &str,
     names: &[String],
-    (arrays, states): (&Arrays<'_>, &Arrays<'_>),
+    arrays: Written<'_, '_>,
     scalars: &[f64],
 ) -> PyResult<()> {
     let isa = Isa::current()?;
-    let (mut rows, _alive) = rows_to_write(owner, names, arrays, states)?;
+    let (mut rows, _alive) = rows_to_write(owner, names, arrays)?;
     py.detach(|| apply(isa, rule, &mut rows, scalars));
     Ok(())
 }

@@ -254,22 +254,10 @@ impl Stepper {
         self.moment().updates
     }
 
-    /// Sets the count of steps, as a state dictionary has it.
-    #[setter]
-    fn set_updates(&self, updates: u64) {
-        self.moment().updates = updates;
-    }
-
     /// What the parameters hold; no step is possible unless this is 0.
     #[getter]
     fn mode(&self) -> u8 {
         self.moment().mode
-    }
-
-    /// Sets what the parameters hold, as a state dictionary has it.
-    #[setter]
-    fn set_mode(&self, mode: u8) {
-        self.moment().mode = mode;
     }
 
     /// Does a step run right now, on another thread?
@@ -289,8 +277,33 @@ impl Stepper {
         let _no_step = self.lock()?;
         if self.mode() != mode {
             work.call0()?;
-            self.set_mode(mode);
+            self.moment().mode = mode;
         }
+        Ok(())
+    }
+
+    /// Calls `work`, which takes arrays back, then sets everything else that a state dictionary has, then calls `commit`; as
+    /// `exclusive`. `moment` is the count of updates and the number that the cohorts' setting will have.
+    fn restore(
+        &self,
+        work: &Bound<'_, PyAny>,
+        commit: &Bound<'_, PyAny>,
+        moment: (u64, u64),
+        mode: u8,
+        cohorts: Vec<u32>,
+        carried: Vec<f64>,
+    ) -> PyResult<()> {
+        let mut inner = self.lock()?;
+        if cohorts.len() != inner.tensors.len() {
+            return Err(Error::Length { what: "cohorts", want: inner.tensors.len(), got: cohorts.len() }.into());
+        }
+        if self.moment().setting + 1 != moment.1 {
+            return Err(self.busy());
+        }
+        work.call0()?;
+        inner.cohorts = cohorts;
+        *self.moment() = Moment { updates: moment.0, setting: moment.1, carried, mode };
+        commit.call0()?;
         Ok(())
     }
 }

@@ -90,6 +90,11 @@ class Arrays:
         given = self._options.shadow
         return given.get(name) if isinstance(given, Mapping) else self._all.get((name, "shadow"))
 
+    def worked_on(self, name: str) -> tuple[Array, Array | None]:
+        """What the rule works on, and its low-precision copy: master and parameter, or parameter and shadow."""
+        master = self._all.get((name, "master"))
+        return (self._params[name], self.shadow(name)) if master is None else (master, self._params[name])
+
     def row(self, name: str, slots: Sequence[str]) -> dict[str, object]:
         """The arrays of a parameter as the core takes them."""
         return {
@@ -104,6 +109,14 @@ class Arrays:
         """Takes the file away again, if there is one."""
         if self._options.state_dir is not None:
             (Path(self._options.state_dir) / FILE).unlink(missing_ok=True)
+
+    def follow(self) -> None:
+        """Brings parameters with a master copy, and shadow arrays of the user's own, to what a load brought back."""
+        for name, param in self._params.items():
+            if (name, "master") in self._all:
+                param[...] = self._all[name, "master"]
+        if isinstance(self._options.shadow, Mapping):
+            self.fill_shadows()
 
     def fill_shadows(self) -> None:
         """Shadow copies of the parameters before the first step, rounded as a step does: by way of float32."""

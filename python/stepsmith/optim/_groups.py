@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from math import inf
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from numpy.typing import NDArray
 
@@ -18,6 +18,7 @@ __all__ = [
     "Scalar",
     "Several",
     "betas",
+    "checked",
     "decay_groups",
     "decay_rate",
     "decays",
@@ -27,6 +28,7 @@ __all__ = [
     "make_groups",
     "nonnegative",
     "real",
+    "refuse_copy",
     "scheduled_in",
 ]
 
@@ -101,6 +103,21 @@ def _at(owner: str, check: Check, name: str, value: Any, step: int) -> Any:
 
 def _entries(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
+
+
+def checked(owner: str, checks: Mapping[str, Check], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters as their checks want them; a ValueError names those that there are not."""
+    unknown = sorted(set(values) - set(checks))
+    if unknown:
+        raise ValueError(
+            f"{owner}: hyperparameters must be among {', '.join(checks)}, got {', '.join(map(repr, unknown))}"
+        )
+    return {key: checks[key](owner, key, value) for key, value in values.items()}
+
+
+def refuse_copy(owner: str) -> NoReturn:
+    """An optimizer holds on to arrays in place: neither pickle nor copy can say what becomes of them."""
+    raise TypeError(f"{owner}: an optimizer must be saved by state_dict(), got a request to pickle or copy it")
 
 
 class Group(MutableMapping[str, Any]):

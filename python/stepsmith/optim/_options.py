@@ -36,15 +36,18 @@ class StepOptions(TypedDict, total=False):
     clip_value: float | None
     """Clip each gradient element to [-clip_value, clip_value]; None (the default) does not."""
     max_norm: float | None
-    """Clip the norm of all gradients to this: g *= min(1, max_norm / (norm + 1e-6)); None (the default) does not."""
+    """Clip the norm of all gradients to this: g *= min(1, max_norm / (norm + 1e-6)); inf only computes it; None (the
+    default) does neither."""
     norm_type: float
     """Which norm: 1, 2 (the default) or inf."""
     agc: float | None
     """Adaptive gradient clipping (Brock et al. 2021): the gradient's norm over each unit (an index of the first axis;
-    the whole tensor below two axes) is clipped to agc times the parameter's, which counts as at least 1e-3."""
+    the whole tensor below two axes) is clipped to agc times the parameter's, which counts as at least 1e-3. A step
+    needs some 40 bytes a unit for that."""
     masks: Masks | None
     """Name → boolean array of the parameter's shape: where it is False the weight is pruned, and the parameter, its
-    state and its average are exactly zero after each step; see `Optimizer.set_masks`."""
+    state and its average are exactly zero after each step; see `Optimizer.set_masks`. A tensor whose gradient is None
+    is skipped with all its stages."""
     ema: float | None
     """Decay of a moving average of the parameters, in [0, 1): ``opt.state[name]["ema"]`` starts as a copy and becomes
     a + (1 - ema)(p - a); None (the default) keeps none."""
@@ -61,7 +64,8 @@ class StepOptions(TypedDict, total=False):
     zero_grads: bool
     """Set the gradients to zero when they have been used; they must be writable then."""
     state_dir: str | os.PathLike[str] | None
-    """Keep the state in a file of this directory (new or empty), mapped into memory: it may be larger than memory."""
+    """Keep the state in a file of this directory (new or empty), mapped into memory: it may be larger than memory.
+    `Optimizer.state_dict` copies it into memory all the same."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,16 @@ class Options:
         owner = self.owner
         _check.one_of(owner, "state_dtype", self.state_dtype, ("float32", "bfloat16"))
         _check.one_of(owner, "on_nonfinite", self.on_nonfinite, ("raise", "skip", "propagate"))
-        for name in ("clip_value", "max_norm", "agc"):
+        for name in ("clip_value", "agc"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _check.number(owner, name, getattr(self, name), low=0.0))
-        if isinstance(self.norm_type, bool) or not isinstance(self.norm_type, Real) or self.norm_type not in _NORMS:
+        if self.max_norm is not None and self.max_norm != inf:
+            object.__setattr__(self, "max_norm", _check.number(owner, "max_norm", self.max_norm, low=0.0))
+        if not isinstance(self.state_dir, str | os.PathLike | None):
+            raise TypeError(f"{owner}: state_dir must be a path, got {self.state_dir!r}")
+        if isinstance(self.norm_type, bool) or not isinstance(self.norm_type, Real):
+            raise TypeError(f"{owner}: norm_type must be 1, 2 or inf, got {self.norm_type!r}")
+        if self.norm_type not in _NORMS:
             raise ValueError(f"{owner}: norm_type must be 1, 2 or inf, got {self.norm_type!r}")
         if self.ema is not None:
             ema = _check.number(owner, "ema", self.ema, low=0.0, high=1.0, open_high=True)
@@ -163,6 +173,7 @@ def mask_bits(owner: str, params: Mapping[str, Array], masks: Masks | None) -> l
     unknown = [name for name in given if name not in params]
     if unknown:
         raise ValueError(f"{owner}: masks must have names of params, got {unknown}")
+    given = {name: np.asarray(mask) if isinstance(mask, np.bool_) else mask for name, mask in given.items()}
     for name, mask in given.items():
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             got = getattr(mask, "dtype", type(mask).__name__)

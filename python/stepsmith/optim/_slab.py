@@ -49,12 +49,27 @@ def allocate(specs: Sequence[Spec]) -> list[Array]:
 
 
 def map_file(owner: str, specs: Sequence[Spec], directory: str | os.PathLike[str]) -> Array:
-    """Room for them in a new file of the directory, which must be empty or new."""
+    """Room for them in a new file of the directory, which must be empty or new; a full disk is an OSError here."""
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{owner}: state_dir must be an empty or a new directory, got {str(folder)!r}")
-    return np.memmap(folder / FILE, np.uint8, mode="w+", shape=(_bytes(specs),))
+    folder.mkdir(parents=True, exist_ok=True)
+    file, size = folder / FILE, _bytes(specs)
+    try:
+        with file.open("xb") as opened:
+            _reserve(opened.fileno(), size)
+        return np.memmap(file, np.uint8, mode="r+", shape=(size,))
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Zeros that have a place on the disk, so that none is missing when a step writes them."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
 
 
 def _sizes(specs: Sequence[Spec]) -> list[int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith.optim._options import mask_bits
 from stepsmith.schedules import Schedule, from_dict
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Loaded(NamedTuple):
     carried: list[tuple[float, ...]]
     """For each tensor its carried scalars."""
     mode: int
+    masks: dict[str, NDArray[np.bool_]] | None
+    """None if the dictionary has none."""
 
 
 def dump(
@@ -41,6 +44,7 @@ def dump(
 ) -> dict[str, Any]:
     """The dictionary of `Optimizer.state_dict`."""
     mode = {"mode": optimizer.modes[optimizer._stepper.mode]} if optimizer.modes else {}
+    masks = _masks(optimizer)
     return {
         "version": VERSION,
         "optimizer": optimizer.name,
@@ -56,7 +60,18 @@ def dump(
             for name, row in optimizer.state.items()
         },
         **mode,
+        **({"masks": masks} if masks else {}),
     }
+
+
+def _masks(optimizer: Optimizer) -> dict[str, NDArray[np.bool_]]:
+    """The masks of now as boolean arrays."""
+    masks = {}
+    for (name, param), bits in zip(optimizer.params.items(), optimizer._masks):
+        if bits is not None:
+            flat = np.unpackbits(np.frombuffer(bits, np.uint8), count=param.size, bitorder="little")
+            masks[name] = flat.astype(np.bool_).reshape(param.shape)
+    return masks
 
 
 def _plain(value: Any) -> Any:
@@ -77,7 +92,8 @@ def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_di
     owner = type(optimizer).__name__
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"{owner}: state_dict must be a mapping, got {type(state_dict).__name__}")
-    problems = _compare("keys", (*_KEYS, "mode") if optimizer.modes else _KEYS, state_dict)
+    optional = [key for key in ("masks",) if key in state_dict]
+    problems = _compare("keys", (*_KEYS, *(["mode"] if optimizer.modes else []), *optional), state_dict)
     if not problems and state_dict["version"] != VERSION:
         problems.append(f"version must be {VERSION}, got {state_dict['version']!r}")
     if not problems and state_dict["optimizer"] != optimizer.name:
@@ -87,6 +103,11 @@ def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_di
         problems += _state_problems(optimizer, state_dict["state"])
     if not problems and optimizer.modes and state_dict["mode"] not in optimizer.modes:
         problems.append(f"mode must be one of {', '.join(optimizer.modes)}, got {state_dict['mode']!r}")
+    if not problems and optional:
+        try:
+            mask_bits(owner, optimizer.params, state_dict["masks"])
+        except (TypeError, ValueError) as error:
+            problems.append(str(error))
     if problems:
         raise ValueError(f"{owner}: state_dict must fit the optimizer: " + "; ".join(problems))
     return Loaded(
@@ -96,6 +117,7 @@ def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_di
         [(array, _apart(state_dict["state"][name][slot], array)) for (name, slot), array in arrays.items()],
         [tuple(float(state_dict["state"][name][key]) for key in optimizer.carried) for name in optimizer.params],
         optimizer.modes.index(state_dict["mode"]) if optimizer.modes else 0,
+        dict(state_dict["masks"]) if optional else None,
     )
 
 

@@ -60,6 +60,8 @@ def _entry(torch: Any, optimizer: Optimizer, row: Mapping[str, Array], step: int
     for key, scalar in optimizer.torch_scalars.items():
         entry[key] = torch.tensor(scalar(group, step), dtype=torch.float32)
     for slot, array in row.items():
+        if slot not in names:
+            continue
         if slot in _carried(optimizer):
             entry[names[slot]] = torch.tensor(float(array), dtype=torch.float32)
         elif step == 0 and "step" not in names:
@@ -147,7 +149,8 @@ def _row(
     problems: list[str],
 ) -> tuple[int, dict[str, Array]]:
     """A tensor's step count and state from PyTorch's entry; what does not fit is added to `problems`."""
-    names, carried, slots = optimizer.torch_names or {}, _carried(optimizer), optimizer.state[name]
+    names, carried = optimizer.torch_names or {}, _carried(optimizer)
+    slots = {slot: array for slot, array in optimizer.state[name].items() if slot in names}
     wanted = {names[slot]: slot for slot in (*slots, *carried)}
     present = {key: value for key, value in entry.items() if value is not None}
     counted = "step" in names
@@ -165,7 +168,16 @@ def _row(
             row[slot] = _array(present[key], slots[slot], f"{what}[{key!r}]", problems)
         else:
             row[slot] = _fresh(optimizer, name, slot, group)
-    return step, row
+    return step, row | _copies(optimizer, name)
+
+
+def _copies(optimizer: Optimizer, name: str) -> dict[str, Array]:
+    """What PyTorch has not: averages stay, other copies follow the parameter."""
+    copies = {}
+    for slot, array in optimizer.state[name].items():
+        if slot not in (optimizer.torch_names or {}):
+            copies[slot] = array.copy() if slot == "ema" else optimizer.params[name].astype(array.dtype)
+    return copies
 
 
 def _step(value: Any, what: str, problems: list[str]) -> int:
@@ -237,7 +249,7 @@ def _defaults(optimizer: Optimizer) -> dict[str, Any]:
     cls = next(
         cls for cls in type(optimizer).__mro__ if cls.__module__.startswith("stepsmith.") and "name" in vars(cls)
     )
-    group = getattr(torch.optim, cls.__name__)([torch.zeros(1)]).param_groups[0]
+    group = getattr(torch.optim, cls.__name__)([torch.zeros(1, 1)]).param_groups[0]
     return {key: value for key, value in group.items() if key != "params"}
 
 

@@ -57,6 +57,7 @@ class Adafactor(Optimizer):
     name = "adafactor"
     slots = ("row_var", "col_var", "variance")
     means = frozenset({"row_var", "col_var"})
+    torch_names = {"row_var": "row_var", "col_var": "col_var", "variance": "variance", "step": "step"}  # noqa: RUF012
     checks = {  # noqa: RUF012
         "lr": lr,
         "beta2_decay": Number(high=0.0),

@@ -28,7 +28,8 @@ class ASGD(Optimizer):
     Raises:
         TypeError, ValueError: for arguments that do not fit, by name, rule and value.
 
-    Follows: Polyak and Juditsky, 1992; Bottou, 2010; ``torch.optim.ASGD``.
+    Follows: Polyak and Juditsky, 1992; Bottou, 2010; ``torch.optim.ASGD``, but for a rate that changes: PyTorch's η
+    comes from the rate of the step before.
 
     Example:
         >>> w = np.array([1.0, 2.0])

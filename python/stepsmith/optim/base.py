@@ -1,16 +1,17 @@
 """What all optimizers share: parameters and groups, state, the walk of a step, state dictionaries."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Unpack
+from typing import Any, ClassVar, NamedTuple, NoReturn, SupportsIndex, Unpack
 
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
 from stepsmith.optim import _state_dict, _torch
 from stepsmith.optim._arrays import Arrays, Wanted
-from stepsmith.optim._groups import Check, Group, Params, evaluate, make_groups
+from stepsmith.optim._groups import Check, Group, Params, checked, evaluate, make_groups, refuse_copy
 from stepsmith.optim._options import Masks, Options, StepOptions, mask_bits
 from stepsmith.optim._partition import Cohort, Numbers, Partition
 from stepsmith.optim._vectors import match
@@ -80,13 +81,13 @@ class Optimizer(ABC):
         defaults = self._checked(hyperparameters)
         self.groups: tuple[Group, ...] = ()
         arrays: dict[str, Array] = {}
-        given: dict[str, Mapping[str, Any]] = {}
+        given: dict[str, Group] = {}
         for named, own in make_groups(owner, params):
             values = {**defaults, **self._checked(own)}
             self._check_together(values)
             self.groups += (Group(tuple(named), values, self._set_values),)
             arrays |= named
-            given |= dict.fromkeys(named, self._values(self.groups[-1], 0))
+            given |= dict.fromkeys(named, self.groups[-1])
         self.params: Mapping[str, Array] = MappingProxyType(arrays)
         self._make_state(given)
         self._bound_present: tuple[bool, ...] | None = None
@@ -136,13 +137,7 @@ class Optimizer(ABC):
     # Hyperparameters and state.
 
     def _checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(values) - set(self.checks))
-        if unknown:
-            known = ", ".join(self.checks)
-            raise ValueError(
-                f"{self._owner}: hyperparameters must be among {known}, got {', '.join(map(repr, unknown))}"
-            )
-        return {key: self.checks[key](self._owner, key, value) for key, value in values.items()}
+        return checked(self._owner, self.checks, values)
 
     def _set_values(self, group: Group, values: dict[str, Any]) -> None:
         """Sets hyperparameters of a group, all or none."""
@@ -164,16 +159,11 @@ class Optimizer(ABC):
         owner, checks = self._owner, self.checks
         return {**values, **{key: evaluate(owner, checks, key, values[key], updates) for key in scheduled}}
 
-    def _make_state(self, given: Mapping[str, Mapping[str, Any]]) -> None:
+    def _make_state(self, given: Mapping[str, Group]) -> None:
         options, params = self._options, self.params
         options.check_params(params)
         masks = mask_bits(self._owner, params, options.masks)
-        wanted = [
-            Wanted(name, slot, shape, self._initial(slot, param, given[name]), slot in self.hidden, slot in self.means)
-            for name, param in params.items()
-            for slot in self.slots
-            if slot in self._slots_of(given[name]) and (shape := self._shape_of(slot, param)) is not None
-        ]
+        wanted = [want for name in params for want in self._wanted(name, given[name])]
         arrays = self._arrays = Arrays(options, params, wanted)
         rows = [arrays.row(name, self.slots) for name in params]
         try:
@@ -182,8 +172,18 @@ class Optimizer(ABC):
             arrays.discard()
             raise
         self._stepper.set_masks(masks)
+        self._masks = masks
         arrays.fill_shadows()
         self.state: Mapping[str, Mapping[str, Array]] = arrays.shown()
+
+    def _wanted(self, name: str, group: Group) -> Iterator[Wanted]:
+        """The state arrays of a parameter."""
+        param, slots, values = self.params[name], self._slots_of(group.values_now), self._values(group, 0)
+        for slot in self.slots:
+            shape = self._shape_of(slot, param)
+            if slot in slots and shape is not None:
+                initial = self._initial(slot, param, values)
+                yield Wanted(name, slot, shape, initial, slot in self.hidden, slot in self.means)
 
     def set_masks(self, masks: Masks | None) -> None:
         """Says anew which weights are pruned; holds from the next step, which zeroes them and their state.
@@ -196,7 +196,9 @@ class Optimizer(ABC):
             TypeError, ValueError: another name, dtype or shape; nothing has changed then.
             RuntimeError: a step of this optimizer is running.
         """
-        self._stepper.set_masks(mask_bits(self._owner, self.params, masks))
+        bits = mask_bits(self._owner, self.params, masks)
+        self._stepper.set_masks(bits)
+        self._masks = bits
 
     # The step.
 
@@ -292,15 +294,21 @@ class Optimizer(ABC):
         return [tuple(carried[k * width : (k + 1) * width]) for k in partition.cohort_of]
 
     def _set_steps(self, steps: list[int], carried: list[tuple[float, ...]], present: tuple[bool, ...]) -> None:
-        """Sorts tensors into cohorts by group, step count, whether they take part, and what they carry."""
-        updates = self._stepper.updates
+        """Tells the core anew which tensors share a step's scalars."""
+        cohorts, cohort_of, numbers = self._sorted(steps, carried, present, self._stepper.updates)
+        setting = self._stepper.set_cohorts(cohort_of, numbers)
+        self._partition = Partition(cohorts, cohort_of, present, setting)
+
+    def _sorted(
+        self, steps: list[int], carried: list[tuple[float, ...]], present: tuple[bool, ...], updates: int
+    ) -> tuple[list[Cohort], list[int], list[float]]:
+        """Cohorts by group, step count, whether they take part, and what they carry; each tensor's; what they carry."""
         group_of = (i for i, group in enumerate(self.groups) for _ in group.names)
         tensors = zip(group_of, steps, present, carried)
         keys = [(i, step - updates * active, active, numbers) for i, step, active, numbers in tensors]
         index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        cohort_of = [index[key] for key in keys]
-        setting = self._stepper.set_cohorts(cohort_of, [number for *_, numbers in index for number in numbers])
-        self._partition = Partition([Cohort(*key[:3]) for key in index], cohort_of, present, setting)
+        numbers = [number for *_, numbers in index for number in numbers]
+        return [Cohort(*key[:3]) for key in index], [index[key] for key in keys], numbers
 
     # State dictionaries.
 
@@ -326,16 +334,24 @@ class Optimizer(ABC):
             RuntimeError: a step of this optimizer is running.
         """
         loaded = _state_dict.load(self, self._arrays.kept, state_dict)
-        self._stepper.exclusive(lambda: self._take_back(loaded))
-        self._set_steps([loaded.steps[name] for name in self.params], loaded.carried, self._partition.present)
+        steps, now = [loaded.steps[name] for name in self.params], self._partition
+        cohorts, cohort_of, numbers = self._sorted(steps, loaded.carried, now.present, loaded.updates)
+        then = Partition(cohorts, cohort_of, now.present, now.setting + 1)
+        # A partial has no line of Python at which an interrupt could part the core's numbers from ours.
+        commit, moment = partial(setattr, self, "_partition", then), (loaded.updates, then.setting)
+        self._stepper.restore(lambda: self._take_back(loaded), commit, moment, loaded.mode, cohort_of, numbers)
+        if loaded.masks is not None:
+            self.set_masks(loaded.masks)
 
     def _take_back(self, loaded: _state_dict.Loaded) -> None:
         for target, source in loaded.copies:
             target[...] = source
         for group, values in zip(self.groups, loaded.groups):
             group.hold({key: adopt(group[key], value) for key, value in values.items()})
-        self._stepper.updates = loaded.updates
-        self._stepper.mode = loaded.mode
+        self._arrays.follow()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self._owner)
 
     def to_torch_state_dict(self, model: Any) -> dict[str, Any]:
         """The state as ``torch.optim.X.load_state_dict`` takes it, X being PyTorch's optimizer of this name.

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from math import inf, isfinite, nan
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, NoReturn, SupportsIndex
 
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith.optim._groups import Check, Group, Params, make_groups
+from stepsmith.optim._groups import Check, Group, Params, checked, make_groups, refuse_copy
 from stepsmith.optim._line_search import Point, strong_wolfe
 from stepsmith.optim._memory import Memory, Pair, dump, load
 from stepsmith.optim._vectors import Vector, Vectors, guard, loss_of, match, pair_of
@@ -42,6 +42,10 @@ def _nonnegative(owner: str, name: str, value: object) -> float:
     return _check.number(owner, name, value, low=0.0)
 
 
+def _positive(owner: str, name: str, value: object) -> float:
+    return _check.number(owner, name, value, low=0.0, open_low=True)
+
+
 def _count(owner: str, name: str, value: object) -> int:
     return _check.integer(owner, name, value, low=1)
 
@@ -65,7 +69,7 @@ class LBFGS:
     Args:
         params: mapping name → array or sequence of arrays, float32 or float64, any layout; changed in place. There are
             no groups, and a 16-bit type is refused: a line search sees differences that it cannot hold.
-        lr: length of a step, or of a line search's first trial; at least 0.
+        lr: length of a step, or of a line search's first trial; more than 0.
         max_iter: updates a `step`.
         max_eval: no update begins after that many evaluations in a `step`; None is max_iter·5 // 4.
         tolerance_grad: end if no gradient element is larger.
@@ -90,7 +94,7 @@ class LBFGS:
 
     name: ClassVar[str] = "lbfgs"
     checks: ClassVar[Mapping[str, Check]] = {
-        "lr": _nonnegative,
+        "lr": _positive,
         "max_iter": _count,
         "max_eval": _count_or_none,
         "tolerance_grad": _nonnegative,
@@ -135,13 +139,10 @@ class LBFGS:
         self._memory = Memory()
 
     def _checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(values) - set(self.checks))
-        if unknown:
-            known = ", ".join(self.checks)
-            raise ValueError(
-                f"{self._owner}: hyperparameters must be among {known}, got {', '.join(map(repr, unknown))}"
-            )
-        return {key: self.checks[key](self._owner, key, value) for key, value in values.items()}
+        return checked(self._owner, self.checks, values)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self._owner)
 
     def _set_values(self, group: Group, values: dict[str, Any]) -> None:
         group.values_now.update(self._checked(values))

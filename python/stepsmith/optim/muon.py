@@ -116,6 +116,7 @@ class Muon(Optimizer):
     name = "muon"
     slots = ("momentum", "update")
     hidden = frozenset({"update"})
+    torch_names = {"momentum": "momentum_buffer"}  # noqa: RUF012
     rehearses = True
     checks = {  # noqa: RUF012
         "lr": lr,

@@ -23,7 +23,10 @@ def _warmed(group: Mapping[str, Any], lr: float, step: int) -> float:
 
 def _weight(group: Mapping[str, Any], step: int, lr_max: float) -> float:
     """How much update `step` counts in the average."""
-    return float(step ** group["r"] * lr_max ** group["weight_lr_power"])
+    try:
+        return float(step ** group["r"] * lr_max ** group["weight_lr_power"])
+    except OverflowError as error:
+        raise ValueError(f"ScheduleFreeAdamW: lr must have a finite power weight_lr_power, got {lr_max!r}") from error
 
 
 class ScheduleFreeAdamW(Optimizer):
@@ -124,9 +127,10 @@ class ScheduleFreeAdamW(Optimizer):
         weights = [weight_of(beta1) for beta1, _ in betas]
         names = [f"params[{name!r}]" for name in self.params]
         ends = [self._arrays.kept[name, "z"] for name in self.params]
-        arrays = list(self.params.values())
+        arrays, shadows = zip(*(self._arrays.worked_on(name) for name in self.params))
         # A partial has no line of Python at which an interrupt could part the arrays from the mode.
-        self._stepper.switch(self.modes.index(mode), partial(_core.lerp, self._owner, names, arrays, ends, weights))
+        work = partial(_core.lerp, self._owner, names, arrays, ends, shadows, weights)
+        self._stepper.switch(self.modes.index(mode), work)
 
     def _initial(self, slot: str, param: Array, group: Mapping[str, Any]) -> float | Array | None:
         return param if slot == "z" else None

@@ -163,7 +163,7 @@ class Step(Schedule, name="step"):
     Args:
         lr: The rate of the first update, at least 0.
         step_size: Steps of one rate, at least 1.
-        gamma: In [0, 1].
+        gamma: At least 0; the rate rises with more than 1.
 
     Raises:
         TypeError, ValueError: An argument of another kind or out of range, by name.
@@ -182,7 +182,7 @@ class Step(Schedule, name="step"):
     def __post_init__(self) -> None:
         self._real("lr")
         self._integer("step_size", low=1)
-        self._real("gamma", high=1.0)
+        self._real("gamma")
 
     def value(self, step: int) -> float:
         """A rate that falls by gamma every step_size steps."""
@@ -196,7 +196,7 @@ class MultiStep(Schedule, name="multi_step"):
     Args:
         lr: The rate before the first milestone, at least 0.
         milestones: Steps of at least 0 in ascending order; one that stands twice counts twice.
-        gamma: In [0, 1].
+        gamma: At least 0; the rate rises with more than 1.
 
     Raises:
         TypeError, ValueError: An argument of another kind, out of range or out of order, by name.
@@ -215,7 +215,7 @@ class MultiStep(Schedule, name="multi_step"):
     def __post_init__(self) -> None:
         self._real("lr")
         self._milestones(low=0, repeat=True)
-        self._real("gamma", high=1.0)
+        self._real("gamma")
 
     def value(self, step: int) -> float:
         """A rate that falls by gamma at each milestone."""
@@ -228,7 +228,7 @@ class Exponential(Schedule, name="exponential"):
 
     Args:
         lr: The rate of the first update, at least 0.
-        gamma: In [0, 1].
+        gamma: At least 0; the rate rises with more than 1.
 
     Raises:
         TypeError, ValueError: An argument of another kind or out of range, by name.
@@ -245,7 +245,7 @@ class Exponential(Schedule, name="exponential"):
 
     def __post_init__(self) -> None:
         self._real("lr")
-        self._real("gamma", high=1.0)
+        self._real("gamma")
 
     def value(self, step: int) -> float:
         """A rate that falls by gamma at each step."""
