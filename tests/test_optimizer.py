@@ -382,7 +382,7 @@ def test_a_schedule_with_state_goes_on_after_a_load() -> None:
 
 
 def test_a_momentum_that_begins_at_zero_has_state() -> None:
-    """A schedule counts as more than zero, whatever its first value; without momentum the buffer rests, as PyTorch's."""
+    """A schedule counts as more than zero, whatever its first value; until then the buffer rests."""
     schedule = ss.schedules.Constant(0.9, factor=0.0, total_iters=2)
     param, path = np.zeros(3), []
     optimizer = ss.optim.SGD([param], lr=1.0, momentum=schedule)

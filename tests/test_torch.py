@@ -27,9 +27,10 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "radam": [{"lr": 0.02}, {"weight_decay": 0.1, "decoupled_weight_decay": True}],
     "rprop": [{"lr": 0.02}],
     "asgd": [{"lr": 0.02, "t0": 3.0, "weight_decay": 0.1}],
+    "adafactor": [{"lr": 0.05, "weight_decay": 0.1}],
 }
 CLASSES = {name: cls for name, cls in ss.optim.REGISTRY.items() if getattr(cls, "torch_names", None) is not None}
-CASES = [(name, settings) for name in CLASSES for settings in SETTINGS[name]]
+CASES = [(name, settings) for name, row in SETTINGS.items() for settings in row]
 K, N = 7, 6
 
 
@@ -330,3 +331,58 @@ def test_lbfgs_goes_pytorch_s_way() -> None:
         assert np.abs(want - before).max() > 1e-4
         assert np.abs(w - want).max() <= 1e-8 * np.abs(want).max()
     assert calls[0] == calls[1] > 12
+
+
+def test_every_optimizer_that_both_have_can_move() -> None:
+    both = {name for name, cls in ss.optim.REGISTRY.items() if hasattr(torch.optim, cls.__name__)}
+    assert set(CLASSES) == both - {"lbfgs"}
+    assert set(SETTINGS) == set(CLASSES) - {"muon"}, "whose matrices PyTorch makes orthogonal in bfloat16"
+
+
+def test_muon_s_momentum_moves() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(5, 4, bias=False), torch.nn.Linear(4, 3, bias=False))
+    reference = torch.optim.Muon(model.parameters(), lr=0.02)
+    for t in range(3):
+        step_theirs(reference, model, t)
+    here = ours("muon", model, {"lr": 0.5})
+    here.load_torch_state_dict(reference.state_dict(), model)
+    saved = here.to_torch_state_dict(model)
+    there = torch.optim.Muon(model.parameters(), lr=0.5)
+    there.load_state_dict(saved)
+    for x, (name, _) in zip(model.parameters(), model.named_parameters()):
+        want = reference.state[x]["momentum_buffer"]
+        assert torch.equal(there.state[x]["momentum_buffer"], want)
+        assert (here.state[name]["momentum"] == want.numpy()).all()
+    assert there.param_groups[0]["lr"] == here.groups[0]["lr"] == 0.02
+
+
+@pytest.mark.parametrize("options", [{"ema": 0.9}, {"shadow": "bfloat16"}, {"ema": 0.5, "shadow": "float16"}])
+def test_copies_that_pytorch_has_not(options) -> None:
+    """Averages stay as they are; shadow copies follow the parameters."""
+    model = model_of()
+    first = theirs("adamw", model, {"lr": 0.02})
+    here = ours("adamw", model, {"lr": 0.02}, **options)
+    averages = {name: row["ema"].copy() for name, row in here.state.items() if "ema" in row}
+    for t in range(3):
+        step_theirs(first, model, t)
+    here.load_torch_state_dict(first.state_dict(), model)
+    assert set(here.to_torch_state_dict(model)["state"][0]) == set(first.state_dict()["state"][0])
+    for name, x in model.named_parameters():
+        if "ema" in options:
+            assert_same_bits(here.state[name]["ema"], averages[name])
+        if "shadow" in options:
+            shadow = here.state[name]["shadow"]
+            assert_same_bits(shadow, ss.asarray(x).astype(shadow.dtype))
+
+
+def test_a_master_copy_follows_the_parameter() -> None:
+    model = model_of(torch.bfloat16)
+    here = ours("adamw", model, {"lr": 0.02}, master=True)
+    grads = {name: grad.astype(np.float32) for name, grad in grads_of(model_of(), 0).items()}
+    here.step(grads)
+    saved = here.to_torch_state_dict(model)
+    other = ours("adamw", model, {"lr": 0.5}, master=True)
+    other.load_torch_state_dict(saved, model)
+    for name, x in model.named_parameters():
+        assert_same_bits(other.state[name]["master"], ss.asarray(x).astype(np.float32))
+        assert_same_bits(other.state[name]["m"], here.state[name]["m"])
