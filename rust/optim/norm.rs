@@ -7,12 +7,13 @@ use fearless_simd::prelude::*;
 use super::{
     grad::Grad,
     plan::{Chunk, Plan},
+    reading::read,
     stage::{Buffer, STAGE},
     table::Rows,
 };
 use crate::{
     dispatch,
-    dtype::{Compute, DType, Values, ValuesMut},
+    dtype::{Compute, DType},
     reduce::{BLOCK, LANES, Lanes, Term, fold_partials, max_abs, max_magnitude},
     simd::{Isa, tile_len},
 };
@@ -149,11 +150,10 @@ pub fn first_nonfinite(isa: Isa, rows: &Rows, factor: f64) -> Option<(usize, usi
 }
 
 fn nonfinite_in_row<S: Simd, T: Compute>(simd: S, grad: Grad<'_>, factor: f64) -> Option<(usize, f64)> {
-    let mut stage = Buffer::default();
+    let (mut values, mut stage) = ([T::default(); STAGE], Buffer::default());
     for start in (0..grad.len()).step_by(STAGE) {
         let len = STAGE.min(grad.len() - start);
-        grad.gather(start, len, &mut stage);
-        let values = decode::<S, T>(simd, stage.values());
+        read(simd, grad, start, len, &mut values, &mut stage);
         for (i, &value) in values[..len].iter().enumerate() {
             let kept = grad.kept(start + i).is_none_or(|bits| bits.word(0) & 1 == 1);
             if kept && !(value * T::from_f64(factor)).to_f64().is_finite() {
@@ -162,14 +162,4 @@ fn nonfinite_in_row<S: Simd, T: Compute>(simd: S, grad: Grad<'_>, factor: f64) -
         }
     }
     None
-}
-
-#[inline(always)]
-fn decode<S: Simd, T: Compute>(simd: S, values: Values<'_>) -> [T; STAGE] {
-    let mut out = [0.0; STAGE];
-    for at in (0..STAGE).step_by(tile_len::<S, f64>()) {
-        let tile = T::load_wide(simd, values, at);
-        f64::store(simd, tile, &mut ValuesMut::F64(&mut out), at);
-    }
-    out.map(T::from_f64)
 }

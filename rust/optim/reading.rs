@@ -11,7 +11,7 @@ use crate::{
     simd::tile_len,
 };
 
-/// `len` elements in the compute type, the last tile padded with zeros.
+/// `len` elements, a multiple of the tile, in the compute type.
 #[inline(never)]
 pub(super) fn decode<S: Simd, T: Compute>(simd: S, values: Values<'_>, out: &mut [T], len: usize) {
     simd.vectorize(

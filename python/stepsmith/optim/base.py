@@ -65,8 +65,6 @@ class Optimizer(ABC):
 
     They stand in `state_dict` among a tensor's state, as arrays without axes; `state` has the arrays of `slots` alone.
     """
-    rehearses: ClassVar[bool] = False
-    """Does `_rehearse` come before each update?"""
     modes: ClassVar[tuple[str, ...]] = ()
     """What the parameters may hold, if there is a choice; they can be stepped in the first mode."""
 
@@ -125,11 +123,10 @@ class Optimizer(ABC):
         """Shape of a state array; None if this parameter does without."""
         return param.shape
 
-    def _rehearse(
+    def _rehearse(  # noqa: B027
         self, grads: list[Array | None] | None, present: tuple[bool, ...], numbers: Numbers, grad_scale: float
     ) -> None:
-        """Prepares hidden arrays for the update; must change nothing else."""
-        raise NotImplementedError
+        """Comes before each update and prepares hidden arrays for it; must change nothing else."""
 
     def _check_together(self, group: Mapping[str, Any]) -> None:  # noqa: B027
         """Rules about several hyperparameters of a group."""
@@ -246,8 +243,7 @@ class Optimizer(ABC):
         numbers = self._numbers()
         updates, stepper = numbers.moment[0], self._stepper
         try:
-            if self.rehearses:
-                self._rehearse(matched, present, numbers, grad_scale)
+            self._rehearse(matched, present, numbers, grad_scale)
             norm = stepper.step(matched, numbers.moment, numbers.scalars, numbers.signs, numbers.carried, grad_scale)
         except _core.NonFiniteError:
             if self._options.on_nonfinite == "skip":

@@ -117,7 +117,6 @@ class Muon(Optimizer):
     slots = ("momentum", "update")
     hidden = frozenset({"update"})
     torch_names = {"momentum": "momentum_buffer"}  # noqa: RUF012
-    rehearses = True
     checks = {  # noqa: RUF012
         "lr": lr,
         "weight_decay": nonnegative,
