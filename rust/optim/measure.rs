@@ -101,7 +101,7 @@ where
         f32: cohort_of.iter().zip(rows.have_factors()).map(|(&k, factored)| rules.f32[k].of_tensor(factored)).collect(),
         f64: cohort_of.iter().zip(rows.have_factors()).map(|(&k, factored)| rules.f64[k].of_tensor(factored)).collect(),
     };
-    *means = factor::update(pass, rows, &own);
+    *means = if R32::FACTORED { factor::update(pass, rows, &own) } else { None };
     let wanted = Wanted::new(rows);
     rows.for_each_piece(|pieces| {
         dispatch!(pass.isa, simd => pass.work_on(simd, pieces, &own, means.as_ref(), Some(&wanted)));

@@ -1,5 +1,5 @@
-//! The tile pipeline: load, scale the gradient, apply the rule, store, four vectors at a time in registers, one function for
-//! each rule, compute type and CPU level. What is folded around the rule works strip by strip ([`super::fold`]).
+//! The tile pipeline: load, scale the gradient, apply the rule, store, four vectors at a time in registers. Those loops are the
+//! only code that is made once for each rule ([`Loops`]); what is folded around the rule works strip by strip ([`super::fold`]).
 
 use fearless_simd::prelude::*;
 
@@ -9,12 +9,12 @@ use super::{
     fold::Preparation,
     measure::{self, Wanted},
     rule::Rule,
-    stage::{Arrays, Piece, STAGE, Staged, Tiles},
+    stage::{Arrays, Piece, STAGE, Staged},
     table::{Pieces, Rows},
 };
 use crate::{
     dispatch,
-    dtype::{Compute, DType},
+    dtype::{Compute, DType, store_native},
     random::Philox,
     simd::{Isa, TILE_VECTORS, tile_len},
 };
@@ -71,6 +71,54 @@ pub(super) struct Scaled<R, T> {
     pub(super) preparation: Preparation<T>,
 }
 
+/// A rule whose loops are called through a table.
+pub(super) type Looped<'a, S, T, const N: usize> = Scaled<&'a dyn Loops<S, T, N>, T>;
+
+impl<R, T: Copy> Scaled<R, T> {
+    #[inline(always)]
+    fn looped<S: Simd, const N: usize>(&self) -> Looped<'_, S, T, N>
+    where
+        R: Loops<S, T, N>,
+    {
+        Scaled { rule: &self.rule, factor: self.factor, preparation: self.preparation }
+    }
+}
+
+/// The loops over tiles of a rule; `len` is a multiple of the tile, gradients are multiplied by `factor`.
+pub(super) trait Loops<S: Simd, T, const N: usize> {
+    /// Steps `len` elements.
+    fn step(&self, simd: S, factor: T, piece: &mut Piece<'_, N>, len: usize);
+
+    /// What the rule measures of `len` elements.
+    fn measure(&self, simd: S, factor: T, piece: &mut Piece<'_, N>, out: &mut [T], len: usize);
+}
+
+impl<S: Simd, T: Compute, R: Rule<T, N>, const N: usize> Loops<S, T, N> for R {
+    /// A second loop spares arrays that are stored as they are computed the question of how each is stored: 0.30 or 0.14 ns
+    /// an element of AdamW in L2.
+    fn step(&self, simd: S, factor: T, piece: &mut Piece<'_, N>, len: usize) {
+        simd.vectorize(
+            #[inline(always)]
+            || match piece.plain::<T>() {
+                Some(mut plain) => step_all(simd, *self, factor, &mut plain, len),
+                None => step_all(simd, *self, factor, piece, len),
+            },
+        );
+    }
+
+    fn measure(&self, simd: S, factor: T, piece: &mut Piece<'_, N>, out: &mut [T], len: usize) {
+        if R::MEASURES {
+            simd.vectorize(
+                #[inline(always)]
+                || match piece.plain::<T>() {
+                    Some(plain) => measure_all(simd, *self, factor, &plain, out, len),
+                    None => measure_all(simd, *self, factor, piece, out, len),
+                },
+            );
+        }
+    }
+}
+
 /// The rules of a pass for either compute type.
 #[derive(Debug)]
 pub(super) struct Rules<R32, R64> {
@@ -123,17 +171,17 @@ impl Pass<'_> {
         while let Some(mut chunk) = pieces.next_chunk() {
             let k = if rules.by_cohort { self.cohorts[chunk.tensor()] as usize } else { chunk.chunk().row };
             match chunk.compute() {
-                DType::F64 => self.work_on_chunk(simd, &rules.f64[k], &mut chunk, &mut stage, means, wanted),
-                _ => self.work_on_chunk(simd, &rules.f32[k], &mut chunk, &mut stage, means, wanted),
+                DType::F64 => self.work_on_chunk(simd, rules.f64[k].looped(), &mut chunk, &mut stage, means, wanted),
+                _ => self.work_on_chunk(simd, rules.f32[k].looped(), &mut chunk, &mut stage, means, wanted),
             }
         }
     }
 
     #[inline(always)]
-    fn work_on_chunk<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+    fn work_on_chunk<S: Simd, T: Compute, const N: usize>(
         &self,
         simd: S,
-        rule: &Scaled<R, T>,
+        rule: Looped<'_, S, T, N>,
         chunk: &mut ChunkArrays<'_>,
         stage: &mut Staged<N>,
         means: Option<&Means>,
@@ -149,15 +197,15 @@ impl Pass<'_> {
 
 /// Whole tiles in place, the rest (or all of it, where the arrays are no slices) by way of the stage.
 #[inline(always)]
-fn step_chunk<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+fn step_chunk<S: Simd, T: Compute, const N: usize>(
     simd: S,
-    rule: &Scaled<R, T>,
+    rule: Looped<'_, S, T, N>,
     chunk: &mut ChunkArrays<'_>,
     stage: &mut Staged<N>,
 ) {
     let whole = if chunk.is_in_place() { chunk.len() - chunk.len() % tile_len::<S, T>() } else { 0 };
     if whole > 0 {
-        step_tiles(simd, rule, &mut chunk.in_place(0, whole).0, whole);
+        rule.rule.step(simd, rule.factor, &mut chunk.in_place(0, whole).0, whole);
     }
     if whole < chunk.len() {
         step_staged(simd, rule, chunk, whole, stage);
@@ -166,9 +214,9 @@ fn step_chunk<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
 
 /// Gathers, steps whole tiles (the padding's results go nowhere) and scatters.
 #[inline(never)]
-fn step_staged<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+fn step_staged<S: Simd, T: Compute, const N: usize>(
     simd: S,
-    rule: &Scaled<R, T>,
+    rule: Looped<'_, S, T, N>,
     chunk: &mut ChunkArrays<'_>,
     done: usize,
     stage: &mut Staged<N>,
@@ -176,57 +224,51 @@ fn step_staged<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
     for at in (done..chunk.len()).step_by(STAGE) {
         let count = STAGE.min(chunk.len() - at);
         chunk.gather(at, count, stage);
-        step_tiles(simd, rule, &mut stage.piece().0, count.next_multiple_of(tile_len::<S, T>()));
+        rule.rule.step(simd, rule.factor, &mut stage.piece().0, count.next_multiple_of(tile_len::<S, T>()));
         chunk.scatter(at, count, stage);
     }
-}
-
-/// `len` elements of a piece, a multiple of the tile. One function, called from all ways above; a second loop spares
-/// arrays that are stored as they are computed the question of how each is stored: 0.30 or 0.14 ns an element of AdamW in L2.
-#[inline(never)]
-pub(super) fn step_tiles<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
-    simd: S,
-    rule: &Scaled<R, T>,
-    piece: &mut Piece<'_, N>,
-    len: usize,
-) {
-    simd.vectorize(
-        #[inline(always)]
-        || match piece.plain::<T>() {
-            Some(mut plain) => step_all(simd, *rule, &mut plain, len),
-            None => step_all(simd, *rule, piece, len),
-        },
-    );
 }
 
 #[inline(always)]
 fn step_all<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
     simd: S,
-    rule: Scaled<R, T>,
+    rule: R,
+    factor: T,
     arrays: &mut impl Arrays<T, N>,
     len: usize,
 ) {
     let mut at = 0;
     while at < len {
         let mut tiles = arrays.load(simd, at);
-        step_tile(rule, &mut tiles);
+        for i in 0..TILE_VECTORS {
+            let (param, state) = rule.step(tiles.param[i], tiles.grad[i] * factor, tiles.state_of(i));
+            tiles.param[i] = param;
+            for k in 0..N {
+                tiles.state[k][i] = state[k];
+            }
+        }
         arrays.store(simd, tiles, at);
         at += tile_len::<S, T>();
     }
 }
 
 #[inline(always)]
-fn step_tile<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(rule: Scaled<R, T>, tiles: &mut Tiles<S, T, N>) {
-    for i in 0..TILE_VECTORS {
-        let (param, grad) = (tiles.param[i], tiles.grad[i] * rule.factor);
-        let mut state = [param; N];
-        for k in 0..N {
-            state[k] = tiles.state[k][i];
+fn measure_all<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+    simd: S,
+    rule: R,
+    factor: T,
+    arrays: &impl Arrays<T, N>,
+    out: &mut [T],
+    len: usize,
+) {
+    let mut at = 0;
+    while at < len {
+        let tiles = arrays.load(simd, at);
+        let mut measured = tiles.param;
+        for i in 0..TILE_VECTORS {
+            measured[i] = rule.measure(tiles.param[i], tiles.grad[i] * factor, tiles.state_of(i));
         }
-        let (param, state) = rule.rule.step(param, grad, state);
-        tiles.param[i] = param;
-        for k in 0..N {
-            tiles.state[k][i] = state[k];
-        }
+        store_native::<S, T>(measured, out, at);
+        at += tile_len::<S, T>();
     }
 }

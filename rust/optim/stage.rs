@@ -50,6 +50,19 @@ pub struct Tiles<S: Simd, T: SimdFloatElement, const N: usize> {
     pub state: [Tile<S, T>; N],
 }
 
+impl<S: Simd, T: SimdFloatElement, const N: usize> Tiles<S, T, N> {
+    /// Vector `i` of each state tile.
+    #[inline(always)]
+    #[must_use]
+    pub fn state_of(&self, i: usize) -> [T::Native<S>; N] {
+        let mut state = [self.param[i]; N];
+        for k in 0..N {
+            state[k] = self.state[k][i];
+        }
+        state
+    }
+}
+
 /// Arrays that are worked on tile by tile.
 pub trait Arrays<T: Compute, const N: usize> {
     /// The tiles that start at element `at`.

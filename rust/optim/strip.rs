@@ -9,17 +9,16 @@ use super::{
     fold::{Finish, Preparation, STRIP, Scratch, prepare},
     grad::Grad,
     measure::{Sums, Wanted},
-    pipeline::{Pass, Scaled, step_tiles},
+    pipeline::{Looped, Pass, Scaled},
     reading::{decode, read},
-    rule::Rule,
     spread::Spread,
-    stage::{Arrays, Buffer, Copies, Piece, Staged},
+    stage::{Buffer, Copies, Piece, Staged},
 };
 use crate::{
-    dtype::{Compute, Values, ValuesMut, store_native},
+    dtype::{Compute, Values, ValuesMut},
     random::Philox,
     reduce::LANES,
-    simd::{TILE_VECTORS, tile_len},
+    simd::tile_len,
 };
 
 impl Pass<'_> {
@@ -41,10 +40,10 @@ impl Pass<'_> {
 
     /// A chunk strip by strip, in place as far as that goes, the rest by way of the stage.
     #[inline(never)]
-    pub(super) fn work_on_strips<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+    pub(super) fn work_on_strips<S: Simd, T: Compute, const N: usize>(
         &self,
         simd: S,
-        rule: &Scaled<R, T>,
+        rule: Looped<'_, S, T, N>,
         chunk: &mut ChunkArrays<'_>,
         stage: &mut Staged<N>,
         means: Option<&Means>,
@@ -60,8 +59,8 @@ impl Pass<'_> {
             let work = self.folding(chunk, strip, means);
             let (mut piece, mut copies) = if strip.is_staged { stage.piece() } else { chunk.in_place(at, strip.len) };
             match wanted {
-                Some(_) => work.measure(simd, *rule, &mut piece, &mut scratch, &mut sums),
-                None => work.step(simd, *rule, &mut piece, &mut copies, &mut scratch),
+                Some(_) => work.measure(simd, rule, &mut piece, &mut scratch, &mut sums),
+                None => work.step(simd, rule, &mut piece, &mut copies, &mut scratch),
             }
             at += strip.len;
             match wanted {
@@ -166,10 +165,10 @@ impl Folding<'_> {
     }
 
     #[inline(always)]
-    fn step<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+    fn step<S: Simd, T: Compute, const N: usize>(
         &self,
         simd: S,
-        mut rule: Scaled<R, T>,
+        mut rule: Looped<'_, S, T, N>,
         piece: &mut Piece<'_, N>,
         copies: &mut Copies<'_>,
         scratch: &mut Scratch<T>,
@@ -180,9 +179,10 @@ impl Folding<'_> {
         if self.rounding.is_some() {
             decode(simd, piece.param.as_values(), &mut scratch.param, len);
             let param = T::values_mut(&mut scratch.param);
-            step_tiles(simd, &rule, &mut Piece { param, grad, state }, len);
+            rule.rule.step(simd, rule.factor, &mut Piece { param, grad, state }, len);
         } else {
-            step_tiles(simd, &rule, &mut Piece { param: piece.param.reborrow(), grad, state }, len);
+            let mut piece = Piece { param: piece.param.reborrow(), grad, state };
+            rule.rule.step(simd, rule.factor, &mut piece, len);
         }
         if self.only_rule {
             return;
@@ -201,10 +201,10 @@ impl Folding<'_> {
 
     /// Adds the squares of the parameter and of what the rule measures.
     #[inline(always)]
-    fn measure<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
+    fn measure<S: Simd, T: Compute, const N: usize>(
         &self,
         simd: S,
-        mut rule: Scaled<R, T>,
+        mut rule: Looped<'_, S, T, N>,
         piece: &mut Piece<'_, N>,
         scratch: &mut Scratch<T>,
         sums: &mut Sums,
@@ -214,50 +214,8 @@ impl Folding<'_> {
         let state = self.spread_means(simd, &mut piece.state, &mut scratch.means, len);
         decode(simd, piece.param.as_values(), &mut scratch.param, len);
         let mut piece = Piece { param: piece.param.reborrow(), grad, state };
-        measure_tiles(simd, &rule, &mut piece, &mut scratch.measured, len);
+        rule.rule.measure(simd, rule.factor, &mut piece, &mut scratch.measured, len);
         sums.add(simd, &mut scratch.param, &mut scratch.measured, self.len);
-    }
-}
-
-/// What the rule measures of `len` elements.
-#[inline(never)]
-fn measure_tiles<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
-    simd: S,
-    rule: &Scaled<R, T>,
-    piece: &mut Piece<'_, N>,
-    out: &mut [T],
-    len: usize,
-) {
-    simd.vectorize(
-        #[inline(always)]
-        || match piece.plain::<T>() {
-            Some(plain) => measure_all(simd, *rule, &plain, out, len),
-            None => measure_all(simd, *rule, piece, out, len),
-        },
-    );
-}
-
-#[inline(always)]
-fn measure_all<S: Simd, T: Compute, R: Rule<T, N>, const N: usize>(
-    simd: S,
-    rule: Scaled<R, T>,
-    arrays: &impl Arrays<T, N>,
-    out: &mut [T],
-    len: usize,
-) {
-    let mut at = 0;
-    while at < len {
-        let tiles = arrays.load(simd, at);
-        let mut measured = tiles.param;
-        for i in 0..TILE_VECTORS {
-            let mut state = [tiles.param[i]; N];
-            for k in 0..N {
-                state[k] = tiles.state[k][i];
-            }
-            measured[i] = rule.rule.measure(tiles.param[i], tiles.grad[i] * rule.factor, state);
-        }
-        store_native::<S, T>(measured, out, at);
-        at += tile_len::<S, T>();
     }
 }
 
