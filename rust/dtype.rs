@@ -8,6 +8,7 @@ use fearless_simd::prelude::*;
 
 use crate::{
     half::{bf16_randomly, f16_randomly, from_bf16, from_f16, to_bf16, to_f16},
+    prefetch::prefetch,
     simd::{TILE_VECTORS, Tile},
 };
 
@@ -73,6 +74,19 @@ pub enum ValuesMut<'a> {
     Bf16(&'a mut [u16]),
     /// float16.
     F16(&'a mut [u16]),
+}
+
+impl Values<'_> {
+    /// Asks for the memory that will be read some tiles after elements `at..at + len`.
+    #[inline(always)]
+    pub fn prefetch(self, at: usize, len: usize) {
+        match self {
+            Self::Absent => {}
+            Self::F32(x) => prefetch(x, at, len),
+            Self::F64(x) => prefetch(x, at, len),
+            Self::Bf16(x) | Self::F16(x) => prefetch(x, at, len),
+        }
+    }
 }
 
 impl ValuesMut<'_> {

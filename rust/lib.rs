@@ -6,6 +6,7 @@
 //! | [`half`] | bfloat16 and float16 as bits |
 //! | [`simd`] | the CPU level, chosen once |
 //! | [`parallel`] | threads and the floating-point environment |
+//! | [`prefetch`] | memory that is asked for before it is needed |
 //! | [`layout`] | shapes and strides: walks over elements, overlap |
 //! | [`reduce`] | sums whose tree depends on the length alone |
 //! | [`random`] | Philox4x32-10 |
@@ -18,6 +19,7 @@ pub mod half;
 pub mod layout;
 pub mod optim;
 pub mod parallel;
+pub mod prefetch;
 #[cfg(feature = "python")]
 mod python;
 pub mod random;

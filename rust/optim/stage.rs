@@ -5,6 +5,7 @@ use fearless_simd::prelude::*;
 
 use crate::{
     dtype::{Compute, DType, Values, ValuesMut, load_native, store_native},
+    prefetch::prefetch,
     simd::{Tile, tile_len},
 };
 
@@ -91,7 +92,11 @@ impl<T: Compute, const N: usize> Arrays<T, N> for Piece<'_, N> {
     #[inline(always)]
     fn load<S: Simd>(&self, simd: S, at: usize) -> Tiles<S, T, N> {
         let mut state = [T::load(simd, Values::Absent, 0); N];
+        let len = tile_len::<S, T>();
+        self.param.as_values().prefetch(at, len);
+        self.grad.prefetch(at, len);
         for k in 0..N {
+            self.state[k].as_values().prefetch(at, len);
             state[k] = T::load(simd, self.state[k].as_values(), at);
         }
         Tiles { param: T::load(simd, self.param.as_values(), at), grad: T::load(simd, self.grad, at), state }
@@ -110,8 +115,12 @@ impl<T: Compute, const N: usize> Arrays<T, N> for Plain<'_, T, N> {
     #[inline(always)]
     fn load<S: Simd>(&self, simd: S, at: usize) -> Tiles<S, T, N> {
         let mut state = [T::load(simd, Values::Absent, 0); N];
+        let len = tile_len::<S, T>();
+        prefetch(self.param, at, len);
+        prefetch(self.grad, at, len);
         for k in 0..N {
             if let Some(values) = &self.state[k] {
+                prefetch(values, at, len);
                 state[k] = load_native(simd, values, at);
             }
         }
