@@ -229,7 +229,7 @@ def numpy_lamb(
     update *= 1 / (1 - 0.9**step)
     np.multiply(param, weight_decay, out=s)
     update += s
-    update *= lr * float(np.linalg.norm(param) / np.linalg.norm(update))
+    update *= lr * (_norm(param) / _norm(update))
     param -= update
 
 
@@ -239,7 +239,7 @@ def numpy_lars(
     """LARS: b = μb + lr·trust·(‖p‖ / ‖g‖)·g; p -= b."""
     (b,) = state
     b *= 0.9
-    np.multiply(grad, lr * trust_coefficient * float(np.linalg.norm(param) / np.linalg.norm(grad)), out=s)
+    np.multiply(grad, lr * trust_coefficient * (_norm(param) / _norm(grad)), out=s)
     b += s
     param -= b
 
@@ -252,9 +252,14 @@ def numpy_adafactor(step: int, param: Array, grad: Array, state: list[Array], s:
     np.sqrt(s, out=s)
     np.divide(grad, s, out=s)
     root = math.sqrt(param.size)
-    size, length = float(np.linalg.norm(param)) / root, float(np.linalg.norm(s)) / root
+    size, length = _norm(param) / root, _norm(s) / root
     s *= max(1e-3, size) * min(lr, 1 / math.sqrt(step)) / max(1.0, length)
     param -= s
+
+
+def _norm(x: Array) -> float:
+    """In float64: a sum of 64 Mi squares in float32 is off by more than a step may be."""
+    return math.sqrt(np.einsum("i,i->", x, x, dtype=np.float64))
 
 
 def _average(m: Array, x: Array, s: Array, beta: float) -> None:
