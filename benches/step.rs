@@ -8,6 +8,7 @@ use std::{error::Error, hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput};
 use stepsmith::{
+    array::Array,
     dtype::DType,
     layout::Layout,
     optim::{
@@ -15,7 +16,7 @@ use stepsmith::{
         rule::{self, Entry},
         step,
         table::Rows,
-        tensors::{Array, Gradient, Tensor, Tensors},
+        tensors::{Gradient, Tensor, Tensors},
     },
     reduce::Term,
     simd::Isa,

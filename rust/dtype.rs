@@ -160,6 +160,9 @@ pub trait Compute: SimdFloatElement + Send + Sync + 'static {
     /// The same to write.
     fn slice_mut<'a>(values: &'a mut ValuesMut<'_>) -> Option<&'a mut [Self]>;
 
+    /// The same, given away.
+    fn into_slice_mut(values: ValuesMut<'_>) -> Option<&mut [Self]>;
+
     /// Elements of this type as stored elements.
     fn values(x: &[Self]) -> Values<'_>;
 
@@ -243,6 +246,11 @@ impl Compute for f32 {
 
     #[inline(always)]
     fn slice_mut<'a>(values: &'a mut ValuesMut<'_>) -> Option<&'a mut [Self]> {
+        if let ValuesMut::F32(x) = values { Some(x) } else { None }
+    }
+
+    #[inline(always)]
+    fn into_slice_mut(values: ValuesMut<'_>) -> Option<&mut [Self]> {
         if let ValuesMut::F32(x) = values { Some(x) } else { None }
     }
 
@@ -344,6 +352,11 @@ impl Compute for f64 {
 
     #[inline(always)]
     fn slice_mut<'a>(values: &'a mut ValuesMut<'_>) -> Option<&'a mut [Self]> {
+        if let ValuesMut::F64(x) = values { Some(x) } else { None }
+    }
+
+    #[inline(always)]
+    fn into_slice_mut(values: ValuesMut<'_>) -> Option<&mut [Self]> {
         if let ValuesMut::F64(x) = values { Some(x) } else { None }
     }
 

@@ -16,6 +16,10 @@ pub enum Error {
     NumThreads(String),
     /// No reduction has that name.
     UnknownReduction(String),
+    /// An array that must be there is not.
+    Missing(&'static str),
+    /// No norm divides by that.
+    UnknownDivisor(String),
     /// No rule has that name.
     UnknownRule(String),
     /// An argument's length is not what another argument implies.
@@ -63,6 +67,10 @@ impl fmt::Display for Error {
         match self {
             Self::Isa { wish, available } => {
                 write!(f, "STEPSMITH_ISA must name a level of this CPU ({}), got '{wish}'", available.join(", "))
+            }
+            Self::Missing(what) => write!(f, "{what} must be given, got None"),
+            Self::UnknownDivisor(name) => {
+                write!(f, "divisor must be one of deviation, root_mean_square, length, got '{name}'")
             }
             Self::UnknownRule(name) => write!(f, "rule must be a name of the registry, got '{name}'"),
             Self::NumThreads(value) => write!(f, "STEPSMITH_NUM_THREADS must be a positive integer, got '{value}'"),

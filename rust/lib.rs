@@ -2,6 +2,7 @@
 //!
 //! | module | what it knows |
 //! |---|---|
+//! | [`array`] | arrays that somebody else owns, read and written in C order |
 //! | [`dtype`] | storage types and how they become the compute type |
 //! | [`half`] | bfloat16 and float16 as bits |
 //! | [`simd`] | the CPU level, chosen once |
@@ -10,13 +11,16 @@
 //! | [`layout`] | shapes and strides: walks over elements, overlap |
 //! | [`reduce`] | sums whose tree depends on the length alone |
 //! | [`random`] | Philox4x32-10 |
+//! | [`norm`] | normalization, forward and backward |
 //! | [`optim`] | rules, rows of arrays, the tile pipeline |
 //! | [`error`] | everything that can be wrong with a request |
 
+pub mod array;
 pub mod dtype;
 pub mod error;
 pub mod half;
 pub mod layout;
+pub mod norm;
 pub mod optim;
 pub mod parallel;
 pub mod prefetch;

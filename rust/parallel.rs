@@ -85,6 +85,16 @@ pub fn pool_threads() -> usize {
     unsafe { pool.as_ref() }.filter(|pool| pool.pid == std::process::id()).map_or(0, |pool| lock(&pool.state).threads)
 }
 
+/// Runs `work` for every item, as [`for_each`] does for every index.
+pub fn for_each_mut<I: Send>(items: &mut [I], parallel: bool, work: &(dyn Fn(usize, &mut I) + Sync)) {
+    struct Items<I>(*mut I);
+    // SAFETY: each item is used by the one thread that got its index.
+    unsafe impl<I: Send> Sync for Items<I> {}
+    let (len, first) = (items.len(), &Items(items.as_mut_ptr()));
+    // SAFETY: `for_each` gives each index below `len` out once, and returns when all are done.
+    for_each(len, parallel, &|k| work(k, unsafe { &mut *first.0.add(k) }));
+}
+
 /// Runs `work` for every index below `pieces`, on this thread and, if `parallel`, on others.
 pub fn for_each(pieces: usize, parallel: bool, work: &(dyn Fn(usize) + Sync)) {
     let wanted = if parallel { threads().min(pieces) } else { 1 };

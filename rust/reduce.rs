@@ -10,6 +10,7 @@ use fearless_simd::prelude::*;
 
 use crate::{
     dtype::{Compute, Values, load_native, store_native},
+    prefetch::prefetch,
     simd::{TILE_VECTORS, Tile, tile_len},
 };
 
@@ -129,6 +130,7 @@ struct Own<'a, T>(&'a [T]);
 impl<T: Compute> Wide for Own<'_, T> {
     #[inline(always)]
     fn load<S: Simd>(self, simd: S, at: usize) -> Tile<S, f64> {
+        prefetch(self.0, at, TILE_VECTORS * S::f64s::LEN);
         T::widen_slice(simd, self.0, at)
     }
 }
@@ -149,6 +151,7 @@ impl<'a, T> Stored<'a, T> {
 impl<T: Compute> Wide for Stored<'_, T> {
     #[inline(always)]
     fn load<S: Simd>(self, simd: S, at: usize) -> Tile<S, f64> {
+        self.values.prefetch(at, TILE_VECTORS * S::f64s::LEN);
         T::load_wide(simd, self.values, at)
     }
 }
@@ -216,6 +219,7 @@ pub fn max_abs<S: Simd, T: Compute>(simd: S, values: Values<'_>, at: usize, len:
     let tiles = (at..at + len).step_by(tile_len::<S, T>());
     if let Some(own) = T::slice(values) {
         for place in tiles {
+            prefetch(own, place, tile_len::<S, T>());
             largest = max_tile::<S, T>(largest, load_native(simd, own, place));
         }
     } else {

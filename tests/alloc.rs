@@ -7,13 +7,14 @@ use std::{
 };
 
 use stepsmith::{
+    array::Array,
     dtype::DType,
     error::Error,
     layout::Layout,
     optim::{
         Cohorts, Gradients, Options, rule, step,
         table::Rows,
-        tensors::{Array, Gradient, Tensor, Tensors},
+        tensors::{Gradient, Tensor, Tensors},
     },
     parallel,
     simd::Isa,

@@ -100,3 +100,21 @@ def axpy(
 def assign(
     owner: str, names: Sequence[str], arrays: Sequence[object], factor: float, others: Sequence[object]
 ) -> None: ...
+def norm_rows(
+    owner: str,
+    written: tuple[object, object | None],
+    read: tuple[object | None, object | None, object | None, object | None],
+    statistics: tuple[object, object],
+    shape: tuple[int, int, int, int],
+    divisor: str,
+    eps: float,
+) -> None: ...
+def norm_rows_backward(
+    owner: str,
+    dx: object,
+    read: tuple[object | None, object | None, object | None, object | None],
+    statistics: tuple[object, object],
+    sums: tuple[object, object],
+    shape: tuple[int, int, int, int],
+    divisor: str,
+) -> None: ...

@@ -7,9 +7,12 @@ use super::{
     mapping::Mapping,
     plan::Chunk,
     row::{EMA, GRAD, OPERANDS, PARAM, Row, SHADOW, STATE},
-    stage::{Buffer, Copies, Piece, STAGE, Staged},
+    stage::{Copies, Piece, Staged},
 };
-use crate::dtype::{DType, ValuesMut};
+use crate::{
+    array::buffer::{Buffer, STAGE},
+    dtype::{DType, ValuesMut},
+};
 
 /// The arrays of a chunk, for the one who holds this.
 #[derive(Debug)]

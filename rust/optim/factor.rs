@@ -5,11 +5,10 @@ use super::{
     pipeline::{Pass, Rules},
     row::Factors,
     rule::{Factoring, Rule},
-    spread::Spread,
-    stage::STAGE,
     table::Rows,
 };
 use crate::{
+    array::{buffer::STAGE, spread::Spread},
     dispatch,
     dtype::{Compute, DType},
     reduce::{BLOCK, Lanes, Term, fold_partials},

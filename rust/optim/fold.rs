@@ -73,6 +73,7 @@ pub fn prepare<S: Simd, T: Compute>(
         || {
             let mut at = 0;
             while at < len {
+                grad.prefetch(at, tile_len::<S, T>());
                 let tile = masked::<S, T>(simd, T::load(simd, grad, at), kept, at);
                 let tile = clamped::<S, T>(simd, scaled::<S, T>(tile, how.first), how.limit);
                 let mut tile = scaled::<S, T>(tile, how.second);
@@ -181,6 +182,8 @@ impl<T: Compute> Finish<'_, T> {
         if copies.ema.is_absent() && copies.shadow.is_absent() {
             return;
         }
+        copies.ema.as_values().prefetch(at, tile_len::<S, T>());
+        copies.shadow.as_values().prefetch(at, tile_len::<S, T>());
         let param = T::load(simd, param.as_values(), at);
         if !copies.ema.is_absent() {
             let mut ema = T::load(simd, copies.ema.as_values(), at);

@@ -1,7 +1,10 @@
 //! Gradients and parameters of a step, to read in C order.
 
-use super::{bits::Bits, row::Row, stage::Buffer};
-use crate::dtype::{DType, Values};
+use super::{bits::Bits, row::Row};
+use crate::{
+    array::{buffer::Buffer, reading::Read},
+    dtype::{DType, Values},
+};
 
 /// A gradient of a step, to read.
 #[derive(Clone, Copy, Debug)]
@@ -58,15 +61,6 @@ impl<'a> Grad<'a> {
     pub fn gather(self, start: usize, len: usize, stage: &mut Buffer) {
         self.row.gather_grad(start, len, stage);
     }
-}
-
-/// Elements in C order that can be read.
-pub trait Read: Copy {
-    /// In place; `None` if they must be staged.
-    fn in_place(&self, start: usize, len: usize) -> Option<Values<'_>>;
-
-    /// Gathered, with zeros behind them.
-    fn gathered(&self, start: usize, len: usize, stage: &mut Buffer);
 }
 
 impl Read for Grad<'_> {

@@ -14,11 +14,11 @@ use super::{
     pipeline::{Pass, Rules, Scaled},
     plan::CHUNK,
     rule::Rule,
-    stage::Buffer,
     strip::PreparedGrad,
     table::Rows,
 };
 use crate::{
+    array::buffer::Buffer,
     dispatch,
     dtype::{Compute, DType, load_native, store_native},
     parallel,

@@ -7,11 +7,13 @@ use fearless_simd::prelude::*;
 use super::{
     grad::Grad,
     plan::{Chunk, Plan},
-    reading::read,
-    stage::{Buffer, STAGE},
     table::Rows,
 };
 use crate::{
+    array::{
+        buffer::{Buffer, STAGE},
+        reading::read,
+    },
     dispatch,
     dtype::{Compute, DType},
     reduce::{BLOCK, LANES, Lanes, Term, fold_partials, max_abs, max_magnitude},

@@ -9,10 +9,11 @@ use super::{
     fold::Preparation,
     measure::{self, Wanted},
     rule::Rule,
-    stage::{Arrays, Piece, STAGE, Staged},
+    stage::{Arrays, Piece, Staged},
     table::{Pieces, Rows},
 };
 use crate::{
+    array::buffer::STAGE,
     dispatch,
     dtype::{Compute, DType, store_native},
     random::Philox,

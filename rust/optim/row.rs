@@ -1,13 +1,14 @@
 //! A row: one tensor of a step, its arrays as pointers and the order in which their elements are visited.
 #![allow(unsafe_code)]
 
-use super::{
-    bits::Mask,
-    operand::Operand,
-    stage::{Buffer, STAGE},
-    tensors::{Array, Tensor, is_aligned},
-};
+use super::{bits::Mask, tensors::Tensor};
 use crate::{
+    array::{
+        Array,
+        buffer::{Buffer, STAGE},
+        is_in_place,
+        operand::Operand,
+    },
     dispatch,
     dtype::{DType, Values},
     layout::Walk,
@@ -197,8 +198,4 @@ impl Factors {
         }
         results
     }
-}
-
-fn is_in_place(walk: &Walk, k: usize, array: &Array) -> bool {
-    walk.is_dense(k, array.dtype.size()) && is_aligned(array.layout.address, array.dtype)
 }

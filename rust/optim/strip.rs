@@ -10,11 +10,14 @@ use super::{
     grad::Grad,
     measure::{Sums, Wanted},
     pipeline::{Looped, Pass, Scaled},
-    reading::{decode, read},
-    spread::Spread,
-    stage::{Buffer, Copies, Piece, Staged},
+    stage::{Copies, Piece, Staged},
 };
 use crate::{
+    array::{
+        buffer::Buffer,
+        reading::{decode, read},
+        spread::Spread,
+    },
     dtype::{Compute, Values, ValuesMut},
     random::Philox,
     reduce::LANES,

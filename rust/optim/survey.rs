@@ -7,14 +7,16 @@ use fearless_simd::prelude::*;
 
 use super::{
     fold::{Preparation, STRIP, prepare},
-    grad::{Grad, Read},
+    grad::Grad,
     norm::Largest,
     plan::Chunk,
-    reading::read,
-    stage::Buffer,
     table::Rows,
 };
 use crate::{
+    array::{
+        buffer::Buffer,
+        reading::{Read, read},
+    },
     dispatch,
     dtype::{Compute, DType},
     reduce::{BLOCK, LANES, Lanes, Term, fold_partials, max_abs},

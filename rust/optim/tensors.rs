@@ -5,19 +5,11 @@ use super::{
     row::{MAX_STATE, Row},
 };
 use crate::{
+    array::{Array, is_aligned},
     dtype::DType,
     error::Error,
     layout::{Conflict, Layout, Territory, Walk},
 };
-
-/// An array of the caller.
-#[derive(Clone, Debug)]
-pub struct Array {
-    /// Where its elements are.
-    pub layout: Layout,
-    /// How they are stored.
-    pub dtype: DType,
-}
 
 /// A gradient: the plain case without shape and strides, which the caller has compared with the parameter's.
 #[derive(Clone, Debug)]
@@ -77,12 +69,6 @@ impl Tensor {
             walk.is_dense(0, array.dtype.size()) && is_aligned(array.layout.address, array.dtype)
         })
     }
-}
-
-/// Is the address a multiple of the element's size?
-#[must_use]
-pub const fn is_aligned(address: usize, dtype: DType) -> bool {
-    address.is_multiple_of(dtype.size())
 }
 
 /// Tensors of one optimizer, checked once.

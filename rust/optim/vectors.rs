@@ -4,14 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use fearless_simd::prelude::*;
 
-use super::{
-    grad::Grad,
-    norm::total,
-    plan::Chunk,
-    stage::{Buffer, STAGE},
-    table::Rows,
-};
+use super::{grad::Grad, norm::total, plan::Chunk, table::Rows};
 use crate::{
+    array::buffer::{Buffer, STAGE},
     dispatch,
     parallel::DefaultFloatEnvironment,
     reduce::{BLOCK, LANES, Lanes},

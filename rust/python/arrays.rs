@@ -9,14 +9,10 @@ use pyo3::{prelude::*, sync::PyOnceLock};
 
 use super::{type_error, value_error};
 use crate::{
+    array::{Array, Input, Output},
     dtype::DType,
     layout::Layout,
-    optim::{
-        mapping::Mapping,
-        row::Row,
-        table::Rows,
-        tensors::{Array, Gradient},
-    },
+    optim::{mapping::Mapping, row::Row, table::Rows, tensors::Gradient},
 };
 
 /// Axes whose shape and strides are kept without an allocation.
@@ -239,6 +235,20 @@ impl Taken {
             () => "shape or strides",
         }
     }
+}
+
+/// An array to read; `is_rewritten` if the kernel writes the same array.
+pub(super) fn input(array: &Array, is_rewritten: bool) -> Input {
+    // SAFETY: whoever holds this holds what was taken too, which keeps the array alive; the binding saw that nothing which is
+    // written meets it but an output of the same layout. While a kernel runs without the GIL its arrays are the kernel's alone:
+    // that is the caller's part, as in NumPy.
+    unsafe { Input::new(array, is_rewritten) }
+}
+
+/// An array to write.
+pub(super) fn output(array: &Array) -> Output {
+    // SAFETY: as above; the binding saw that it repeats no element and that outputs do not meet.
+    unsafe { Output::new(array) }
 }
 
 /// Rows over arrays that were taken, whose tensors were checked for shared elements if anything is written; with

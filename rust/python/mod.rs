@@ -4,6 +4,7 @@
 
 mod arrays;
 mod functions;
+mod norm;
 mod optim;
 mod vectors;
 
@@ -45,6 +46,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BLOCK", crate::reduce::BLOCK)?;
     module.add("CHUNK", crate::optim::plan::CHUNK)?;
     module.add_class::<optim::Stepper>()?;
+    norm::register(module)?;
     vectors::register(module)?;
     functions::register(module)
 }

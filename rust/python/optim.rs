@@ -10,6 +10,7 @@ use super::{
     value_error,
 };
 use crate::{
+    array::Array,
     error::Error,
     optim::{
         Cohorts, Gradients, Options, Reduction,
@@ -19,7 +20,7 @@ use crate::{
         row::Row,
         rule::{self, Entry},
         step,
-        tensors::{Array, Tensor, Tensors, check_apart},
+        tensors::{Tensor, Tensors, check_apart},
     },
     random::Philox,
     simd::Isa,

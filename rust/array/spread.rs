@@ -6,7 +6,7 @@ use crate::dtype::Compute;
 
 /// A short table that stands for one number an element, elements counted in C order.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Spread<'a> {
+pub(crate) enum Spread<'a> {
     /// Each number belongs to `run` elements, one after another.
     Repeat {
         /// The numbers, exact in the compute type.
@@ -27,7 +27,7 @@ pub(super) enum Spread<'a> {
 
 impl Spread<'_> {
     /// Writes the numbers of the elements from `first` on; past the last element the last number is repeated.
-    pub(super) fn fill<S: Simd, T: Compute>(self, simd: S, first: usize, out: &mut [T]) {
+    pub(crate) fn fill<S: Simd, T: Compute>(self, simd: S, first: usize, out: &mut [T]) {
         simd.vectorize(
             #[inline(always)]
             || self.fill_in_order(first, out),

@@ -4,7 +4,7 @@
 
 use std::ptr;
 
-use super::{stage::Buffer, tensors::Array};
+use super::{Array, buffer::Buffer};
 use crate::{
     dtype::{DType, Values, ValuesMut},
     layout::Walk,
@@ -12,34 +12,34 @@ use crate::{
 
 /// A pointer into an array of the caller; null where there is no array.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Operand {
+pub(crate) struct Operand {
     data: *mut u8,
     dtype: DType,
 }
 
 impl Operand {
-    pub(super) const ABSENT: Self = Self { data: ptr::null_mut(), dtype: DType::F32 };
+    pub(crate) const ABSENT: Self = Self { data: ptr::null_mut(), dtype: DType::F32 };
 
-    pub(super) fn new(array: &Array, offset: isize) -> Self {
+    pub(crate) fn new(array: &Array, offset: isize) -> Self {
         Self::at(array.layout.address.wrapping_add_signed(offset), array.dtype)
     }
 
-    pub(super) fn at(address: usize, dtype: DType) -> Self {
+    pub(crate) fn at(address: usize, dtype: DType) -> Self {
         Self { data: ptr::with_exposed_provenance_mut(address), dtype }
     }
 
     /// Is there no array?
-    pub(super) const fn is_absent(self) -> bool {
+    pub(crate) const fn is_absent(self) -> bool {
         self.data.is_null()
     }
 
     /// How its elements are stored, if there is one.
-    pub(super) const fn dtype(self) -> Option<DType> {
+    pub(crate) const fn dtype(self) -> Option<DType> {
         if self.data.is_null() { None } else { Some(self.dtype) }
     }
 
     /// Where elements `at..at + len` of a dense order lie that starts `offset` bytes from here.
-    pub(super) fn addresses(self, offset: isize, at: usize, len: usize) -> std::ops::Range<usize> {
+    pub(crate) fn addresses(self, offset: isize, at: usize, len: usize) -> std::ops::Range<usize> {
         let size = self.dtype.size();
         let first = self.data.addr().wrapping_add_signed(offset) + at * size;
         first..first + len * size
@@ -50,7 +50,7 @@ impl Operand {
     /// # Safety
     /// The array is dense and aligned, has these elements, and nobody writes them for `'a`.
     #[inline(always)]
-    pub(super) unsafe fn values<'a>(self, at: usize, len: usize) -> Values<'a> {
+    pub(crate) unsafe fn values<'a>(self, at: usize, len: usize) -> Values<'a> {
         // SAFETY: as the caller promises, `at` and `len` are inside the array.
         unsafe {
             match self.dtype {
@@ -68,7 +68,7 @@ impl Operand {
     /// # Safety
     /// As [`Self::values`], and nobody else uses these elements for `'a`.
     #[inline(always)]
-    pub(super) unsafe fn values_mut<'a>(self, at: usize, len: usize) -> ValuesMut<'a> {
+    pub(crate) unsafe fn values_mut<'a>(self, at: usize, len: usize) -> ValuesMut<'a> {
         // SAFETY: as the caller promises, `at` and `len` are inside the array.
         unsafe {
             match self.dtype {
@@ -86,7 +86,7 @@ impl Operand {
     /// # Safety
     /// The array has these elements and nobody writes them meanwhile.
     #[inline(always)]
-    pub(super) unsafe fn read(self, walk: Option<(&Walk, usize)>, start: usize, len: usize, out: &mut Buffer) {
+    pub(crate) unsafe fn read(self, walk: Option<(&Walk, usize)>, start: usize, len: usize, out: &mut Buffer) {
         out.set_dtype(self.dtype());
         // SAFETY: as the caller promises; the types have the stored elements' sizes.
         unsafe {
@@ -106,7 +106,7 @@ impl Operand {
     /// # Safety
     /// As [`Self::read`], and nobody else uses the elements meanwhile.
     #[inline(always)]
-    pub(super) unsafe fn write(self, walk: Option<(&Walk, usize)>, start: usize, len: usize, from: &Buffer) {
+    pub(crate) unsafe fn write(self, walk: Option<(&Walk, usize)>, start: usize, len: usize, from: &Buffer) {
         // SAFETY: as the caller promises; the types have the stored elements' sizes.
         unsafe {
             match self.dtype() {

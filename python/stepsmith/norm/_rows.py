@@ -1,0 +1,77 @@
+"""The two passes that all norms of rows share."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepsmith import _core
+from stepsmith._backend import require_array
+from stepsmith.norm._arrays import apart, output
+from stepsmith.norm._saved import Rows, Saved
+
+__all__ = ["backward", "forward"]
+
+Array = NDArray[Any]
+
+
+def forward(
+    owner: str,
+    x: Array,
+    rows: Rows,
+    *,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    residual: Array | None = None,
+    eps: float = 0.0,
+    out: object = None,
+    total: object = None,
+) -> tuple[Array, Array | None, Saved]:
+    """The normalized array, the sum with the residual if there is one, and what the backward pass needs."""
+    y = output(owner, "out", out, x.shape, x.dtype)
+    h = None
+    if residual is not None:
+        h = output(owner, "out[1]", total, x.shape, x.dtype)
+    mean, rstd = np.empty(rows.count), np.empty(rows.count)
+    has_weight = weight is not None
+    if bias is not None and weight is None:
+        weight = np.ones_like(bias)
+    read = apart((x, residual, weight, bias), (y, h))
+    _core.norm_rows(owner, (y, h), read, (mean, rstd), rows.shape, rows.divisor, eps)
+    source = x if h is None else h
+    kept = None if np.may_share_memory(source, y) else source
+    return y, h, Saved(kept, weight, mean, rstd, has_weight, bias is not None, rows)
+
+
+def backward(
+    owner: str, dy: object, saved: Saved, *, dsum: object = None, out: tuple[object, ...] | None = None
+) -> tuple[Array, Array | None, Array | None]:
+    """Gradients of the rows, of the weight and of the bias."""
+    x = saved.source(owner)
+    dy = _like(owner, "dy", dy, x)
+    other = None if dsum is None else _like(owner, "dsum", dsum, x)
+    given = (None, None, None) if out is None else out
+    dx = output(owner, "out[0]", given[0], x.shape, x.dtype)
+    weight, places = saved.weight, 0 if saved.weight is None else saved.weight.size
+    sums = np.zeros(places), np.zeros(places)
+    dweight, dbias = None, None
+    if weight is not None:
+        if saved.has_weight:
+            dweight = output(owner, "out[1]", given[1], weight.shape, weight.dtype)
+        if saved.has_bias:
+            dbias = output(owner, "out[2]", given[2], weight.shape, weight.dtype)
+    read, statistics = apart((dy, x, weight, other), (dx,)), (saved.mean, saved.rstd)
+    _core.norm_rows_backward(owner, dx, read, statistics, sums, saved.rows.shape, saved.rows.divisor)
+    for gradient, total in zip((dweight, dbias), sums, strict=True):
+        if gradient is not None:
+            gradient[...] = total.reshape(gradient.shape)
+    return dx, dweight, dbias
+
+
+def _like(owner: str, name: str, value: object, x: Array) -> Array:
+    array = require_array(owner, name, value)
+    if array.dtype != x.dtype:
+        raise TypeError(f"{owner}: {name} must have the dtype of x, {x.dtype}, got {array.dtype}")
+    if array.shape != x.shape:
+        raise ValueError(f"{owner}: {name} must have the shape of x, {x.shape}, got {array.shape}")
+    return array

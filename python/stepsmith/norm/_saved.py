@@ -1,0 +1,69 @@
+"""What a forward pass leaves for its backward pass."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Rows", "Saved"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How elements in C order form rows that are normalized, each on its own.
+
+    Attributes:
+        count: rows.
+        length: elements of a row.
+        groups: rows a sample, 0 where a weight belongs to an element's place in the row.
+        run: elements of a channel in a row, 0 likewise.
+        divisor: what a row is divided by: deviation, root_mean_square or length.
+    """
+
+    count: int
+    length: int
+    groups: int = 0
+    run: int = 0
+    divisor: str = "deviation"
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """As the core takes it."""
+        return self.count, self.length, self.groups, self.run
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Statistics of a forward pass and references to its inputs.
+
+    Attributes:
+        x: the array that was normalized, not a copy; None if an output took its memory.
+        weight: of the forward pass, not a copy, or None.
+        mean: float64, one a row, 0 where nothing is centred.
+        rstd: float64, 1 by what each row was divided by.
+        has_weight: was there a weight? (A bias alone goes with a weight of ones.)
+        has_bias: was there a bias?
+        rows: how elements form rows.
+        axis: of the caller's arrays, which became the first one.
+    """
+
+    x: Array | None
+    weight: Array | None
+    mean: NDArray[np.float64]
+    rstd: NDArray[np.float64]
+    has_weight: bool
+    has_bias: bool
+    rows: Rows
+    axis: int = 0
+
+    def source(self, owner: str) -> Array:
+        """The array that was normalized."""
+        if self.x is None:
+            raise ValueError(
+                f"{owner}: saved must hold x, got that of a forward pass whose output took the memory of x; "
+                "call it without out=x to go backward"
+            )
+        return self.x

@@ -1,0 +1,61 @@
+//! One output element of the elements at its place in some inputs.
+
+use fearless_simd::prelude::*;
+
+use crate::{dtype::Compute, prefetch::prefetch};
+
+/// Elements of the widest vector.
+const WIDEST: usize = 16;
+
+/// A function of the elements of `K` inputs.
+pub(super) trait Map<T: Compute, const K: usize>: Copy {
+    fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, inputs: [V; K]) -> V;
+}
+
+/// Fills `out`; the inputs have as many elements. The last vector overlaps the one before it, where there is one.
+#[inline(always)]
+pub(super) fn map<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(simd: S, inputs: [&[T]; K], out: &mut [T], f: F) {
+    let (len, wide) = (out.len(), <T::Native<S> as SimdBase<S>>::LEN);
+    if len < wide {
+        return map_few(simd, inputs, out, f);
+    }
+    let mut at = 0;
+    while at + wide <= len {
+        prefetch(out, at, wide);
+        map_vector(simd, inputs, out, at, f);
+        at += wide;
+    }
+    if at < len {
+        map_vector(simd, inputs, out, len - wide, f);
+    }
+}
+
+#[inline(always)]
+fn map_vector<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(
+    simd: S,
+    inputs: [&[T]; K],
+    out: &mut [T],
+    at: usize,
+    f: F,
+) {
+    let wide = <T::Native<S> as SimdBase<S>>::LEN;
+    let mut values = [T::Native::<S>::splat(simd, T::default()); K];
+    for k in 0..K {
+        values[k] = T::Native::<S>::from_slice(simd, &inputs[k][at..at + wide]);
+    }
+    f.of::<S, T::Native<S>>(values).store_slice(&mut out[at..at + wide]);
+}
+
+/// Fewer elements than a vector has.
+#[inline(always)]
+fn map_few<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(simd: S, inputs: [&[T]; K], out: &mut [T], f: F) {
+    let len = out.len();
+    let (mut padded, mut result) = ([[T::default(); WIDEST]; K], [T::default(); WIDEST]);
+    let mut slices = [&[][..]; K];
+    for (k, padded) in padded.iter_mut().enumerate() {
+        padded[..len].copy_from_slice(&inputs[k][..len]);
+        slices[k] = padded;
+    }
+    map_vector(simd, slices, &mut result, 0, f);
+    out.copy_from_slice(&result[..len]);
+}

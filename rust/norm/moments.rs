@@ -1,0 +1,86 @@
+//! Mean and centred sum of squares: two passes over a row that stays in cache, longer rows merged segment by segment.
+
+use fearless_simd::prelude::*;
+
+use super::lanes::{OfRows, ROWS, Rows, Terms, sum_rows};
+use crate::{
+    dtype::Compute,
+    simd::{TILE_VECTORS, Tile},
+};
+
+/// x
+#[derive(Clone, Copy)]
+struct Value;
+
+/// (x - mean)²
+#[derive(Clone, Copy)]
+struct Deviation {
+    mean: f64,
+}
+
+impl Terms<1, 1> for Value {
+    #[inline(always)]
+    fn of<S: Simd>(self, _simd: S, inputs: [Tile<S, f64>; 1]) -> [Tile<S, f64>; 1] {
+        inputs
+    }
+}
+
+impl Terms<1, 1> for Deviation {
+    #[inline(always)]
+    fn of<S: Simd>(self, _simd: S, [mut x]: [Tile<S, f64>; 1]) -> [Tile<S, f64>; 1] {
+        for i in 0..TILE_VECTORS {
+            let deviation = x[i] - self.mean;
+            x[i] = deviation * deviation;
+        }
+        [x]
+    }
+}
+
+/// Count, mean and centred sum of squares of some elements; around 0 where nothing is centred.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moments {
+    pub(super) count: f64,
+    pub(super) mean: f64,
+    pub(super) squares: f64,
+}
+
+impl Moments {
+    /// These elements and others, in this order.
+    #[inline(always)]
+    pub(super) fn and(self, other: Self) -> Self {
+        if self.count == 0.0 {
+            return other;
+        }
+        let (count, delta) = (self.count + other.count, other.mean - self.mean);
+        Self {
+            count,
+            mean: self.mean + delta * (other.count / count),
+            squares: self.squares + other.squares + delta * delta * (self.count * other.count / count),
+        }
+    }
+}
+
+/// Means and sums of squares of rows of `x`, each at most a segment; around 0 unless `centred`.
+#[inline(always)]
+pub(super) fn of_rows<S: Simd, T: Compute>(
+    simd: S,
+    x: &[T],
+    len: usize,
+    count: usize,
+    centred: bool,
+) -> (OfRows, OfRows) {
+    let rows = Rows { inputs: [x], strides: [len], len, count };
+    let mut means = [0.0; ROWS];
+    if centred {
+        [means] = sum_rows(simd, &rows, &[Value; ROWS]);
+        for mean in &mut means {
+            *mean /= len as f64;
+        }
+    }
+    let mut deviations = [Deviation { mean: 0.0 }; ROWS];
+    for i in 0..ROWS {
+        deviations[i].mean = means[i];
+    }
+    let [squares] = sum_rows(simd, &rows, &deviations);
+    (means, squares)
+}

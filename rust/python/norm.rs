@@ -1,0 +1,199 @@
+//! Normalization.
+
+use numpy::{PyReadonlyArray1, PyReadwriteArray1};
+use pyo3::prelude::*;
+
+use super::{
+    arrays::{Taken, input, output},
+    value_error,
+};
+use crate::{
+    array::{Array, Input, Output},
+    error::Error,
+    layout::{Conflict, Territory},
+    norm::{
+        affine::Place,
+        rows::{self, Divisor, RowNorm},
+        rows_backward,
+    },
+    simd::Isa,
+};
+
+pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(norm_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(norm_rows_backward, module)?)
+}
+
+type Object<'py> = Bound<'py, PyAny>;
+
+/// Arrays of one call by name, those that are written first.
+struct Arrays {
+    _alive: Vec<Taken>,
+    all: Vec<Array>,
+    names: Vec<&'static str>,
+    written: usize,
+}
+
+impl Arrays {
+    /// Takes the arrays; an output may be an input, element by element, but nothing else may meet what is written.
+    fn new<const W: usize, const R: usize>(
+        owner: &str,
+        written: [(&'static str, Option<&Object<'_>>); W],
+        read: [(&'static str, Option<&Object<'_>>); R],
+    ) -> PyResult<Self> {
+        let (mut taken, mut names) = (vec![], vec![]);
+        for (name, object) in written.into_iter().filter_map(|(name, object)| Some((name, object?))) {
+            taken.push(Taken::new_writable(owner, &|| name.to_owned(), object)?);
+            names.push(name);
+        }
+        let count = taken.len();
+        for (name, object) in read.into_iter().filter_map(|(name, object)| Some((name, object?))) {
+            taken.push(Taken::new(owner, &|| name.to_owned(), object)?);
+            names.push(name);
+        }
+        let all = taken.iter().map(Taken::array).collect();
+        let arrays = Self { _alive: taken, all, names, written: count };
+        arrays.check(owner)?;
+        Ok(arrays)
+    }
+
+    fn check(&self, owner: &str) -> PyResult<()> {
+        let name = |k: usize| self.names[k].to_owned();
+        let layouts = self.all[..self.written].iter().map(|array| array.layout.clone()).collect();
+        let territory = Territory::new(layouts).map_err(|conflict| {
+            let error = match conflict {
+                Conflict::Within(k) => Error::SelfOverlap(name(k)),
+                Conflict::Between(i, j) => Error::Overlap { first: name(i), second: name(j) },
+            };
+            value_error(owner, error)
+        })?;
+        for (k, array) in self.all.iter().enumerate().skip(self.written) {
+            let met = territory.find(&array.layout);
+            if let Some(other) = met.filter(|_| !self.is_rewritten(array)) {
+                return Err(value_error(owner, Error::Overlap { first: name(other), second: name(k) }));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_rewritten(&self, array: &Array) -> bool {
+        self.all[..self.written].iter().any(|output| output.layout == array.layout)
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| *known == name)
+    }
+
+    fn input(&self, name: &str) -> Option<Input> {
+        let array = &self.all[self.position(name)?];
+        Some(input(array, self.is_rewritten(array)))
+    }
+
+    fn output(&self, name: &str) -> Option<Output> {
+        Some(output(&self.all[self.position(name)?]))
+    }
+}
+
+/// Rows, their elements, rows a sample and elements of a channel in a row; the last two are 0 if weights belong to elements.
+type Shape = (usize, usize, usize, usize);
+
+fn row_norm((rows, len, groups, run): Shape, divisor: &str, eps: f64) -> PyResult<RowNorm> {
+    let place = if run == 0 { Place::Element } else { Place::Channel { groups, run } };
+    let divisor = match divisor {
+        "deviation" => Divisor::Deviation(eps),
+        "root_mean_square" => Divisor::RootMeanSquare(eps),
+        "length" => Divisor::Length,
+        _ => return Err(Error::UnknownDivisor(divisor.to_owned()).into()),
+    };
+    Ok(RowNorm { rows, len, place, divisor })
+}
+
+/// Fails unless the array has as many elements as the shape says.
+fn check_len(what: &'static str, want: usize, got: usize) -> PyResult<()> {
+    if want == got { Ok(()) } else { Err(Error::Length { what, want, got }.into()) }
+}
+
+/// Up to four arrays that are read.
+type Four<'py> = (Option<Object<'py>>, Option<Object<'py>>, Option<Object<'py>>, Option<Object<'py>>);
+
+/// Normalizes rows of `x`, plus `residual` if there is one: then their sum is written too. `statistics` become each row's mean and
+/// what it was multiplied by.
+#[allow(clippy::too_many_arguments)]
+#[pyfunction]
+fn norm_rows(
+    py: Python<'_>,
+    owner: &str,
+    written: (Object<'_>, Option<Object<'_>>),
+    read: Four<'_>,
+    statistics: (PyReadwriteArray1<'_, f64>, PyReadwriteArray1<'_, f64>),
+    shape: Shape,
+    divisor: &str,
+    eps: f64,
+) -> PyResult<()> {
+    let (isa, norm) = (Isa::current()?, row_norm(shape, divisor, eps)?);
+    let names = ["x", "residual", "weight", "bias"];
+    let arrays = Arrays::new(owner, [("out", Some(&written.0)), ("sum", written.1.as_ref())], named(names, &read))?;
+    let [x, residual, weight, bias] = names.map(|name| arrays.input(name));
+    let [y, mut sum] = ["out", "sum"].map(|name| arrays.output(name));
+    let (Some(x), Some(mut y)) = (x, y) else { return Err(Error::Missing("x").into()) };
+    let elements = norm.rows * norm.len;
+    check_lengths(elements, [("x", Some(&x)), ("residual", residual.as_ref())])?;
+    check_lengths(norm.places(), [("weight", weight.as_ref()), ("bias", bias.as_ref())])?;
+    check_len("out", elements, y.len())?;
+    check_len("sum", elements, sum.as_ref().map_or(elements, Output::len))?;
+    let (mut mean, mut rstd) = statistics;
+    let (mean, rstd) = (mean.as_slice_mut()?, rstd.as_slice_mut()?);
+    check_len("mean", norm.rows, mean.len())?;
+    check_len("rstd", norm.rows, rstd.len())?;
+    let inputs = rows::Inputs { x: &x, residual: residual.as_ref(), weight: weight.as_ref(), bias: bias.as_ref() };
+    let outputs = rows::Outputs { y: &mut y, sum: sum.as_mut(), mean, rstd };
+    py.detach(|| rows::forward(isa, norm, inputs, outputs));
+    Ok(())
+}
+
+/// The gradient of the rows from `dy`, `x`, `weight` and what is added; `sums` become those for weight and bias, in float64.
+#[allow(clippy::too_many_arguments)]
+#[pyfunction]
+fn norm_rows_backward(
+    py: Python<'_>,
+    owner: &str,
+    dx: Object<'_>,
+    read: Four<'_>,
+    statistics: (PyReadonlyArray1<'_, f64>, PyReadonlyArray1<'_, f64>),
+    sums: (PyReadwriteArray1<'_, f64>, PyReadwriteArray1<'_, f64>),
+    shape: Shape,
+    divisor: &str,
+) -> PyResult<()> {
+    let (isa, norm) = (Isa::current()?, row_norm(shape, divisor, 0.0)?);
+    let names = ["dy", "x", "weight", "dh"];
+    let arrays = Arrays::new(owner, [("dx", Some(&dx))], named(names, &read))?;
+    let [dy, x, weight, dsum] = names.map(|name| arrays.input(name));
+    let (Some(dy), Some(x), Some(mut dx)) = (dy, x, arrays.output("dx")) else {
+        return Err(Error::Missing("x and dy").into());
+    };
+    let elements = norm.rows * norm.len;
+    check_lengths(elements, [("dy", Some(&dy)), ("x", Some(&x)), ("dh", dsum.as_ref())])?;
+    check_lengths(norm.places(), [("weight", weight.as_ref())])?;
+    check_len("dx", elements, dx.len())?;
+    let (mean, rstd) = (statistics.0.as_slice()?, statistics.1.as_slice()?);
+    check_len("mean", norm.rows, mean.len())?;
+    check_len("rstd", norm.rows, rstd.len())?;
+    let (mut dweight, mut dbias) = sums;
+    let (dweight, dbias) = (dweight.as_slice_mut()?, dbias.as_slice_mut()?);
+    let places = if weight.is_some() { norm.places() } else { 0 };
+    check_len("dweight", places, dweight.len())?;
+    check_len("dbias", places, dbias.len())?;
+    let inputs = rows_backward::Inputs { dy: &dy, x: &x, weight: weight.as_ref(), dsum: dsum.as_ref(), mean, rstd };
+    let mut outputs = rows_backward::Outputs { dx: &mut dx, dweight, dbias };
+    py.detach(|| rows_backward::backward(isa, norm, inputs, &mut outputs));
+    Ok(())
+}
+
+fn named<'a, 'py>(names: [&'static str; 4], read: &'a Four<'py>) -> [(&'static str, Option<&'a Object<'py>>); 4] {
+    let [a, b, c, d] = names;
+    [(a, read.0.as_ref()), (b, read.1.as_ref()), (c, read.2.as_ref()), (d, read.3.as_ref())]
+}
+
+fn check_lengths<const N: usize>(want: usize, arrays: [(&'static str, Option<&Input>); N]) -> PyResult<()> {
+    arrays.into_iter().try_for_each(|(what, array)| check_len(what, want, array.map_or(want, Input::len)))
+}
