@@ -121,3 +121,107 @@ def segments(terms: Array) -> float:
     for at in range(0, terms.size, SEGMENT):
         total = total + fixed_sum(terms[at : at + SEGMENT])
     return total
+
+
+# Batch norm: rust/norm/{channels,columns,batch}.rs.
+
+HEIGHT = 64
+
+
+def merged(moments: list[tuple[float, Array, Array]]) -> tuple[float, Array, Array]:
+    """Counts, means and sums of squares of channels, one after another."""
+    count, mean, squares = moments[0]
+    for other, other_mean, other_squares in moments[1:]:
+        total, delta = count + other, other_mean - mean
+        mean = mean + delta * (other / total)
+        squares = squares + other_squares + delta * delta * (count * other / total)
+        count = total
+    return count, mean, squares
+
+
+def pieces(samples: int, channels: int, inner: int) -> list[slice]:
+    """Which samples are taken together: those of a piece."""
+    worth = max(-(-samples * channels * inner // PIECES), PIECE)
+    tall = -(-worth // max(channels * inner, 1))
+    tall = -(-tall // HEIGHT) * HEIGHT if inner == 1 else tall
+    return [slice(start, start + tall) for start in range(0, samples, tall)]
+
+
+def column_moments(block: Array) -> tuple[float, Array, Array]:
+    """Of a block of (samples, channels), in order from +0.0."""
+    mean = np.zeros(block.shape[1])
+    for row in block:
+        mean = mean + row
+    mean = mean / len(block)
+    squares = np.zeros(block.shape[1])
+    for row in block:
+        squares = squares + (row - mean) * (row - mean)
+    return float(len(block)), mean, squares
+
+
+def run_moments(sample: Array) -> list[tuple[float, Array, Array]]:
+    """Of a sample's (channels, inner), segment by segment."""
+    parts = [sample[:, at : at + SEGMENT] for at in range(0, sample.shape[1], SEGMENT)]
+    both = [[moments(row, True) for row in part] for part in parts]
+    return [
+        (float(part.shape[1]), np.array([m for m, _ in of_part]), np.array([s for _, s in of_part]))
+        for part, of_part in zip(parts, both, strict=True)
+    ]
+
+
+def channel_moments(x: Array) -> tuple[Array, Array]:
+    """Mean and centred sum of squares of each channel of (samples, channels, inner)."""
+    values, all_pieces = wide(x).reshape(x.shape), []
+    for piece in pieces(*x.shape):
+        part = values[piece]
+        if x.shape[2] == 1:
+            blocks = [column_moments(part[at : at + HEIGHT, :, 0]) for at in range(0, len(part), HEIGHT)]
+        else:
+            blocks = [moments for sample in part for moments in run_moments(sample)]
+        all_pieces.append(merged(blocks))
+    return merged(all_pieces)[1:]
+
+
+def channel_sums(terms: Array) -> Array:
+    """Sum of each channel of (samples, channels, inner) in float64."""
+    total = np.zeros(terms.shape[1])
+    for piece in pieces(*terms.shape):
+        part = np.zeros(terms.shape[1])
+        for sample in terms[piece]:
+            if terms.shape[2] == 1:
+                part = part + sample[:, 0]
+                continue
+            for at in range(0, terms.shape[2], SEGMENT):
+                part = part + np.array([fixed_sum(row[at : at + SEGMENT]) for row in sample])
+        total = total + part
+    return total
+
+
+def spread(numbers: Array) -> Array:
+    """One number a channel over (samples, channels, inner)."""
+    return numbers[:, None]
+
+
+def batch_normalize(x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None) -> Array:
+    """y in the compute type."""
+    compute = compute_type(x.dtype)
+    near, rest = (np.array(parts) for parts in zip(*(split(m, compute) for m in mean), strict=True))
+    own = wide(x).reshape(x.shape).astype(compute)
+    y = ((own - spread(near)) - spread(rest)) * spread(rstd.astype(compute))
+    y = y if weight is None else y * spread(weight)
+    return y if bias is None else y + spread(bias)
+
+
+def batch_differentiate(dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None) -> list[Array]:
+    """dx, dweight and dbias in training."""
+    compute = compute_type(x.dtype)
+    wide_dy = wide(dy).reshape(x.shape)
+    x_hat = (wide(x).reshape(x.shape) - spread(mean)) * spread(rstd)
+    sums = [channel_sums(terms) for terms in (wide_dy * x_hat, wide_dy)]
+    count, factor = x.shape[0] * x.shape[2], np.ones(len(mean)) if weight is None else weight.astype(np.float64)
+    mean_gx, mean_g = ((factor * total / count).astype(compute) for total in sums)
+    g = wide_dy.astype(compute)
+    g = g if weight is None else g * spread(weight)
+    own = batch_normalize(x, mean, rstd, None, None)
+    dx = (g - spread(mean_g) - own * spread(mean_gx)) * spread(rstd.astype(compute))
+    return [encode(dx, x.dtype), *sums]

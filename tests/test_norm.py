@@ -13,7 +13,7 @@ from reference import DTYPES, compute_type
 from reference_norm import RowNorm
 
 GOLDEN = Path(__file__).parent / "golden"
-CASES = [case for case in json.loads((GOLDEN / "norm.json").read_text()) if case["op"] != "batch_norm"]
+CASES = json.loads((GOLDEN / "norm.json").read_text())
 SHAPES = [(1, 1), (3, 5), (2, 64), (9, 63), (17, 130), (5, 511), (4, 513), (3, 4097), (1, 70_001), (70, 1030)]
 KINDS = {"layer": ("deviation", 1e-5), "rms": ("root_mean_square", 1e-6)}
 
@@ -27,7 +27,9 @@ def close(got: Array | None, want: Array, tolerance: float, least: float, what: 
     assert np.abs(got.astype(np.float64) - want).max(initial=0.0) <= limit, what
 
 
-def run_golden(case: dict[str, Any], x: Array, dy: Array, params: list[Array]) -> list[Array | None]:
+def run_golden(
+    case: dict[str, Any], x: Array, dy: Array, params: list[Array], fields: dict[str, Array]
+) -> list[Array | None]:
     norm, op = ss.norm, case["op"]
     if op == "layer_norm":
         y, saved = norm.layer_norm(x, *params, eps=case["eps"])
@@ -41,6 +43,12 @@ def run_golden(case: dict[str, Any], x: Array, dy: Array, params: list[Array]) -
     if op == "instance_norm":
         y, saved = norm.instance_norm(x, *params, eps=case["eps"])
         return [y, *norm.instance_norm_backward(dy, saved)]
+    if op == "batch_norm":
+        running = [np.zeros(x.shape[1], x.dtype), np.ones(x.shape[1], x.dtype)]
+        if not case["training"]:
+            running = [fields[name].astype(x.dtype) for name in ("running_mean", "running_var")]
+        y, saved = norm.batch_norm(x, *params, *running, training=case["training"], eps=case["eps"])
+        return [y, *norm.batch_norm_backward(dy, saved), *running]
     y, saved = norm.weight_norm(x, params[0], axis=case["dim"])
     return [y, *norm.weight_norm_backward(dy, saved)]
 
@@ -52,12 +60,13 @@ def test_golden(case: dict[str, Any], dtype: str) -> None:
         fields = {key.split("/")[1]: arrays[key] for key in arrays if key.split("/")[0] == case["case"]}
     x, dy = (fields[name].astype(DTYPES[dtype]) for name in ("x", "dy"))
     names = [f"p{i}" for i in range(len(case["params"]))]
-    got = run_golden(case, x, dy, [fields[name].astype(DTYPES[dtype]) for name in names])
+    got = run_golden(case, x, dy, [fields[name].astype(DTYPES[dtype]) for name in names], fields)
     narrow = 1e-5 if "offset" in case["case"] else 2e-6
     tolerance = 1e-12 if dtype == "f64" else narrow
     # A row of one element has gradients that are 0, of which the golden vectors keep some rounding.
     least = float(np.abs(x).max()) if x.shape[-1] == 1 else 0.0
     wanted = [fields["y"], fields["dx"], *(fields[f"d{name}"] for name in names)]
+    wanted += [fields[name] for name in ("running_mean", "running_var") if name in fields]
     for k, want in enumerate(wanted):
         close(got[k], want.reshape(np.shape(got[k])), tolerance, least, f"{case['case']} {k}")
 

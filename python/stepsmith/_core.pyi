@@ -118,3 +118,15 @@ def norm_rows_backward(
     shape: tuple[int, int, int, int],
     divisor: str,
 ) -> None: ...
+def channel_moments(owner: str, x: object, shape: tuple[int, int, int]) -> list[NDArray[np.float64]]: ...
+def channel_sums(
+    owner: str, dy: object, x: object, statistics: tuple[object, object], shape: tuple[int, int, int]
+) -> list[NDArray[np.float64]]: ...
+def channel_apply(
+    owner: str,
+    out: object,
+    read: tuple[object | None, object | None, object | None, object | None],
+    statistics: tuple[object, object],
+    means: tuple[object, object] | None,
+    shape: tuple[int, int, int],
+) -> None: ...

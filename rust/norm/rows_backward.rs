@@ -11,8 +11,9 @@ use fearless_simd::prelude::*;
 use super::{
     affine::{Block, OfBlock, Place, Weights},
     formula::{Add, Differentiate, Normalize},
-    lanes::{OfRows, ROWS, Rows, SEGMENT, Terms, at_once, sum_rows},
+    lanes::{OfRows, ROWS, Rows, SEGMENT, at_once, sum_rows},
     map::map,
+    products::Products,
     rows::{Divisor, RowNorm},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     dtype::{Compute, DType, load_native, store_native},
     parallel,
     reduce::LANES,
-    simd::{Isa, TILE_VECTORS, Tile},
+    simd::{Isa, TILE_VECTORS},
 };
 
 /// What is read.
@@ -58,40 +59,6 @@ struct Piece<'a> {
     dx: Part<'a>,
     dweight: Vec<f64>,
     dbias: Vec<f64>,
-}
-
-/// g and g·x̂ with g = dy or dy·weight
-#[derive(Clone, Copy)]
-struct Products {
-    mean: f64,
-    rstd: f64,
-}
-
-impl Products {
-    #[inline(always)]
-    fn of_tiles<S: Simd>(self, g: Tile<S, f64>, mut x: Tile<S, f64>) -> [Tile<S, f64>; 2] {
-        for i in 0..TILE_VECTORS {
-            x[i] = g[i] * ((x[i] - self.mean) * self.rstd);
-        }
-        [g, x]
-    }
-}
-
-impl Terms<2, 2> for Products {
-    #[inline(always)]
-    fn of<S: Simd>(self, _simd: S, [dy, x]: [Tile<S, f64>; 2]) -> [Tile<S, f64>; 2] {
-        self.of_tiles::<S>(dy, x)
-    }
-}
-
-impl Terms<3, 2> for Products {
-    #[inline(always)]
-    fn of<S: Simd>(self, _simd: S, [mut dy, x, weight]: [Tile<S, f64>; 3]) -> [Tile<S, f64>; 2] {
-        for i in 0..TILE_VECTORS {
-            dy[i] *= weight[i];
-        }
-        self.of_tiles::<S>(dy, x)
-    }
 }
 
 /// Gradients of all rows, and of weight and bias.
@@ -217,7 +184,7 @@ impl<T: Compute> Backward<'_, T> {
     #[inline(always)]
     fn read<'b, S: Simd>(&'b self, simd: S, block: Block, [dy, x, weight]: [&'b mut Vec<T>; 3]) -> Read<'b, T> {
         let (start, len) = (block.row * self.norm.len + block.at, block.len * block.count);
-        let mut products = [Products { mean: 0.0, rstd: 0.0 }; ROWS];
+        let mut products = [Products::default(); ROWS];
         for i in 0..block.count {
             products[i] = Products { mean: self.inputs.mean[block.row + i], rstd: self.inputs.rstd[block.row + i] };
         }

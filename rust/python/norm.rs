@@ -1,6 +1,6 @@
 //! Normalization.
 
-use numpy::{PyReadonlyArray1, PyReadwriteArray1};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
 
 use super::{
@@ -13,6 +13,8 @@ use crate::{
     layout::{Conflict, Territory},
     norm::{
         affine::Place,
+        batch::{self, Numbers},
+        channels::{self, Channels},
         rows::{self, Divisor, RowNorm},
         rows_backward,
     },
@@ -21,7 +23,10 @@ use crate::{
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(norm_rows, module)?)?;
-    module.add_function(wrap_pyfunction!(norm_rows_backward, module)?)
+    module.add_function(wrap_pyfunction!(norm_rows_backward, module)?)?;
+    module.add_function(wrap_pyfunction!(channel_moments, module)?)?;
+    module.add_function(wrap_pyfunction!(channel_sums, module)?)?;
+    module.add_function(wrap_pyfunction!(channel_apply, module)?)
 }
 
 type Object<'py> = Bound<'py, PyAny>;
@@ -196,4 +201,81 @@ fn named<'a, 'py>(names: [&'static str; 4], read: &'a Four<'py>) -> [(&'static s
 
 fn check_lengths<const N: usize>(want: usize, arrays: [(&'static str, Option<&Input>); N]) -> PyResult<()> {
     arrays.into_iter().try_for_each(|(what, array)| check_len(what, want, array.map_or(want, Input::len)))
+}
+
+/// Samples, channels, elements of a channel in a sample.
+type ChannelShape = (usize, usize, usize);
+
+const fn channels_of((samples, channels, inner): ChannelShape) -> Channels {
+    Channels { samples, channels, inner }
+}
+
+/// For each channel of `x` the mean and the centred sum of squares.
+#[pyfunction]
+fn channel_moments<'py>(
+    py: Python<'py>,
+    owner: &str,
+    x: Object<'py>,
+    shape: ChannelShape,
+) -> PyResult<[Bound<'py, PyArray1<f64>>; 2]> {
+    let (isa, shape) = (Isa::current()?, channels_of(shape));
+    let arrays = Arrays::new(owner, [], [("x", Some(&x))])?;
+    let Some(x) = arrays.input("x") else { return Err(Error::Missing("x").into()) };
+    check_len("x", shape.len(), x.len())?;
+    Ok(py.detach(|| channels::moments(isa, shape, &x)).map(|numbers| numbers.into_pyarray(py)))
+}
+
+/// For each channel the sums of dy·x̂ and of dy.
+#[pyfunction]
+fn channel_sums<'py>(
+    py: Python<'py>,
+    owner: &str,
+    dy: Object<'py>,
+    x: Object<'py>,
+    statistics: Pair<'py>,
+    shape: ChannelShape,
+) -> PyResult<[Bound<'py, PyArray1<f64>>; 2]> {
+    let (isa, shape) = (Isa::current()?, channels_of(shape));
+    let arrays = Arrays::new(owner, [], [("dy", Some(&dy)), ("x", Some(&x))])?;
+    let (Some(dy), Some(x)) = (arrays.input("dy"), arrays.input("x")) else { return Err(Error::Missing("x").into()) };
+    check_lengths(shape.len(), [("dy", Some(&dy)), ("x", Some(&x))])?;
+    let statistics = pair(&statistics, shape)?;
+    Ok(py.detach(|| channels::sums(isa, shape, &dy, &x, statistics)).map(|numbers| numbers.into_pyarray(py)))
+}
+
+/// Two numbers for each channel.
+type Pair<'py> = (PyReadonlyArray1<'py, f64>, PyReadonlyArray1<'py, f64>);
+
+/// x̂·weight + bias of `x`, or with `means` its gradient from `dy`.
+#[allow(clippy::too_many_arguments)]
+#[pyfunction]
+fn channel_apply(
+    py: Python<'_>,
+    owner: &str,
+    out: Object<'_>,
+    read: Four<'_>,
+    statistics: Pair<'_>,
+    means: Option<Pair<'_>>,
+    shape: ChannelShape,
+) -> PyResult<()> {
+    let (isa, shape) = (Isa::current()?, channels_of(shape));
+    let names = ["x", "dy", "weight", "bias"];
+    let arrays = Arrays::new(owner, [("out", Some(&out))], named(names, &read))?;
+    let [x, dy, weight, bias] = names.map(|name| arrays.input(name));
+    let (Some(x), Some(mut out)) = (x, arrays.output("out")) else { return Err(Error::Missing("x").into()) };
+    check_lengths(shape.len(), [("x", Some(&x)), ("dy", dy.as_ref())])?;
+    check_lengths(shape.channels, [("weight", weight.as_ref()), ("bias", bias.as_ref())])?;
+    check_len("out", shape.len(), out.len())?;
+    let [mean, rstd] = pair(&statistics, shape)?;
+    let means = means.as_ref().map(|means| pair(means, shape)).transpose()?;
+    let numbers = Numbers { mean, rstd, weight: weight.as_ref(), bias: bias.as_ref(), means };
+    py.detach(|| batch::apply(isa, shape, &x, dy.as_ref(), &numbers, &mut out));
+    Ok(())
+}
+
+fn pair<'a>(pair: &'a Pair<'_>, shape: Channels) -> PyResult<[&'a [f64]; 2]> {
+    let numbers = [pair.0.as_slice()?, pair.1.as_slice()?];
+    check_len("mean", shape.channels, numbers[0].len())?;
+    check_len("rstd", shape.channels, numbers[1].len())?;
+    Ok(numbers)
 }

@@ -1,6 +1,7 @@
 """Normalization, forward and backward, over NumPy arrays."""
 
 from stepsmith.norm._saved import Saved
+from stepsmith.norm.batch import BatchSaved, batch_norm, batch_norm_backward
 from stepsmith.norm.group import group_norm, group_norm_backward, instance_norm, instance_norm_backward
 from stepsmith.norm.layer import (
     add_layer_norm,
@@ -15,11 +16,14 @@ from stepsmith.norm.layer import (
 from stepsmith.norm.weight import weight_norm, weight_norm_backward
 
 __all__ = [
+    "BatchSaved",
     "Saved",
     "add_layer_norm",
     "add_layer_norm_backward",
     "add_rms_norm",
     "add_rms_norm_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "group_norm",
     "group_norm_backward",
     "instance_norm",

@@ -1,0 +1,214 @@
+"""Batch norm: statistics of each channel over all samples, with running statistics for inference."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepsmith import _check, _core
+from stepsmith._backend import require_array
+from stepsmith.norm._arrays import apart, check_weight, compute_dtype, output
+
+__all__ = ["BatchSaved", "batch_norm", "batch_norm_backward"]
+
+Array = NDArray[Any]
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BatchSaved:
+    """What `batch_norm` leaves for its backward pass.
+
+    Attributes:
+        x: the array that was normalized, not a copy; None if the output took its memory.
+        weight: of the forward pass, not a copy, or None.
+        mean: float64, one a channel.
+        rstd: float64, 1/√(variance + eps).
+        has_weight: was there a weight?
+        has_bias: was there a bias?
+        training: are mean and rstd those of x?
+        shape: samples, channels, elements of a channel in a sample.
+    """
+
+    x: Array | None
+    weight: Array | None
+    mean: Numbers
+    rstd: Numbers
+    has_weight: bool
+    has_bias: bool
+    training: bool
+    shape: tuple[int, int, int]
+
+
+def batch_norm(
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    *,
+    momentum: float | None = 0.1,
+    batches: int = 0,
+    training: bool = True,
+    eps: float = 1e-5,
+    axis: int = 1,
+    out: Array | None = None,
+) -> tuple[Array, BatchSaved]:
+    """Batch normalization of each channel: y = (x - mean)·rstd·weight + bias, rstd = 1/√(variance + eps).
+
+    In training mean and (biased) variance are those of all samples of x, and running statistics move in place:
+    running += (new - running)·momentum, the new variance unbiased (n/(n - 1)). Else they are the running ones.
+
+    Args:
+        x: any axes, any layout; float32, float64, bfloat16 or float16.
+        weight: (channels,) of the compute type.
+        bias: likewise.
+        running_mean: (channels,) of the compute type, written in training.
+        running_var: likewise.
+        momentum: weight of the new value; None for the average of all batches so far, 1/(batches + 1).
+        batches: how many batches the running statistics have seen, for a momentum of None.
+        training: statistics of x, or the running ones.
+        eps: at least 0.
+        axis: of the channels: 1 for NC, NCL and NCHW, -1 for NHWC.
+        out: takes y; may be x itself, then `saved` is of no use to the backward pass.
+
+    Returns:
+        y of the shape and dtype of x, and what `batch_norm_backward` needs.
+
+    Raises:
+        TypeError: another kind of array or dtype.
+        ValueError: shapes that do not fit, one value a channel in training, no running statistics without it.
+
+    Follows: ``torch.nn.functional.batch_norm``.
+
+    Example:
+        >>> y, saved = batch_norm(np.array([[1.0], [3.0]]), eps=0.0)
+        >>> y.tolist(), saved.mean.tolist()
+        ([[-1.0], [1.0]], [2.0])
+    """
+    owner = "batch_norm"
+    require_array(owner, "x", x)
+    shape = _channels(owner, x, axis)
+    of_channel, compute = (shape[1],), compute_dtype(x)
+    eps = _check.number(owner, "eps", eps, low=0.0)
+    new = _new_weight(owner, momentum, batches)
+    has_weight = weight is not None
+    bias = check_weight(owner, "bias", bias, of_channel, compute)
+    weight = check_weight(owner, "weight", weight, of_channel, compute)
+    running = _running(owner, running_mean, running_var, of_channel, compute, training)
+    if bias is not None and weight is None:
+        weight = np.ones_like(bias)
+    y = output(owner, "out", out, x.shape, x.dtype)
+    values = shape[0] * shape[2]
+    if training:
+        if values == 1:
+            raise ValueError(f"{owner}: x must have more than one value per channel in training, got shape {x.shape}")
+        mean, squares = _core.channel_moments(owner, x, shape)
+        variance = squares / max(values, 1)
+    else:
+        assert running is not None
+        mean, variance = (np.asarray(numbers, np.float64) for numbers in running)
+    with np.errstate(all="ignore"):  # NaN and Inf travel
+        rstd = 1.0 / np.sqrt(variance + eps)
+    _core.channel_apply(owner, y, apart((x, None, weight, bias), (y,)), (mean, rstd), None, shape)
+    if training and running is not None and values:
+        _move(running[0], mean, new)
+        _move(running[1], squares / (values - 1), new)
+    kept = None if np.may_share_memory(x, y) else x
+    return y, BatchSaved(kept, weight, mean, rstd, has_weight, bias is not None, training, shape)
+
+
+def _channels(owner: str, x: Array, axis: int) -> tuple[int, int, int]:
+    """Samples, channels and what is behind them."""
+    if x.ndim < 2:
+        raise ValueError(f"{owner}: x must have samples and channels, got shape {x.shape}")
+    axis = _check.integer(owner, "axis", axis, low=-x.ndim, high=x.ndim - 1) % x.ndim
+    return math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+
+
+def _new_weight(owner: str, momentum: float | None, batches: int) -> float:
+    """The weight of the new statistics."""
+    batches = _check.integer(owner, "batches", batches, low=0)
+    return 1.0 / (batches + 1) if momentum is None else _check.number(owner, "momentum", momentum, low=0.0, high=1.0)
+
+
+def _running(
+    owner: str, mean: object, var: object, shape: tuple[int, ...], dtype: np.dtype[Any], training: bool
+) -> tuple[Array, Array] | None:
+    """Both running statistics or none."""
+    checked_mean = check_weight(owner, "running_mean", mean, shape, dtype)
+    checked_var = check_weight(owner, "running_var", var, shape, dtype)
+    if (checked_mean is None) != (checked_var is None):
+        raise ValueError(f"{owner}: running_mean and running_var must be given together, got one")
+    if checked_mean is None or checked_var is None:
+        if not training:
+            raise ValueError(f"{owner}: running_mean and running_var must be given unless training, got None")
+        return None
+    for name, array in (("running_mean", checked_mean), ("running_var", checked_var)):
+        if training and not array.flags.writeable:
+            raise ValueError(f"{owner}: {name} must be writable, got a read-only array")
+    return checked_mean, checked_var
+
+
+def _move(running: Array, value: Numbers, weight: float) -> None:
+    """The running statistics move towards a value: in float64, rounded once."""
+    old = running.astype(np.float64)
+    with np.errstate(all="ignore"):
+        running[...] = old + (value - old) * weight
+
+
+def batch_norm_backward(
+    dy: Array, saved: BatchSaved, *, out: tuple[Array | None, Array | None, Array | None] | None = None
+) -> tuple[Array, Array | None, Array | None]:
+    """Gradients of `batch_norm`.
+
+    In training dx = (g - mean(g) - x̂·mean(g·x̂))·rstd with g = dy·weight and means over the channel, else
+    dx = dy·rstd·weight. dweight = Σ dy·x̂ and dbias = Σ dy, sums in float64 whose shape is fixed by that of x.
+
+    Args:
+        dy: shape and dtype of x.
+        saved: of the forward pass; x and weight must be as they were.
+        out: arrays for the three gradients, or None for a new one; that of dx may be dy or x itself.
+
+    Returns:
+        dx of the dtype of x, dweight and dbias of the compute type; None for what the forward pass did without.
+
+    Raises:
+        TypeError: another kind of array or dtype.
+        ValueError: shapes that do not fit, or a forward pass that wrote over x.
+
+    Example:
+        >>> y, saved = batch_norm(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1))
+        >>> dx, dweight, dbias = batch_norm_backward(np.ones((2, 1)), saved)
+        >>> dx.tolist(), dbias.tolist()
+        ([[0.0], [0.0]], [2.0])
+    """
+    owner = "batch_norm_backward"
+    x = saved.x
+    if x is None:
+        raise ValueError(
+            f"{owner}: saved must hold x, got that of a forward pass whose output took the memory of x; "
+            "call it without out=x to go backward"
+        )
+    dy = output(owner, "dy", require_array(owner, "dy", dy), x.shape, x.dtype)
+    first, second, third = (None, None, None) if out is None else out
+    dx, weight, statistics = output(owner, "out[0]", first, x.shape, x.dtype), saved.weight, (saved.mean, saved.rstd)
+    of_channel = (saved.shape[1],)
+    dweight = output(owner, "out[1]", second, of_channel, compute_dtype(x)) if saved.has_weight else None
+    dbias = output(owner, "out[2]", third, of_channel, compute_dtype(x)) if saved.has_bias else None
+    sums = _core.channel_sums(owner, dy, x, statistics, saved.shape)
+    if saved.training:
+        count = max(saved.shape[0] * saved.shape[2], 1)
+        wide = np.ones(of_channel) if weight is None else weight.astype(np.float64)
+        with np.errstate(all="ignore"):
+            means = wide * sums[1] / count, wide * sums[0] / count
+        _core.channel_apply(owner, dx, apart((x, dy, weight, None), (dx,)), statistics, means, saved.shape)
+    else:
+        zero = np.zeros(of_channel)
+        _core.channel_apply(owner, dx, apart((dy, None, weight, None), (dx,)), (zero, saved.rstd), None, saved.shape)
+    for gradient, total in ((dweight, sums[0]), (dbias, sums[1])):
+        if gradient is not None:
+            gradient[...] = total
+    return dx, dweight, dbias

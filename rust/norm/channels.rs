@@ -1,0 +1,237 @@
+//! Statistics and gradients of channels over all samples (batch norm): an array of (samples, channels, inner).
+//!
+//! A piece is some samples of some channels, fixed by the shape. Within it a channel's values follow each other sample by sample
+//! (by blocks of 64 samples where channels are the last axis), pieces follow each other.
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+
+use super::{
+    columns::{self, HEIGHT},
+    lanes::{ROWS, Rows, SEGMENT, at_once, sum_rows},
+    moments::{self, Moments},
+    products::Products,
+};
+use crate::{
+    array::Input,
+    dispatch,
+    dtype::{Compute, DType},
+    parallel,
+    simd::Isa,
+};
+
+/// Elements of a piece of work, at least.
+const PIECE: usize = 32 * 1024;
+
+/// Pieces of a large one.
+const PIECES: usize = 64;
+
+/// An array of (samples, channels, inner).
+#[derive(Clone, Copy, Debug)]
+pub struct Channels {
+    /// Samples.
+    pub samples: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Elements of a channel in a sample.
+    pub inner: usize,
+}
+
+/// Some samples of some channels.
+#[derive(Clone, Debug)]
+struct Piece<A> {
+    samples: Range<usize>,
+    channels: Range<usize>,
+    all: A,
+}
+
+impl Channels {
+    /// Elements.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.samples * self.channels * self.inner
+    }
+
+    /// Is it worth more than one thread?
+    pub(super) const fn is_large(&self) -> bool {
+        self.len() >= 2 * PIECE
+    }
+
+    /// Samples first, channels too where there are few samples and each channel has many elements.
+    fn pieces<A>(&self, all: impl Fn(usize) -> A) -> Vec<Piece<A>> {
+        let worth = self.len().div_ceil(PIECES).max(PIECE);
+        let sample = (self.channels * self.inner).max(1);
+        let tall = worth.div_ceil(sample).next_multiple_of(if self.inner == 1 { HEIGHT } else { 1 });
+        let broad = if self.inner == 1 { self.channels } else { worth.div_ceil(self.inner.max(1) * tall).max(ROWS) };
+        let mut pieces = vec![];
+        for first in (0..self.channels).step_by(broad.max(1)) {
+            let channels = first..self.channels.min(first + broad);
+            for start in (0..self.samples).step_by(tall) {
+                let samples = start..self.samples.min(start + tall);
+                pieces.push(Piece { samples, channels: channels.clone(), all: all(channels.len()) });
+            }
+        }
+        pieces
+    }
+}
+
+/// For each channel the mean and the centred sum of squares of its values.
+#[must_use]
+pub fn moments(isa: Isa, shape: Channels, x: &Input) -> [Vec<f64>; 2] {
+    let all = match x.dtype().compute() {
+        DType::F64 => moments_as::<f64>(isa, shape, x),
+        _ => moments_as::<f32>(isa, shape, x),
+    };
+    [all.iter().map(|moments| moments.mean).collect(), all.iter().map(|moments| moments.squares).collect()]
+}
+
+fn moments_as<T: Compute>(isa: Isa, shape: Channels, x: &Input) -> Vec<Moments> {
+    let mut pieces = shape.pieces(|channels| vec![Moments::default(); channels]);
+    parallel::for_each_mut(&mut pieces, shape.is_large(), &|_, piece| {
+        dispatch!(isa, simd => measure::<_, T>(simd, shape, x, piece));
+    });
+    let mut all = vec![Moments::default(); shape.channels];
+    for piece in pieces {
+        for (moments, other) in all[piece.channels].iter_mut().zip(piece.all) {
+            *moments = moments.and(other);
+        }
+    }
+    all
+}
+
+#[inline(always)]
+fn measure<S: Simd, T: Compute>(simd: S, shape: Channels, x: &Input, piece: &mut Piece<Vec<Moments>>) {
+    let mut room = vec![];
+    if shape.inner == 1 {
+        for first in piece.samples.clone().step_by(HEIGHT) {
+            let rows = HEIGHT.min(piece.samples.end - first);
+            let block = x.block::<S, T>(simd, first * shape.channels, rows * shape.channels, &mut room);
+            columns::add_moments(simd, block, shape.channels, &mut piece.all);
+        }
+        return;
+    }
+    for run in Runs::<S>::new(shape, piece.samples.clone(), piece.channels.clone()) {
+        let block = x.block::<S, T>(simd, run.start, run.len * run.count, &mut room);
+        let (means, squares) = moments::of_rows(simd, block, run.len, run.count, true);
+        for i in 0..run.count {
+            let moments = &mut piece.all[run.channel - piece.channels.start + i];
+            *moments = moments.and(Moments { count: run.len as f64, mean: means[i], squares: squares[i] });
+        }
+    }
+}
+
+/// The runs of a piece: a sample's values of a channel, or of several if they are short, or a segment of them if they are long.
+struct Run {
+    channel: usize,
+    /// Channels.
+    count: usize,
+    /// First element of the array.
+    start: usize,
+    /// Elements of each channel.
+    len: usize,
+}
+
+struct Runs<S> {
+    shape: Channels,
+    samples: Range<usize>,
+    channels: Range<usize>,
+    channel: usize,
+    at: usize,
+    level: std::marker::PhantomData<S>,
+}
+
+impl<S: Simd> Runs<S> {
+    fn new(shape: Channels, samples: Range<usize>, channels: Range<usize>) -> Self {
+        Self { shape, samples, channel: channels.start, channels, at: 0, level: std::marker::PhantomData }
+    }
+}
+
+impl<S: Simd> Iterator for Runs<S> {
+    type Item = Run;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Run> {
+        let (inner, channel, at) = (self.shape.inner, self.channel, self.at);
+        if self.samples.is_empty() || inner == 0 {
+            return None;
+        }
+        let count = at_once::<S>(inner).min(self.channels.end - channel);
+        let start = (self.samples.start * self.shape.channels + channel) * inner + at;
+        let len = SEGMENT.min(inner - at);
+        self.at += len;
+        if self.at == inner {
+            (self.at, self.channel) = (0, channel + count);
+        }
+        if self.channel == self.channels.end {
+            (self.channel, self.samples.start) = (self.channels.start, self.samples.start + 1);
+        }
+        Some(Run { channel, count, start, len })
+    }
+}
+
+/// For each channel the sums of dy·x̂ and of dy.
+#[must_use]
+pub fn sums(isa: Isa, shape: Channels, dy: &Input, x: &Input, [mean, rstd]: [&[f64]; 2]) -> [Vec<f64>; 2] {
+    match x.dtype().compute() {
+        DType::F64 => sums_as::<f64>(isa, shape, [dy, x], [mean, rstd]),
+        _ => sums_as::<f32>(isa, shape, [dy, x], [mean, rstd]),
+    }
+}
+
+fn sums_as<T: Compute>(isa: Isa, shape: Channels, inputs: [&Input; 2], statistics: [&[f64]; 2]) -> [Vec<f64>; 2] {
+    let mut padded = [columns::room(shape.channels), columns::room(shape.channels)];
+    for (padded, numbers) in padded.iter_mut().zip(statistics) {
+        padded[..shape.channels].copy_from_slice(numbers);
+    }
+    let statistics = [&padded[0][..], &padded[1][..]];
+    let mut pieces = shape.pieces(|channels| [columns::room(channels), columns::room(channels)]);
+    parallel::for_each_mut(&mut pieces, shape.is_large(), &|_, piece| {
+        dispatch!(isa, simd => add_up::<_, T>(simd, shape, inputs, statistics, piece));
+    });
+    let mut all = [vec![0.0; shape.channels], vec![0.0; shape.channels]];
+    for piece in &pieces {
+        for (all, part) in all.iter_mut().zip(&piece.all) {
+            for (sum, part) in all[piece.channels.clone()].iter_mut().zip(part) {
+                *sum += part;
+            }
+        }
+    }
+    all
+}
+
+#[inline(always)]
+fn add_up<S: Simd, T: Compute>(
+    simd: S,
+    shape: Channels,
+    [dy, x]: [&Input; 2],
+    statistics: [&[f64]; 2],
+    piece: &mut Piece<[Vec<f64>; 2]>,
+) {
+    let (mut room_dy, mut room_x) = (vec![], vec![]);
+    let [sums_gx, sums_g] = &mut piece.all;
+    if shape.inner == 1 {
+        for first in piece.samples.clone().step_by(HEIGHT) {
+            let (start, rows) = (first * shape.channels, HEIGHT.min(piece.samples.end - first));
+            let dy = dy.block::<S, T>(simd, start, rows * shape.channels, &mut room_dy);
+            let x = x.block::<S, T>(simd, start, rows * shape.channels, &mut room_x);
+            columns::add_products(simd, [dy, x], shape.channels, statistics, [sums_gx, sums_g]);
+        }
+        return;
+    }
+    for run in Runs::<S>::new(shape, piece.samples.clone(), piece.channels.clone()) {
+        let dy = dy.block::<S, T>(simd, run.start, run.len * run.count, &mut room_dy);
+        let x = x.block::<S, T>(simd, run.start, run.len * run.count, &mut room_x);
+        let mut products = [Products::default(); ROWS];
+        for i in 0..run.count {
+            products[i] = Products { mean: statistics[0][run.channel + i], rstd: statistics[1][run.channel + i] };
+        }
+        let rows = Rows { inputs: [dy, x], strides: [run.len; 2], len: run.len, count: run.count };
+        let [g, gx] = sum_rows(simd, &rows, &products);
+        for i in 0..run.count {
+            let place = run.channel - piece.channels.start + i;
+            sums_gx[place] += gx[i];
+            sums_g[place] += g[i];
+        }
+    }
+}

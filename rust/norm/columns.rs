@@ -1,0 +1,105 @@
+//! Sums down the columns of a matrix: a channel's values when channels are the last axis.
+//!
+//! A block of at most 64 rows is read twice while it is in cache, its columns in order from +0.0; blocks follow each other.
+
+use fearless_simd::prelude::*;
+
+use super::moments::Moments;
+use crate::{
+    dtype::{Compute, load_native, store_native},
+    reduce::LANES,
+    simd::{TILE_VECTORS, Tile},
+};
+
+/// Rows of a block.
+pub(super) const HEIGHT: usize = 64;
+
+/// Columns that are worked on at once, so that a block of them stays in a core's cache.
+const WIDTH: usize = 512;
+
+/// Elements of a tile of float64.
+const fn tile_of<S: Simd>() -> usize {
+    TILE_VECTORS * S::f64s::LEN
+}
+
+/// Room for numbers of columns, whole tiles at any CPU level.
+pub(super) fn room(columns: usize) -> Vec<f64> {
+    vec![0.0; columns.next_multiple_of(LANES)]
+}
+
+/// Elements from `at` on, zeros behind the last one.
+#[inline(always)]
+fn wide<S: Simd, T: Compute>(simd: S, row: &[T], at: usize) -> Tile<S, f64> {
+    if at + tile_of::<S>() <= row.len() {
+        return T::widen_slice(simd, row, at);
+    }
+    let mut padded = [T::default(); LANES];
+    padded[..row.len() - at].copy_from_slice(&row[at..]);
+    T::widen_slice(simd, &padded, 0)
+}
+
+/// Adds a block of rows to the moments of its columns.
+#[inline(always)]
+pub(super) fn add_moments<S: Simd, T: Compute>(simd: S, x: &[T], columns: usize, all: &mut [Moments]) {
+    let rows = x.len() / columns;
+    let (mut means, mut squares) = ([0.0; WIDTH], [0.0; WIDTH]);
+    for first in (0..columns).step_by(WIDTH) {
+        let width = WIDTH.min(columns - first);
+        means.fill(0.0);
+        squares.fill(0.0);
+        for row in x.chunks_exact(columns) {
+            for at in (0..width).step_by(tile_of::<S>()) {
+                let x = wide(simd, &row[first..first + width], at);
+                add(simd, &mut means, at, x);
+            }
+        }
+        for mean in &mut means {
+            *mean /= rows as f64;
+        }
+        for row in x.chunks_exact(columns) {
+            for at in (0..width).step_by(tile_of::<S>()) {
+                let (mut x, mean) =
+                    (wide(simd, &row[first..first + width], at), load_native::<S, f64>(simd, &means, at));
+                for i in 0..TILE_VECTORS {
+                    let deviation = x[i] - mean[i];
+                    x[i] = deviation * deviation;
+                }
+                add(simd, &mut squares, at, x);
+            }
+        }
+        for (k, moments) in all[first..first + width].iter_mut().enumerate() {
+            *moments = moments.and(Moments { count: rows as f64, mean: means[k], squares: squares[k] });
+        }
+    }
+}
+
+/// Adds to the sums of dy·x̂ and of dy of each column; all numbers of columns have room for whole tiles.
+#[inline(always)]
+pub(super) fn add_products<S: Simd, T: Compute>(
+    simd: S,
+    [dy, x]: [&[T]; 2],
+    columns: usize,
+    [mean, rstd]: [&[f64]; 2],
+    [sums_gx, sums_g]: [&mut [f64]; 2],
+) {
+    for (dy, x) in dy.chunks_exact(columns).zip(x.chunks_exact(columns)) {
+        for at in (0..columns).step_by(tile_of::<S>()) {
+            let (g, mut x) = (wide(simd, dy, at), wide(simd, x, at));
+            let (mean, rstd) = (load_native::<S, f64>(simd, mean, at), load_native::<S, f64>(simd, rstd, at));
+            for i in 0..TILE_VECTORS {
+                x[i] = g[i] * ((x[i] - mean[i]) * rstd[i]);
+            }
+            add(simd, sums_gx, at, x);
+            add(simd, sums_g, at, g);
+        }
+    }
+}
+
+#[inline(always)]
+fn add<S: Simd>(simd: S, sums: &mut [f64], at: usize, terms: Tile<S, f64>) {
+    let mut tile = load_native::<S, f64>(simd, sums, at);
+    for i in 0..TILE_VECTORS {
+        tile[i] += terms[i];
+    }
+    store_native::<S, f64>(tile, sums, at);
+}
