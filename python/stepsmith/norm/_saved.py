@@ -11,7 +11,7 @@ __all__ = ["Rows", "Saved"]
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Rows:
     """How elements in C order form rows that are normalized, each on its own.
 
@@ -35,7 +35,7 @@ class Rows:
         return self.count, self.length, self.groups, self.run
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Saved:
     """Statistics of a forward pass and references to its inputs.
 

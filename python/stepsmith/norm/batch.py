@@ -17,7 +17,7 @@ Array = NDArray[Any]
 Numbers = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class BatchSaved:
     """What `batch_norm` leaves for its backward pass.
 
