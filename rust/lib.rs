@@ -11,6 +11,7 @@
 //! | [`layout`] | shapes and strides: walks over elements, overlap |
 //! | [`reduce`] | sums whose tree depends on the length alone |
 //! | [`random`] | Philox4x32-10 |
+//! | [`math`] | exp, log, tanh, erf and their like, of plain operations |
 //! | [`norm`] | normalization, forward and backward |
 //! | [`optim`] | rules, rows of arrays, the tile pipeline |
 //! | [`error`] | everything that can be wrong with a request |
@@ -20,6 +21,7 @@ pub mod dtype;
 pub mod error;
 pub mod half;
 pub mod layout;
+pub mod math;
 pub mod norm;
 pub mod optim;
 pub mod parallel;
