@@ -131,6 +131,10 @@ def log(x):
 
 @quiet
 def log1p(x):
+    return np.copysign(log_or_limit(x + 1, log1p_inside(x)), x)
+
+
+def log1p_inside(x):
     c = of(x)
     u = x + 1
     back = u - 1
@@ -138,7 +142,7 @@ def log1p(x):
     exponent, m = split(u)
     scale = from_bits((to_bits(m) - to_bits(u)) + c.TWO_BITS)
     f = (m - 1) + lost * scale * c.dtype(0.5)
-    return np.copysign(log_or_limit(u, log_reduced(exponent - c.BIAS, f)), x)
+    return log_reduced(exponent - c.BIAS, f)
 
 
 @quiet
@@ -223,7 +227,7 @@ def tanh_backward(x, dy):
 
 def softplus(x, *, beta, inv_beta, threshold):
     z = x * beta
-    y = (np.where(z > 0, z, np.zeros_like(z)) + log1p(exp(-np.abs(z)))) * inv_beta
+    y = (np.where(z > 0, z, np.zeros_like(z)) + log1p_inside(exp(-np.abs(z)))) * inv_beta
     return np.where(z > threshold, x, y)
 
 

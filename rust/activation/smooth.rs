@@ -5,7 +5,7 @@
 use fearless_simd::prelude::*;
 
 use super::{Activation, Gelu, GeluTanh, Sigmoid, Silu, Softplus, Tanh, within};
-use crate::math::{Math, at_least, erf, exp, log1p, sigmoid, tanh};
+use crate::math::{Math, at_least, erf, exp, log1p_inside, sigmoid, tanh};
 
 /// Φ(x) = (1 + erf(x / √2)) / 2.
 #[inline(always)]
@@ -120,7 +120,7 @@ impl<T: Math> Activation<T> for Softplus<T> {
     fn forward<S: Simd, V: SimdFloat<S, Element = T>>(&self, x: V) -> V {
         let (zero, threshold) = (V::splat(x.token(), T::ZERO), V::splat(x.token(), self.threshold));
         let z = x * self.beta;
-        let y = (z.simd_gt(zero).select(z, zero) + log1p(exp(-z.abs()))) * self.inv_beta;
+        let y = (z.simd_gt(zero).select(z, zero) + log1p_inside(exp(-z.abs()))) * self.inv_beta;
         z.simd_gt(threshold).select(x, y)
     }
 

@@ -140,9 +140,15 @@ pub fn log<S: Simd, V: SimdFloat<S, Element = T>, T: Math>(x: V) -> V {
     log_or_limit(x, log_reduced(exponent - bias, m - T::ONE))
 }
 
-/// log(1 + x), exact about 0: what the sum u = 1 + x lost, `lost`·2^-n, is added to m - 1.
+/// log(1 + x), exact about 0.
 #[inline(always)]
 pub fn log1p<S: Simd, V: SimdFloat<S, Element = T>, T: Math>(x: V) -> V {
+    log_or_limit(x + T::ONE, log1p_inside(x)).copysign(x)
+}
+
+/// log(1 + x) of finite x > -1, 0 without its sign: what the sum u = 1 + x lost, `lost`·2^-n, is added to m - 1.
+#[inline(always)]
+pub(crate) fn log1p_inside<S: Simd, V: SimdFloat<S, Element = T>, T: Math>(x: V) -> V {
     let u = x + T::ONE;
     let back = u - T::ONE;
     let lost = (V::splat(x.token(), T::ONE) - (u - back)) + (x - back);
@@ -150,7 +156,7 @@ pub fn log1p<S: Simd, V: SimdFloat<S, Element = T>, T: Math>(x: V) -> V {
     // 2^(1 - n): 2^-n of the largest u is no number of its own.
     let scale = V::from_bits((m.to_bits() - u.to_bits()) + T::TWO_BITS);
     let f = (m - T::ONE) + lost * scale * T::HALF;
-    log_or_limit(u, log_reduced(exponent - T::BIAS, f)).copysign(x)
+    log_reduced(exponent - T::BIAS, f)
 }
 
 /// erf(x) = x + x·P(x²) below 9/8, from there 1 - Q(x - center)⁴, odd: the fourth root of 1 - erf is a far shorter polynomial.
