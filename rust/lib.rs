@@ -11,15 +11,19 @@
 //! | [`layout`] | shapes and strides: walks over elements, overlap |
 //! | [`reduce`] | sums whose tree depends on the length alone |
 //! | [`random`] | Philox4x32-10 |
+//! | [`math`] | exp, log, tanh, erf and their like, of plain operations |
+//! | [`activation`] | activations, their derivatives, and the list of them |
 //! | [`norm`] | normalization, forward and backward |
 //! | [`optim`] | rules, rows of arrays, the tile pipeline |
 //! | [`error`] | everything that can be wrong with a request |
 
+pub mod activation;
 pub mod array;
 pub mod dtype;
 pub mod error;
 pub mod half;
 pub mod layout;
+pub mod math;
 pub mod norm;
 pub mod optim;
 pub mod parallel;
