@@ -46,16 +46,17 @@ impl Arrays {
         written: [(&'static str, Option<&Object<'_>>); W],
         read: [(&'static str, Option<&Object<'_>>); R],
     ) -> PyResult<Self> {
-        let (mut taken, mut names) = (vec![], vec![]);
-        for (name, object) in written.into_iter().filter_map(|(name, object)| Some((name, object?))) {
-            taken.push(Taken::new_writable(owner, &|| name.to_owned(), object)?);
-            names.push(name);
+        let present = |(name, object): (&'static str, Option<_>)| Some((name, object?));
+        let inputs: Vec<_> = read.into_iter().filter_map(present).collect();
+        let outputs: Vec<_> = written.into_iter().filter_map(present).collect();
+        let take = |&(name, object): &(&'static str, &Object<'_>)| Taken::new(owner, &|| name.to_owned(), object);
+        let read = inputs.iter().map(take).collect::<PyResult<Vec<_>>>()?;
+        let mut taken = outputs.iter().map(take).collect::<PyResult<Vec<_>>>()?;
+        for (array, &(name, _)) in taken.iter().zip(&outputs) {
+            array.check_writable(owner, &|| name.to_owned())?;
         }
-        let count = taken.len();
-        for (name, object) in read.into_iter().filter_map(|(name, object)| Some((name, object?))) {
-            taken.push(Taken::new(owner, &|| name.to_owned(), object)?);
-            names.push(name);
-        }
+        let (count, names) = (taken.len(), outputs.iter().chain(&inputs).map(|&(name, _)| name).collect());
+        taken.extend(read);
         let all = taken.iter().map(Taken::array).collect();
         let arrays = Self { _alive: taken, all, names, written: count };
         arrays.check(owner)?;

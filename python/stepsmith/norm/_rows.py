@@ -36,7 +36,8 @@ def forward(
     has_weight = weight is not None
     if bias is not None and weight is None:
         weight = np.ones_like(bias)
-    read = apart((x, residual, weight, bias), (y, h))
+    # Where there is no element no weight belongs to one.
+    read = apart((x, residual, weight, bias) if x.size else (x, residual, None, None), (y, h))
     _core.norm_rows(owner, (y, h), read, (mean, rstd), rows.shape, rows.divisor, eps)
     source = x if h is None else h
     kept = None if np.may_share_memory(source, y) else source
@@ -61,7 +62,8 @@ def backward(
         if saved.has_bias:
             dbias = output(owner, "out[2]", given[2], weight.shape, weight.dtype)
     read, statistics = apart((dy, x, weight, other), (dx,)), (saved.mean, saved.rstd)
-    _core.norm_rows_backward(owner, dx, read, statistics, sums, saved.rows.shape, saved.rows.divisor)
+    if x.size:
+        _core.norm_rows_backward(owner, dx, read, statistics, sums, saved.rows.shape, saved.rows.divisor)
     for gradient, total in zip((dweight, dbias), sums, strict=True):
         if gradient is not None:
             gradient[...] = total.reshape(gradient.shape)
