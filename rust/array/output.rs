@@ -62,12 +62,6 @@ impl Output {
         self.dtype
     }
 
-    /// All of it.
-    pub fn whole(&mut self) -> Part<'_> {
-        let range = 0..self.len;
-        Part { output: self, range, only: PhantomData }
-    }
-
     /// A part for each end: from the end before it (from the start) to this one.
     pub fn parts(&mut self, ends: impl Iterator<Item = usize>) -> Vec<Part<'_>> {
         let mut start = 0;

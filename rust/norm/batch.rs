@@ -5,6 +5,7 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use super::{
+    PIECE,
     channels::Channels,
     formula::{Differentiate, EachOwn, Normalize, split},
     lanes::SEGMENT,
@@ -17,9 +18,6 @@ use crate::{
     parallel,
     simd::Isa,
 };
-
-/// Elements of a piece of work, at least.
-const PIECE: usize = 32 * 1024;
 
 /// Numbers of the channels in float64, and weights of the compute type.
 #[derive(Clone, Copy, Debug)]

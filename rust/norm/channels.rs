@@ -8,6 +8,7 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use super::{
+    PIECE, PIECES,
     columns::{self, HEIGHT},
     lanes::{ROWS, Rows, SEGMENT, at_once, sum_rows},
     moments::{self, Moments},
@@ -20,12 +21,6 @@ use crate::{
     parallel,
     simd::Isa,
 };
-
-/// Elements of a piece of work, at least.
-const PIECE: usize = 32 * 1024;
-
-/// Pieces of a large one.
-const PIECES: usize = 64;
 
 /// An array of (samples, channels, inner).
 #[derive(Clone, Copy, Debug)]

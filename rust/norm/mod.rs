@@ -11,3 +11,9 @@ mod moments;
 mod products;
 pub mod rows;
 pub mod rows_backward;
+
+/// Elements of a piece of work, at least.
+const PIECE: usize = 32 * 1024;
+
+/// Pieces of a large one.
+const PIECES: usize = 64;

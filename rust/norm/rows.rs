@@ -5,6 +5,7 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use super::{
+    PIECE, PIECES,
     affine::{Block, Place, Weights},
     formula::{Add, Normalize},
     lanes::{OfRows, ROWS, SEGMENT, at_once},
@@ -76,12 +77,6 @@ impl RowNorm {
         self.rows * self.len >= 2 * PIECE
     }
 }
-
-/// Elements of a piece of work, at least.
-const PIECE: usize = 32 * 1024;
-
-/// Pieces of a large one.
-const PIECES: usize = 64;
 
 /// What is read.
 #[derive(Clone, Copy, Debug)]

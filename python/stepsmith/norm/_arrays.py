@@ -16,12 +16,7 @@ def output(owner: str, name: str, given: object, shape: tuple[int, ...], dtype: 
     """The given array, which must fit, or a new one."""
     if given is None:
         return np.empty(shape, dtype)
-    array = require_array(owner, name, given)
-    if array.dtype != dtype:
-        raise TypeError(f"{owner}: {name} must have dtype {dtype}, got {array.dtype}")
-    if array.shape != shape:
-        raise ValueError(f"{owner}: {name} must have shape {shape}, got {array.shape}")
-    return array
+    return _fitting(owner, name, given, shape, dtype)
 
 
 def compute_dtype(x: Array) -> np.dtype[Any]:
@@ -31,8 +26,11 @@ def compute_dtype(x: Array) -> np.dtype[Any]:
 
 def check_weight(owner: str, name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
     """A weight or bias, which must have the shape and the compute type; None stays None."""
-    if value is None:
-        return None
+    return None if value is None else _fitting(owner, name, value, shape, dtype)
+
+
+def _fitting(owner: str, name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """The array, which must have the dtype and the shape."""
     array = require_array(owner, name, value)
     if array.dtype != dtype:
         raise TypeError(f"{owner}: {name} must have dtype {dtype}, got {array.dtype}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stepsmith import _check, _core
 from stepsmith._backend import require_array
 from stepsmith.norm._arrays import apart, check_weight, compute_dtype, output
+from stepsmith.norm._saved import kept
 
 __all__ = ["BatchSaved", "batch_norm", "batch_norm_backward"]
 
@@ -116,8 +117,8 @@ def batch_norm(
     if training and running is not None and values:
         _move(running[0], mean, new)
         _move(running[1], squares / (values - 1), new)
-    kept = None if np.may_share_memory(x, y) else x
-    return y, BatchSaved(kept, weight, mean, rstd, has_weight, bias is not None, training, shape)
+    source = None if np.may_share_memory(x, y) else x
+    return y, BatchSaved(source, weight, mean, rstd, has_weight, bias is not None, training, shape)
 
 
 def _channels(owner: str, x: Array, axis: int) -> tuple[int, int, int]:
@@ -186,12 +187,7 @@ def batch_norm_backward(
         ([[0.0], [0.0]], [2.0])
     """
     owner = "batch_norm_backward"
-    x = saved.x
-    if x is None:
-        raise ValueError(
-            f"{owner}: saved must hold x, got that of a forward pass whose output took the memory of x; "
-            "call it without out=x to go backward"
-        )
+    x = kept(owner, saved.x)
     dy = output(owner, "dy", require_array(owner, "dy", dy), x.shape, x.dtype)
     first, second, third = (None, None, None) if out is None else out
     dx, weight, statistics = output(owner, "out[0]", first, x.shape, x.dtype), saved.weight, (saved.mean, saved.rstd)
