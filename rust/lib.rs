@@ -11,6 +11,8 @@
 //! | [`layout`] | shapes and strides: walks over elements, overlap |
 //! | [`reduce`] | sums whose tree depends on the length alone |
 //! | [`random`] | Philox4x32-10 |
+//! | `map` | one output element of the elements at its place |
+//! | `row_sums` | sums of short and long rows in the shape of `reduce` |
 //! | [`math`] | exp, log, tanh, erf and their like, of plain operations |
 //! | [`activation`] | activations, their derivatives, and the list of them |
 //! | [`norm`] | normalization, forward and backward |
@@ -23,6 +25,7 @@ pub mod dtype;
 pub mod error;
 pub mod half;
 pub mod layout;
+mod map;
 pub mod math;
 pub mod norm;
 pub mod optim;
@@ -32,4 +35,5 @@ pub mod prefetch;
 mod python;
 pub mod random;
 pub mod reduce;
+mod row_sums;
 pub mod simd;

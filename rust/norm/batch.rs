@@ -8,14 +8,14 @@ use super::{
     PIECE,
     channels::Channels,
     formula::{Differentiate, EachOwn, Normalize, split},
-    lanes::SEGMENT,
-    map::map,
 };
 use crate::{
     array::{Input, Output, Part},
     dispatch,
     dtype::{Compute, DType},
+    map::map,
     parallel,
+    row_sums::SEGMENT,
     simd::Isa,
 };
 

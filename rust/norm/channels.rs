@@ -10,7 +10,6 @@ use fearless_simd::prelude::*;
 use super::{
     PIECE, PIECES,
     columns::{self, HEIGHT},
-    lanes::{ROWS, Rows, SEGMENT, at_once, sum_rows},
     moments::{self, Moments},
     products::Products,
 };
@@ -19,6 +18,7 @@ use crate::{
     dispatch,
     dtype::{Compute, DType},
     parallel,
+    row_sums::{ROWS, Rows, SEGMENT, at_once, sum_rows},
     simd::Isa,
 };
 

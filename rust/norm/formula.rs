@@ -2,8 +2,8 @@
 
 use fearless_simd::prelude::*;
 
-use super::map::Map;
 use crate::dtype::Compute;
+use crate::map::Map;
 
 /// x̂ = ((x - mean) - rest)·rstd, the mean as a number of the compute type and what that leaves of it.
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,6 @@ pub mod batch;
 pub mod channels;
 mod columns;
 mod formula;
-mod lanes;
-mod map;
 mod moments;
 mod products;
 pub mod rows;

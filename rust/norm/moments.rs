@@ -2,9 +2,9 @@
 
 use fearless_simd::prelude::*;
 
-use super::lanes::{OfRows, ROWS, Rows, Terms, sum_rows};
 use crate::{
     dtype::Compute,
+    row_sums::{OfRows, ROWS, Rows, Terms, sum_rows},
     simd::{TILE_VECTORS, Tile},
 };
 

@@ -2,8 +2,10 @@
 
 use fearless_simd::prelude::*;
 
-use super::lanes::Terms;
-use crate::simd::{TILE_VECTORS, Tile};
+use crate::{
+    row_sums::Terms,
+    simd::{TILE_VECTORS, Tile},
+};
 
 /// g and g·x̂ with g = dy or dy·weight
 #[derive(Clone, Copy, Debug, Default)]

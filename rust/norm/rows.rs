@@ -8,15 +8,15 @@ use super::{
     PIECE, PIECES,
     affine::{Block, Place, Weights},
     formula::{Add, Normalize},
-    lanes::{OfRows, ROWS, SEGMENT, at_once},
-    map::map,
     moments::{self, Moments},
 };
 use crate::{
     array::{Input, Output, Part, buffer::STAGE, reading::round_through},
     dispatch,
     dtype::{Compute, DType},
+    map::map,
     parallel,
+    row_sums::{OfRows, ROWS, SEGMENT, at_once},
     simd::Isa,
 };
 

@@ -11,8 +11,6 @@ use fearless_simd::prelude::*;
 use super::{
     affine::{Block, OfBlock, Place, Weights},
     formula::{Add, Differentiate, Normalize},
-    lanes::{OfRows, ROWS, Rows, SEGMENT, at_once, sum_rows},
-    map::map,
     products::Products,
     rows::{Divisor, RowNorm},
 };
@@ -20,8 +18,10 @@ use crate::{
     array::{Input, Output, Part},
     dispatch,
     dtype::{Compute, DType, load_native, store_native},
+    map::map,
     parallel,
     reduce::LANES,
+    row_sums::{OfRows, ROWS, Rows, SEGMENT, at_once, sum_rows},
     simd::{Isa, TILE_VECTORS},
 };
 

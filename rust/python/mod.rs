@@ -3,6 +3,7 @@
 #![allow(clippy::needless_pass_by_value)] // arguments come from Python by value
 
 mod arrays;
+mod call;
 mod functions;
 mod norm;
 mod optim;

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stepsmith import _core
 from stepsmith._backend import require_array
-from stepsmith.norm._arrays import apart, output
+from stepsmith._outputs import apart, output
 from stepsmith.norm._saved import Rows, Saved
 
 __all__ = ["backward", "forward"]

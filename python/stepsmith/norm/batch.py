@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stepsmith import _check, _core
 from stepsmith._backend import require_array
-from stepsmith.norm._arrays import apart, check_weight, compute_dtype, output
+from stepsmith._outputs import apart, check_weight, compute_dtype, output
 from stepsmith.norm._saved import kept
 
 __all__ = ["BatchSaved", "batch_norm", "batch_norm_backward"]

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from stepsmith import _check
 from stepsmith._backend import require_array
+from stepsmith._outputs import check_weight, compute_dtype
 from stepsmith.norm import _rows
-from stepsmith.norm._arrays import check_weight, compute_dtype
 from stepsmith.norm._saved import Rows, Saved
 
 __all__ = ["group_norm", "group_norm_backward", "instance_norm", "instance_norm_backward"]

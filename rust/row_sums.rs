@@ -12,27 +12,27 @@ use crate::{
 };
 
 /// Elements of the longest row that is summed at once: what stays in a core's cache.
-pub(super) const SEGMENT: usize = 16 * BLOCK;
+pub(crate) const SEGMENT: usize = 16 * BLOCK;
 
 /// Rows that are summed at once, at most: the elements of the widest vector of float64.
-pub(super) const ROWS: usize = 8;
+pub(crate) const ROWS: usize = 8;
 
 /// Numbers that belong to the rows which are summed at once.
-pub(super) type OfRows = [f64; ROWS];
+pub(crate) type OfRows = [f64; ROWS];
 
 /// What is added up: `M` terms of `K` inputs.
-pub(super) trait Terms<const K: usize, const M: usize>: Copy {
+pub(crate) trait Terms<const K: usize, const M: usize>: Copy {
     fn of<S: Simd>(self, simd: S, inputs: [Tile<S, f64>; K]) -> [Tile<S, f64>; M];
 }
 
 /// Rows side by side: row i of an input begins at i times its stride, which is 0 where all rows share it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rows<'a, T, const K: usize> {
-    pub(super) inputs: [&'a [T]; K],
-    pub(super) strides: [usize; K],
-    pub(super) len: usize,
+pub(crate) struct Rows<'a, T, const K: usize> {
+    pub(crate) inputs: [&'a [T]; K],
+    pub(crate) strides: [usize; K],
+    pub(crate) len: usize,
     /// At most [`ROWS`], and one if they are longer than a block.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 impl<'a, T, const K: usize> Rows<'a, T, K> {
@@ -50,13 +50,13 @@ impl<'a, T, const K: usize> Rows<'a, T, K> {
 
 /// How many rows of that length are summed at once.
 #[inline(always)]
-pub(super) const fn at_once<S: Simd>(len: usize) -> usize {
+pub(crate) const fn at_once<S: Simd>(len: usize) -> usize {
     if len <= BLOCK / ROWS { S::f64s::LEN } else { 1 }
 }
 
 /// The sums of each row; `terms` are those of each row.
 #[inline(always)]
-pub(super) fn sum_rows<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
+pub(crate) fn sum_rows<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
     simd: S,
     rows: &Rows<'_, T, K>,
     terms: &[F; ROWS],

@@ -8,13 +8,13 @@ use crate::{dtype::Compute, prefetch::prefetch};
 const WIDEST: usize = 16;
 
 /// A function of the elements of `K` inputs.
-pub(super) trait Map<T: Compute, const K: usize>: Copy {
+pub(crate) trait Map<T: Compute, const K: usize>: Copy {
     fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, inputs: [V; K]) -> V;
 }
 
 /// Fills `out`; the inputs have as many elements. The last vector overlaps the one before it, where there is one.
 #[inline(always)]
-pub(super) fn map<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(simd: S, inputs: [&[T]; K], out: &mut [T], f: F) {
+pub(crate) fn map<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(simd: S, inputs: [&[T]; K], out: &mut [T], f: F) {
     let (len, wide) = (out.len(), <T::Native<S> as SimdBase<S>>::LEN);
     if len < wide {
         return map_few(simd, inputs, out, f);

@@ -1,0 +1,104 @@
+//! The arrays of one call: taken, checked for what meets what, handed out as inputs and outputs.
+
+use pyo3::prelude::*;
+
+use super::{
+    arrays::{Taken, input, output},
+    value_error,
+};
+use crate::{
+    array::{Array, Input, Output},
+    error::Error,
+    layout::{Conflict, Territory},
+};
+
+pub(super) type Object<'py> = Bound<'py, PyAny>;
+
+/// Arrays of one call by name, those that are written first.
+pub(super) struct Arrays {
+    _alive: Vec<Taken>,
+    all: Vec<Array>,
+    names: Vec<&'static str>,
+    written: usize,
+}
+
+impl Arrays {
+    /// Takes the arrays; an output may be an input, element by element, but nothing else may meet what is written.
+    pub(super) fn new<const W: usize, const R: usize>(
+        owner: &str,
+        written: [(&'static str, Option<&Object<'_>>); W],
+        read: [(&'static str, Option<&Object<'_>>); R],
+    ) -> PyResult<Self> {
+        let present = |(name, object): (&'static str, Option<_>)| Some((name, object?));
+        let inputs: Vec<_> = read.into_iter().filter_map(present).collect();
+        let outputs: Vec<_> = written.into_iter().filter_map(present).collect();
+        let take = |&(name, object): &(&'static str, &Object<'_>)| Taken::new(owner, &|| name.to_owned(), object);
+        let read = inputs.iter().map(take).collect::<PyResult<Vec<_>>>()?;
+        let mut taken = outputs.iter().map(take).collect::<PyResult<Vec<_>>>()?;
+        for (array, &(name, _)) in taken.iter().zip(&outputs) {
+            array.check_writable(owner, &|| name.to_owned())?;
+        }
+        let (count, names) = (taken.len(), outputs.iter().chain(&inputs).map(|&(name, _)| name).collect());
+        taken.extend(read);
+        let all = taken.iter().map(Taken::array).collect();
+        let arrays = Self { _alive: taken, all, names, written: count };
+        arrays.check(owner)?;
+        Ok(arrays)
+    }
+
+    fn check(&self, owner: &str) -> PyResult<()> {
+        let name = |k: usize| self.names[k].to_owned();
+        let layouts = self.all[..self.written].iter().map(|array| array.layout.clone()).collect();
+        let territory = Territory::new(layouts).map_err(|conflict| {
+            let error = match conflict {
+                Conflict::Within(k) => Error::SelfOverlap(name(k)),
+                Conflict::Between(i, j) => Error::Overlap { first: name(i), second: name(j) },
+            };
+            value_error(owner, error)
+        })?;
+        for (k, array) in self.all.iter().enumerate().skip(self.written) {
+            let met = territory.find(&array.layout);
+            if let Some(other) = met.filter(|_| !self.is_rewritten(array)) {
+                return Err(value_error(owner, Error::Overlap { first: name(other), second: name(k) }));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_rewritten(&self, array: &Array) -> bool {
+        self.all[..self.written].iter().any(|output| output.layout == array.layout)
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| *known == name)
+    }
+
+    pub(super) fn input(&self, name: &str) -> Option<Input> {
+        let array = &self.all[self.position(name)?];
+        Some(input(array, self.is_rewritten(array)))
+    }
+
+    pub(super) fn output(&self, name: &str) -> Option<Output> {
+        Some(output(&self.all[self.position(name)?]))
+    }
+}
+
+/// Fails unless the array has as many elements as the shape says.
+pub(super) fn check_len(what: &'static str, want: usize, got: usize) -> PyResult<()> {
+    if want == got { Ok(()) } else { Err(Error::Length { what, want, got }.into()) }
+}
+
+pub(super) fn check_lengths<const N: usize>(want: usize, arrays: [(&'static str, Option<&Input>); N]) -> PyResult<()> {
+    arrays.into_iter().try_for_each(|(what, array)| check_len(what, want, array.map_or(want, Input::len)))
+}
+
+/// Up to four arrays that are read.
+pub(super) type Four<'py> = (Option<Object<'py>>, Option<Object<'py>>, Option<Object<'py>>, Option<Object<'py>>);
+
+pub(super) fn named<'a, 'py>(
+    names: [&'static str; 4],
+    read: &'a Four<'py>,
+) -> [(&'static str, Option<&'a Object<'py>>); 4] {
+    let [a, b, c, d] = names;
+    [(a, read.0.as_ref()), (b, read.1.as_ref()), (c, read.2.as_ref()), (d, read.3.as_ref())]
+}
