@@ -20,6 +20,8 @@ pub enum Error {
     Missing(&'static str),
     /// No norm divides by that.
     UnknownDivisor(String),
+    /// No activation has that name.
+    UnknownActivation(String),
     /// No rule has that name.
     UnknownRule(String),
     /// An argument's length is not what another argument implies.
@@ -72,6 +74,7 @@ impl fmt::Display for Error {
             Self::UnknownDivisor(name) => {
                 write!(f, "divisor must be one of deviation, root_mean_square, length, got '{name}'")
             }
+            Self::UnknownActivation(name) => write!(f, "kind must be the name of an activation, got '{name}'"),
             Self::UnknownRule(name) => write!(f, "rule must be a name of the registry, got '{name}'"),
             Self::NumThreads(value) => write!(f, "STEPSMITH_NUM_THREADS must be a positive integer, got '{value}'"),
             Self::UnknownReduction(name) => {

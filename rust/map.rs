@@ -59,3 +59,14 @@ fn map_few<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(simd: S, inputs: [
     map_vector(simd, slices, &mut result, 0, f);
     out.copy_from_slice(&result[..len]);
 }
+
+/// x + y
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Add;
+
+impl<T: Compute> Map<T, 2> for Add {
+    #[inline(always)]
+    fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [x, y]: [V; 2]) -> V {
+        x + y
+    }
+}

@@ -25,6 +25,17 @@ pub(crate) trait Terms<const K: usize, const M: usize>: Copy {
     fn of<S: Simd>(self, simd: S, inputs: [Tile<S, f64>; K]) -> [Tile<S, f64>; M];
 }
 
+/// x
+#[derive(Clone, Copy)]
+pub(crate) struct Value;
+
+impl Terms<1, 1> for Value {
+    #[inline(always)]
+    fn of<S: Simd>(self, _simd: S, inputs: [Tile<S, f64>; 1]) -> [Tile<S, f64>; 1] {
+        inputs
+    }
+}
+
 /// Rows side by side: row i of an input begins at i times its stride, which is 0 where all rows share it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows<'a, T, const K: usize> {

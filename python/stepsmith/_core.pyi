@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 __version__: Final[str]
+ACTIVATIONS: Final[dict[str, list[str]]]
 BLOCK: Final[int]
 CHUNK: Final[int]
 
@@ -99,6 +100,15 @@ def axpy(
 ) -> None: ...
 def assign(
     owner: str, names: Sequence[str], arrays: Sequence[object], factor: float, others: Sequence[object]
+) -> None: ...
+def activate(
+    owner: str,
+    kind: str,
+    scalars: Sequence[float],
+    out: object,
+    read: tuple[object, object | None, object | None],
+    dbias: object,
+    shape: tuple[int, int, int],
 ) -> None: ...
 def norm_rows(
     owner: str,

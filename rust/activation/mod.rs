@@ -2,14 +2,32 @@
 //!
 //! Definitions and values at kinks are PyTorch's. Beyond that NaN travels backward too, and at ±Inf stands the limit.
 
+mod apply;
+mod bias;
+mod kernel;
 mod kinked;
 mod smooth;
 
 use std::marker::PhantomData;
 
+pub use apply::{Inputs, Outputs};
 use fearless_simd::prelude::*;
 
-use crate::math::{Math, at_least, at_most};
+use crate::{
+    dtype::DType,
+    error::Error,
+    math::{Math, at_least, at_most},
+    simd::Isa,
+};
+
+/// Elements that go through one pass after another, at most: what stays in the first cache.
+const BLOCK: usize = 2048;
+
+/// Elements of a piece of work, at least.
+const PIECE: usize = 16 * 1024;
+
+/// Pieces of a large one.
+const PIECES: usize = 64;
 
 /// A function of one element: written once with plain operators, each operation rounded once, in the written order.
 pub trait Activation<T: Math>: Copy + Send + Sync {
@@ -27,6 +45,24 @@ pub struct Entry {
     pub name: &'static str,
     /// Names of its scalars, numbers that are computed in float64 and rounded once to the compute type.
     pub scalars: &'static [&'static str],
+    run: fn(Isa, &[f64], Inputs<'_>, &mut Outputs<'_>),
+}
+
+impl Entry {
+    /// y of the inputs, or with `dy` the gradients.
+    pub fn run(&self, isa: Isa, scalars: &[f64], inputs: Inputs<'_>, outputs: &mut Outputs<'_>) -> Result<(), Error> {
+        if scalars.len() != self.scalars.len() {
+            return Err(Error::Length { what: "scalars", want: self.scalars.len(), got: scalars.len() });
+        }
+        (self.run)(isa, scalars, inputs, outputs);
+        Ok(())
+    }
+}
+
+/// The activation of that name.
+pub fn find(name: &str) -> Result<&'static Entry, Error> {
+    let found = ACTIVATIONS.iter().find(|entry| entry.name == name);
+    found.ok_or_else(|| Error::UnknownActivation(name.to_owned()))
 }
 
 macro_rules! activations {
@@ -45,11 +81,22 @@ macro_rules! activations {
                 pub fn new([$($scalar),*]: [f64; <[&str]>::len(&[$(stringify!($scalar)),*])]) -> Self {
                     Self { $($scalar: T::from_f64($scalar),)* compute: PhantomData }
                 }
+
+                fn of(scalars: &[f64]) -> Self {
+                    Self::new(scalars.try_into().expect("as many scalars as names"))
+                }
             }
         )*
 
         /// The activations by name: a row here makes one exist.
-        pub const ACTIVATIONS: &[Entry] = &[$(Entry { name: $name, scalars: &[$(stringify!($scalar)),*] }),*];
+        pub const ACTIVATIONS: &[Entry] = &[$(Entry {
+            name: $name,
+            scalars: &[$(stringify!($scalar)),*],
+            run: |isa, scalars, inputs, outputs| match inputs.x.dtype().compute() {
+                DType::F64 => apply::run(isa, &$activation::<f64>::of(scalars), inputs, outputs),
+                _ => apply::run(isa, &$activation::<f32>::of(scalars), inputs, outputs),
+            },
+        }),*];
 
         /// Calls `$visit!(name, type, scalars)` for each row.
         #[cfg(test)]

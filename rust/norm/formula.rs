@@ -96,17 +96,6 @@ impl<T: Compute> Map<T, 3> for Normalize<T> {
     }
 }
 
-/// x + y
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Add;
-
-impl<T: Compute> Map<T, 2> for Add {
-    #[inline(always)]
-    fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [x, y]: [V; 2]) -> V {
-        x + y
-    }
-}
-
 /// dx = (g - mean_g - x̂·mean_gx)·rstd
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Differentiate<T> {

@@ -7,14 +7,14 @@ use fearless_simd::prelude::*;
 use super::{
     PIECE, PIECES,
     affine::{Block, Place, Weights},
-    formula::{Add, Normalize},
+    formula::Normalize,
     moments::{self, Moments},
 };
 use crate::{
     array::{Input, Output, Part, buffer::STAGE, reading::round_through},
     dispatch,
     dtype::{Compute, DType},
-    map::map,
+    map::{Add, map},
     parallel,
     row_sums::{OfRows, ROWS, SEGMENT, at_once},
     simd::Isa,

@@ -10,7 +10,7 @@ use fearless_simd::prelude::*;
 
 use super::{
     affine::{Block, OfBlock, Place, Weights},
-    formula::{Add, Differentiate, Normalize},
+    formula::{Differentiate, Normalize},
     products::Products,
     rows::{Divisor, RowNorm},
 };
@@ -18,7 +18,7 @@ use crate::{
     array::{Input, Output, Part},
     dispatch,
     dtype::{Compute, DType, load_native, store_native},
-    map::map,
+    map::{Add, map},
     parallel,
     reduce::LANES,
     row_sums::{OfRows, ROWS, Rows, SEGMENT, at_once, sum_rows},

@@ -10,6 +10,7 @@ use crate::{
     array::{Array, Input, Output},
     error::Error,
     layout::{Conflict, Territory},
+    norm::channels::Channels,
 };
 
 pub(super) type Object<'py> = Bound<'py, PyAny>;
@@ -101,4 +102,11 @@ pub(super) fn named<'a, 'py>(
 ) -> [(&'static str, Option<&'a Object<'py>>); 4] {
     let [a, b, c, d] = names;
     [(a, read.0.as_ref()), (b, read.1.as_ref()), (c, read.2.as_ref()), (d, read.3.as_ref())]
+}
+
+/// Samples, channels, elements of a channel in a sample.
+pub(super) type ChannelShape = (usize, usize, usize);
+
+pub(super) const fn channels_of((samples, channels, inner): ChannelShape) -> Channels {
+    Channels { samples, channels, inner }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_pass_by_value)] // arguments come from Python by value
 
+mod activation;
 mod arrays;
 mod call;
 mod functions;
@@ -47,6 +48,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BLOCK", crate::reduce::BLOCK)?;
     module.add("CHUNK", crate::optim::plan::CHUNK)?;
     module.add_class::<optim::Stepper>()?;
+    activation::register(module)?;
     norm::register(module)?;
     vectors::register(module)?;
     functions::register(module)

@@ -3,7 +3,7 @@
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
 
-use super::call::{Arrays, Four, Object, check_len, check_lengths, named};
+use super::call::{Arrays, ChannelShape, Four, Object, channels_of, check_len, check_lengths, named};
 use crate::{
     array::Output,
     error::Error,
@@ -110,13 +110,6 @@ fn norm_rows_backward(
     let mut outputs = rows_backward::Outputs { dx: &mut dx, dweight, dbias };
     py.detach(|| rows_backward::backward(isa, norm, inputs, &mut outputs));
     Ok(())
-}
-
-/// Samples, channels, elements of a channel in a sample.
-type ChannelShape = (usize, usize, usize);
-
-const fn channels_of((samples, channels, inner): ChannelShape) -> Channels {
-    Channels { samples, channels, inner }
 }
 
 /// For each channel of `x` the mean and the centred sum of squares.

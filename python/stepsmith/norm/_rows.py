@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _core
-from stepsmith._backend import require_array
-from stepsmith._outputs import apart, output
+from stepsmith._outputs import apart, like, meets, output
 from stepsmith.norm._saved import Rows, Saved
 
 __all__ = ["backward", "forward"]
@@ -37,10 +36,10 @@ def forward(
     if bias is not None and weight is None:
         weight = np.ones_like(bias)
     # Where there is no element no weight belongs to one.
-    read = apart((x, residual, weight, bias) if x.size else (x, residual, None, None), (y, h))
+    read = apart((x, residual, weight, bias) if x.size else (x, residual, None, None), (out, total))
     _core.norm_rows(owner, (y, h), read, (mean, rstd), rows.shape, rows.divisor, eps)
     source = x if h is None else h
-    kept = None if np.may_share_memory(source, y) else source
+    kept = None if meets(source, out) else source
     return y, h, Saved(kept, weight, mean, rstd, has_weight, bias is not None, rows)
 
 
@@ -49,8 +48,8 @@ def backward(
 ) -> tuple[Array, Array | None, Array | None]:
     """Gradients of the rows, of the weight and of the bias."""
     x = saved.source(owner)
-    dy = _like(owner, "dy", dy, x)
-    other = None if dsum is None else _like(owner, "dsum", dsum, x)
+    dy = like(owner, "dy", dy, x)
+    other = None if dsum is None else like(owner, "dsum", dsum, x)
     given = (None, None, None) if out is None else out
     dx = output(owner, "out[0]", given[0], x.shape, x.dtype)
     weight, places = saved.weight, 0 if saved.weight is None else saved.weight.size
@@ -61,19 +60,10 @@ def backward(
             dweight = output(owner, "out[1]", given[1], weight.shape, weight.dtype)
         if saved.has_bias:
             dbias = output(owner, "out[2]", given[2], weight.shape, weight.dtype)
-    read, statistics = apart((dy, x, weight, other), (dx,)), (saved.mean, saved.rstd)
+    read, statistics = apart((dy, x, weight, other), (given[0],)), (saved.mean, saved.rstd)
     if x.size:
         _core.norm_rows_backward(owner, dx, read, statistics, sums, saved.rows.shape, saved.rows.divisor)
     for gradient, total in zip((dweight, dbias), sums, strict=True):
         if gradient is not None:
             gradient[...] = total.reshape(gradient.shape)
     return dx, dweight, dbias
-
-
-def _like(owner: str, name: str, value: object, x: Array) -> Array:
-    array = require_array(owner, name, value)
-    if array.dtype != x.dtype:
-        raise TypeError(f"{owner}: {name} must have the dtype of x, {x.dtype}, got {array.dtype}")
-    if array.shape != x.shape:
-        raise ValueError(f"{owner}: {name} must have the shape of x, {x.shape}, got {array.shape}")
-    return array

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rows", "Saved", "kept"]
+from stepsmith._outputs import kept
+
+__all__ = ["Rows", "Saved"]
 
 Array = NDArray[Any]
 
@@ -62,13 +64,3 @@ class Saved:
     def source(self, owner: str) -> Array:
         """The array that was normalized."""
         return kept(owner, self.x)
-
-
-def kept(owner: str, x: Array | None) -> Array:
-    """The array of a forward pass, unless its output took the memory."""
-    if x is None:
-        raise ValueError(
-            f"{owner}: saved must hold x, got that of a forward pass whose output took the memory of x; "
-            "call it without out=x to go backward"
-        )
-    return x

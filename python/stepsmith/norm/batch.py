@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from stepsmith import _check, _core
 from stepsmith._backend import require_array
-from stepsmith._outputs import apart, check_weight, compute_dtype, output
-from stepsmith.norm._saved import kept
+from stepsmith._outputs import apart, check_weight, compute_dtype, kept, like, meets, output
 
 __all__ = ["BatchSaved", "batch_norm", "batch_norm_backward"]
 
@@ -113,11 +112,11 @@ def batch_norm(
         mean, variance = (np.asarray(numbers, np.float64) for numbers in running)
     with np.errstate(all="ignore"):  # NaN and Inf travel
         rstd = 1.0 / np.sqrt(variance + eps)
-    _core.channel_apply(owner, y, apart((x, None, weight, bias), (y,)), (mean, rstd), None, shape)
+    _core.channel_apply(owner, y, apart((x, None, weight, bias), (out,)), (mean, rstd), None, shape)
     if training and running is not None and values:
         _move(running[0], mean, new)
         _move(running[1], squares / (values - 1), new)
-    source = None if np.may_share_memory(x, y) else x
+    source = None if meets(x, out) else x
     return y, BatchSaved(source, weight, mean, rstd, has_weight, bias is not None, training, shape)
 
 
@@ -188,7 +187,7 @@ def batch_norm_backward(
     """
     owner = "batch_norm_backward"
     x = kept(owner, saved.x)
-    dy = output(owner, "dy", require_array(owner, "dy", dy), x.shape, x.dtype)
+    dy = like(owner, "dy", dy, x)
     first, second, third = (None, None, None) if out is None else out
     dx, weight, statistics = output(owner, "out[0]", first, x.shape, x.dtype), saved.weight, (saved.mean, saved.rstd)
     of_channel = (saved.shape[1],)
@@ -200,10 +199,10 @@ def batch_norm_backward(
         wide = np.ones(of_channel) if weight is None else weight.astype(np.float64)
         with np.errstate(all="ignore"):
             means = wide * sums[1] / count, wide * sums[0] / count
-        _core.channel_apply(owner, dx, apart((x, dy, weight, None), (dx,)), statistics, means, saved.shape)
+        _core.channel_apply(owner, dx, apart((x, dy, weight, None), (first,)), statistics, means, saved.shape)
     else:
         zero = np.zeros(of_channel)
-        _core.channel_apply(owner, dx, apart((dy, None, weight, None), (dx,)), (zero, saved.rstd), None, saved.shape)
+        _core.channel_apply(owner, dx, apart((dy, None, weight, None), (first,)), (zero, saved.rstd), None, saved.shape)
     for gradient, total in ((dweight, sums[0]), (dbias, sums[1])):
         if gradient is not None:
             gradient[...] = total

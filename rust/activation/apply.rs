@@ -1,0 +1,154 @@
+//! Activations of arrays, after a bias has been added: y = f(x + bias) and its gradients.
+//!
+//! A block of elements goes through while it is in cache: x + bias rounded to the compute type, then the activation, then what
+//! the gradient of the bias adds up.
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+
+use super::{
+    BLOCK, PIECE, PIECES,
+    bias::{Bias, Line, Sums},
+    kernel::Kernel,
+};
+use crate::{
+    array::{Input, Output, Part},
+    dispatch,
+    map::{Add, map},
+    math::Math,
+    norm::channels::Channels,
+    parallel,
+    simd::Isa,
+};
+
+/// What is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The elements.
+    pub x: &'a Input,
+    /// Added to each, one number a channel.
+    pub bias: Option<&'a Input>,
+    /// Gradient of the output, to go backward.
+    pub dy: Option<&'a Input>,
+    /// Where the channels are.
+    pub shape: Channels,
+}
+
+/// What is written: y, or dx and the sums of it over each channel.
+#[derive(Debug)]
+pub struct Outputs<'a> {
+    /// y or dx.
+    pub out: &'a mut Output,
+    /// Empty, or one sum a channel.
+    pub dbias: &'a mut [f64],
+}
+
+/// Elements that one thread works on.
+struct Piece<'a> {
+    elements: Range<usize>,
+    out: Part<'a>,
+    sums: Option<Sums>,
+}
+
+/// Room for what is read and staged of a block.
+#[derive(Default)]
+struct Room<T> {
+    x: Vec<T>,
+    dy: Vec<T>,
+    bias: Vec<T>,
+    shifted: Vec<T>,
+    staged: Vec<T>,
+}
+
+/// One call.
+struct Pass<'a, T> {
+    isa: Isa,
+    kernel: &'a dyn Kernel<T>,
+    inputs: Inputs<'a>,
+    line: Line,
+    bias: Option<Bias<T>>,
+}
+
+/// y of `x`, or with `dy` the gradients.
+pub(super) fn run<T: Math>(isa: Isa, kernel: &dyn Kernel<T>, inputs: Inputs<'_>, outputs: &mut Outputs<'_>) {
+    let len = inputs.x.len();
+    let flat = Channels { samples: 1, channels: 1, inner: len };
+    let line = Line::new(if inputs.bias.is_some() { inputs.shape } else { flat });
+    let bias = inputs.bias.map(|bias| dispatch!(isa, simd => Bias::new(simd, line, bias)));
+    let mut pieces = pieces(line, len, outputs.out, !outputs.dbias.is_empty());
+    let pass = Pass { isa, kernel, inputs, line, bias };
+    parallel::for_each_mut(&mut pieces, len >= 2 * PIECE, &|_, piece| {
+        dispatch!(isa, simd => pass.work_on(simd, piece));
+    });
+    for sums in pieces.iter().filter_map(|piece| piece.sums.as_ref()) {
+        sums.add_to(outputs.dbias);
+    }
+}
+
+/// Whole lines; parts of them where they are long and no sums belong to their elements.
+fn pieces(line: Line, len: usize, out: &mut Output, has_sums: bool) -> Vec<Piece<'_>> {
+    let worth = len.div_ceil(PIECES).max(PIECE);
+    let is_cut = line.len > worth && !(has_sums && line.has_table);
+    // Sums that belong to elements take more room than the elements: many lines share them.
+    let least = if has_sums { 8 } else { 1 };
+    let lines = (worth / line.len.max(1)).max(least) * line.len;
+    let (turn, cut) = if is_cut { (line.len, worth.next_multiple_of(BLOCK)) } else { (lines, lines) };
+    let mut ends = vec![];
+    for start in (0..len).step_by(turn.max(1)) {
+        let end = len.min(start + turn);
+        ends.extend((start..end).step_by(cut).map(|at| end.min(at + cut)));
+    }
+    let parts = out.parts(ends.iter().copied());
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let piece = |((start, &end), out)| Piece { elements: start..end, out, sums: has_sums.then(|| Sums::new(line)) };
+    starts.zip(&ends).zip(parts).map(piece).collect()
+}
+
+impl<T: Math> Pass<'_, T> {
+    /// Blocks end where lines do.
+    #[inline(always)]
+    fn work_on<S: Simd>(&self, simd: S, piece: &mut Piece<'_>) {
+        let mut room = Room::default();
+        let mut start = piece.elements.start;
+        while start < piece.elements.end {
+            let at = start % self.line.len;
+            let len = BLOCK.min(self.line.len - at).min(piece.elements.end - start);
+            self.block(simd, start, len, piece, &mut room);
+            start += len;
+        }
+    }
+
+    #[inline(always)]
+    fn block<S: Simd>(&self, simd: S, start: usize, len: usize, piece: &mut Piece<'_>, room: &mut Room<T>) {
+        let Room { x, dy: room_dy, bias, shifted, staged } = room;
+        let at = start % self.line.len;
+        let x = self.inputs.x.block(simd, start, len, x);
+        let dy = self.inputs.dy.map(|dy| dy.block(simd, start, len, room_dy));
+        let x = match &self.bias {
+            None => x,
+            Some(numbers) => {
+                shifted.resize(shifted.len().max(len), T::default());
+                map(simd, [x, numbers.of_block(at, len, bias)], &mut shifted[..len], Add);
+                &shifted[..len]
+            }
+        };
+        let Piece { out, sums, .. } = piece;
+        out.fill(
+            simd,
+            start,
+            len,
+            staged,
+            #[inline(always)]
+            |out| {
+                match dy {
+                    None => self.kernel.forward(self.isa, x, out),
+                    Some(dy) => self.kernel.backward(self.isa, x, dy, out),
+                }
+                if let Some(sums) = sums {
+                    sums.add(simd, at, out);
+                }
+            },
+        );
+    }
+}
