@@ -32,11 +32,19 @@ def within(x, far):
     return at_most(at_least(x, -far), far)
 
 
-def polynomial(x, coefficients):
+def in_a_row(x, coefficients):
     sum = np.full_like(x, coefficients[0])
     for coefficient in coefficients[1:]:
         sum = sum * x + coefficient
     return sum
+
+
+def polynomial(x, coefficients):
+    square, last = x * x, len(coefficients) - 1
+    sums = [np.full_like(x, coefficients[0]), np.full_like(x, coefficients[1])]
+    for k in range(2, last + 1):
+        sums[k % 2] = sums[k % 2] * square + coefficients[k]
+    return sums[1 - last % 2] * x + sums[last % 2]
 
 
 # Functions: rust/math/mod.rs.
@@ -71,6 +79,16 @@ def exp(x):
 
 
 @quiet
+def exp_of_negative(x):
+    c = of(x)
+    x = at_least(x, c.EXP_LEAST)
+    lifted = x * c.LOG2_E + c.LIFTED_SHIFTER
+    n = lifted - c.LIFTED_SHIFTER
+    power = from_bits((to_bits(lifted) << c.FRACTION_BITS) + c.ONE_BITS)
+    return (expm1_reduced(x - n * c.LN2_HIGH, n * c.LN2_LOW) + 1) * power * c.LOWERED
+
+
+@quiet
 def expm1(x):
     c = of(x)
     shifted, high, low = reduce(at_most(at_least(x, c.EXPM1_LEAST), c.EXP_MOST))
@@ -84,13 +102,14 @@ def tanh(x):
     a = np.abs(x)
     z = a * a
     near = a + a * (z * polynomial(z, of(x).TANH))
-    far = 1 - 2 / (exp(a * 2) + 1)
+    e = exp_of_negative(a * -2)
+    far = 1 - (e + e) / (e + 1)
     return np.copysign(np.where(a < 0.5625, near, far), x)
 
 
 @quiet
 def sigmoid(x):
-    z = exp(-np.abs(x))
+    z = exp_of_negative(-np.abs(x))
     sum = z + 1
     lost = z - (sum - 1)
     y = np.where(x < 0, z, np.ones_like(x)) / sum
@@ -149,7 +168,7 @@ def log1p_inside(x):
 def erf(x):
     c = of(x)
     a = np.abs(x)
-    near = a + a * polynomial(a * a, c.ERF_NEAR)
+    near = a + a * in_a_row(a * a, c.ERF_NEAR)
     root = polynomial(at_most(a, c.ERF_MOST) - c.ERF_CENTER, c.ERF_FAR)
     square = root * root
     far = 1 - square * square
@@ -166,11 +185,11 @@ def normal_cdf(x):
 
 
 def normal_pdf(x):
-    return exp(x * x * x.dtype.type(-0.5)) * x.dtype.type(0.398_942_280_401_432_7)
+    return exp_of_negative(x * x * x.dtype.type(-0.5)) * x.dtype.type(0.398_942_280_401_432_7)
 
 
 def logistic(x):
-    z = exp(-np.abs(x))
+    z = exp_of_negative(-np.abs(x))
     large = 1 / (z + 1)
     small = z * large
     return np.where(x < 0, small, large), small * large
@@ -227,7 +246,7 @@ def tanh_backward(x, dy):
 
 def softplus(x, *, beta, inv_beta, threshold):
     z = x * beta
-    y = (np.where(z > 0, z, np.zeros_like(z)) + log1p_inside(exp(-np.abs(z)))) * inv_beta
+    y = (np.where(z > 0, z, np.zeros_like(z)) + log1p_inside(exp_of_negative(-np.abs(z)))) * inv_beta
     return np.where(z > threshold, x, y)
 
 
@@ -279,7 +298,7 @@ def elu(x, *, alpha):
 
 
 def elu_backward(x, dy, *, alpha):
-    return np.where(x > 0, dy, dy * (exp(x) * alpha))
+    return np.where(x > 0, dy, dy * (exp_of_negative(x) * alpha))
 
 
 PAIRS = [

@@ -8,7 +8,7 @@ import numpy as np
 from reference import BLOCK, Array, compute_type, encode, fixed_sum, wide
 
 SEGMENT = 16 * BLOCK
-PIECE, PIECES, TOGETHER = 32 * 1024, 64, 8
+PIECE, PIECES, TOGETHER = 8 * 1024, 64, 8
 
 
 def moments(x: Array, centred: bool) -> tuple[float, float]:

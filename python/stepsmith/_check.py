@@ -18,9 +18,12 @@ def number(
     open_high: bool = False,
 ) -> float:
     """The value as a finite float within [low, high], either end left out if it is open."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if type(value) is float:
+        result = value
+    elif isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{owner}: {name} must be a number, got {value!r}")
-    result = float(value)
+    else:
+        result = float(value)
     too_low = result <= low if open_low else result < low
     too_high = result >= high if open_high else result > high
     if not math.isfinite(result) or too_low or too_high:

@@ -11,6 +11,8 @@ __all__ = ["apart", "check_weight", "compute_dtype", "kept", "like", "meets", "o
 
 Array = NDArray[Any]
 
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
 
 def output(owner: str, name: str, given: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """The given array, which must fit, or a new one."""
@@ -21,7 +23,7 @@ def output(owner: str, name: str, given: object, shape: tuple[int, ...], dtype: 
 
 def compute_dtype(x: Array) -> np.dtype[Any]:
     """Float64 for float64, else float32."""
-    return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+    return _FLOAT64 if x.dtype == _FLOAT64 else _FLOAT32
 
 
 def check_weight(owner: str, name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
@@ -42,9 +44,9 @@ def _fitting(owner: str, name: str, value: object, shape: tuple[int, ...], dtype
 Four = tuple[Array | None, Array | None, Array | None, Array | None]
 
 
-def apart(inputs: Four, given: tuple[object, ...]) -> Four:
+def apart(inputs: Four, given: tuple[Array | None, ...]) -> Four:
     """The inputs, with a copy of each that a given output overlaps and is not just the same array."""
-    outputs = [out for out in given if isinstance(out, np.ndarray)]
+    outputs = [out for out in given if out is not None]
     if not outputs:
         return inputs
     a, b, c, d = (_apart(array, outputs) for array in inputs)
@@ -58,9 +60,9 @@ def _apart(array: Array | None, outputs: list[Array]) -> Array | None:
     return array.copy() if any(met) else array
 
 
-def meets(array: Array, given: object) -> bool:
+def meets(array: Array, given: Array | None) -> bool:
     """May the array share memory with a given output?"""
-    return isinstance(given, np.ndarray) and np.may_share_memory(array, given)
+    return given is not None and np.may_share_memory(array, given)
 
 
 def _is_same(a: Array, b: Array) -> bool:

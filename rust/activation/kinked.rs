@@ -3,7 +3,7 @@
 use fearless_simd::prelude::*;
 
 use super::{Activation, Elu, HardTanh, LeakyRelu, Relu, SoftSign, within};
-use crate::math::{Math, at_least, at_most, exp, expm1};
+use crate::math::{Math, at_least, at_most, exp_of_negative, expm1};
 
 impl<T: Math> Activation<T> for Relu<T> {
     #[inline(always)]
@@ -73,6 +73,6 @@ impl<T: Math> Activation<T> for Elu<T> {
     #[inline(always)]
     fn backward<S: Simd, V: SimdFloat<S, Element = T>>(&self, x: V, dy: V) -> V {
         let zero = V::splat(x.token(), T::ZERO);
-        x.simd_gt(zero).select(dy, dy * (exp(x) * self.alpha))
+        x.simd_gt(zero).select(dy, dy * (exp_of_negative(x) * self.alpha))
     }
 }

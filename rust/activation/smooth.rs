@@ -5,7 +5,7 @@
 use fearless_simd::prelude::*;
 
 use super::{Activation, Gelu, GeluTanh, Sigmoid, Silu, Softplus, Tanh, within};
-use crate::math::{Math, at_least, erf, exp, log1p_inside, sigmoid, tanh};
+use crate::math::{Math, at_least, erf, exp_of_negative, log1p_inside, sigmoid, tanh};
 
 /// Φ(x) = (1 + erf(x / √2)) / 2.
 #[inline(always)]
@@ -16,14 +16,14 @@ fn normal_cdf<S: Simd, V: SimdFloat<S, Element = T>, T: Math>(x: V) -> V {
 /// φ(x) = e^(-x²/2) / √(2π).
 #[inline(always)]
 fn normal_pdf<S: Simd, V: SimdFloat<S, Element = T>, T: Math>(x: V) -> V {
-    exp(x * x * -T::HALF) * T::from_f64(0.398_942_280_401_432_7)
+    exp_of_negative(x * x * -T::HALF) * T::from_f64(0.398_942_280_401_432_7)
 }
 
 /// σ(x) and its derivative σ(x)·σ(-x), by one exponential and one division.
 #[inline(always)]
 fn logistic<S: Simd, V: SimdFloat<S, Element = T>, T: Math>(x: V) -> (V, V) {
     let (zero, one) = (V::splat(x.token(), T::ZERO), V::splat(x.token(), T::ONE));
-    let z = exp(-x.abs());
+    let z = exp_of_negative(-x.abs());
     let large = one / (z + T::ONE);
     let small = z * large;
     (x.simd_lt(zero).select(small, large), small * large)
@@ -120,7 +120,7 @@ impl<T: Math> Activation<T> for Softplus<T> {
     fn forward<S: Simd, V: SimdFloat<S, Element = T>>(&self, x: V) -> V {
         let (zero, threshold) = (V::splat(x.token(), T::ZERO), V::splat(x.token(), self.threshold));
         let z = x * self.beta;
-        let y = (z.simd_gt(zero).select(z, zero) + log1p_inside(exp(-z.abs()))) * self.inv_beta;
+        let y = (z.simd_gt(zero).select(z, zero) + log1p_inside(exp_of_negative(-z.abs()))) * self.inv_beta;
         z.simd_gt(threshold).select(x, y)
     }
 

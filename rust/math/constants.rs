@@ -37,7 +37,11 @@ pub trait Math: Compute {
     const LN2_LOW: Self;
     /// 1.5·2^fraction bits: a sum with it is rounded to a whole number, which then stands in the low bits.
     const SHIFTER: Self;
-    /// Its bits less twice the exponent's bias.
+    /// The same and a number that brings the exponent of any e^x ≤ 1 among those of normal numbers.
+    const LIFTED_SHIFTER: Self;
+    /// 2 to the power of minus that number.
+    const LOWERED: Self;
+    /// The bits of [`Self::SHIFTER`] less twice the exponent's bias.
     const SHIFTER_LESS_BIASES: Bits<Self>;
     /// Bits below the exponent.
     const FRACTION_BITS: u32;
@@ -45,6 +49,8 @@ pub trait Math: Compute {
     const FRACTION: Bits<Self>;
     /// Twice the bits of 1: less the bits of a power of two they are those of its inverse.
     const ONE_TWICE: Bits<Self>;
+    /// The bits of 1.
+    const ONE_BITS: Bits<Self>;
     /// The bits of 2.
     const TWO_BITS: Bits<Self>;
     /// The bits of √½.
@@ -82,7 +88,7 @@ pub trait Math: Compute {
 }
 
 macro_rules! of_bits {
-    ($fraction_bits:literal, $bias:literal, $tiny:literal) => {
+    ($fraction_bits:literal, $bias:literal, $tiny:literal, $lift:literal) => {
         const ZERO: Self = 0.0;
         const HALF: Self = 0.5;
         const ONE: Self = 1.0;
@@ -91,10 +97,13 @@ macro_rules! of_bits {
         const NAN: Self = Self::NAN;
         const MAX: Self = Self::MAX;
         const SHIFTER: Self = 1.5 * (1_u64 << $fraction_bits) as Self;
+        const LIFTED_SHIFTER: Self = Self::SHIFTER + $lift as Self;
+        const LOWERED: Self = 1.0 / (1_u128 << ($lift / 2)) as Self / (1_u128 << ($lift / 2)) as Self;
         const SHIFTER_LESS_BIASES: Bits<Self> = Self::SHIFTER.to_bits() - 2 * $bias;
         const FRACTION_BITS: u32 = $fraction_bits;
         const FRACTION: Bits<Self> = (1 << $fraction_bits) - 1;
         const ONE_TWICE: Bits<Self> = 2 * Self::ONE.to_bits();
+        const ONE_BITS: Bits<Self> = Self::ONE.to_bits();
         const TWO_BITS: Bits<Self> = Self::TWO.to_bits();
         const ONE_LESS_SQRT_HALF: Bits<Self> = Self::ONE.to_bits() - Self::SQRT_HALF_BITS;
         const WHOLE: Bits<Self> = ((1_u64 << $fraction_bits) as Self).to_bits();
@@ -105,7 +114,7 @@ macro_rules! of_bits {
 }
 
 impl Math for f32 {
-    of_bits!(23, 127, 24);
+    of_bits!(23, 127, 24, 64);
     const FAR: Self = 128.0;
     const LOG2_E: Self = std::f32::consts::LOG2_E;
     const LN2_HIGH: Self = 45_426.0 / 65_536.0;
@@ -140,7 +149,7 @@ impl Math for f32 {
 }
 
 impl Math for f64 {
-    of_bits!(52, 1023, 54);
+    of_bits!(52, 1023, 54, 128);
     const FAR: Self = 1024.0;
     const LOG2_E: Self = std::f64::consts::LOG2_E;
     const LN2_HIGH: Self = 0.693_147_180_559_890_3;

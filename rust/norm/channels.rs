@@ -8,7 +8,7 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use super::{
-    PIECE, PIECES,
+    LARGE, PIECE, PIECES,
     columns::{self, HEIGHT},
     moments::{self, Moments},
     products::Products,
@@ -50,7 +50,7 @@ impl Channels {
 
     /// Is it worth more than one thread?
     pub(super) const fn is_large(&self) -> bool {
-        self.len() >= 2 * PIECE
+        self.len() >= LARGE
     }
 
     /// Samples first, channels too where there are few samples and each channel has many elements.

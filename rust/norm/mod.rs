@@ -11,7 +11,10 @@ pub mod rows;
 pub mod rows_backward;
 
 /// Elements of a piece of work, at least.
-const PIECE: usize = 32 * 1024;
+const PIECE: usize = 8 * 1024;
 
 /// Pieces of a large one.
 const PIECES: usize = 64;
+
+/// Elements from which several threads are worth their start.
+const LARGE: usize = 32 * 1024;

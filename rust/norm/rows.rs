@@ -5,7 +5,7 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use super::{
-    PIECE, PIECES,
+    LARGE, PIECE, PIECES,
     affine::{Block, Place, Weights},
     formula::Normalize,
     moments::{self, Moments},
@@ -74,7 +74,7 @@ impl RowNorm {
     }
 
     pub(super) fn is_large(&self) -> bool {
-        self.rows * self.len >= 2 * PIECE
+        self.rows * self.len >= LARGE
     }
 }
 

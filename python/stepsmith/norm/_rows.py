@@ -18,13 +18,12 @@ def forward(
     owner: str,
     x: Array,
     rows: Rows,
-    *,
-    weight: Array | None = None,
-    bias: Array | None = None,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    out: Array | None,
     residual: Array | None = None,
-    eps: float = 0.0,
-    out: object = None,
-    total: object = None,
+    total: Array | None = None,
 ) -> tuple[Array, Array | None, Saved]:
     """The normalized array, the sum with the residual if there is one, and what the backward pass needs."""
     y = output(owner, "out", out, x.shape, x.dtype)
@@ -44,7 +43,7 @@ def forward(
 
 
 def backward(
-    owner: str, dy: object, saved: Saved, *, dsum: object = None, out: tuple[object, ...] | None = None
+    owner: str, dy: object, saved: Saved, *, dsum: object = None, out: tuple[Array | None, ...] | None = None
 ) -> tuple[Array, Array | None, Array | None]:
     """Gradients of the rows, of the weight and of the bias."""
     x = saved.source(owner)

@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 def _forward(
-    owner: str, x: Array, weight: object, bias: object, groups: int | None, eps: float, out: object
+    owner: str, x: Array, weight: object, bias: object, groups: int | None, eps: float, out: Array | None
 ) -> tuple[Array, Saved]:
     require_array(owner, "x", x)
     if x.ndim < 2:
@@ -30,7 +30,7 @@ def _forward(
     weight = check_weight(owner, "weight", weight, (channels,), compute_dtype(x))
     bias = check_weight(owner, "bias", bias, (channels,), compute_dtype(x))
     rows = Rows(samples * groups, channels // groups * run, groups, run)
-    y, _, saved = _rows.forward(owner, x, rows, weight=weight, bias=bias, eps=eps, out=out)
+    y, _, saved = _rows.forward(owner, x, rows, weight, bias, eps, out)
     return y, saved
 
 

@@ -26,20 +26,28 @@ Array = NDArray[Any]
 
 
 def _forward(
-    owner: str, divisor: str, x: Array, weight: object, bias: object, eps: float, **rest: Any
+    owner: str,
+    divisor: str,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    out: Array | None,
+    residual: Array | None = None,
+    total: Array | None = None,
 ) -> tuple[Array, Array | None, Saved]:
     """Rows over the last axes, as many as weight or bias have (the last one without any)."""
     require_array(owner, "x", x)
     eps = _check.number(owner, "eps", eps, low=0.0)
-    like = next((require_array(owner, "weight", p) for p in (weight, bias) if p is not None), None)
-    axes = 1 if like is None else like.ndim
+    like = bias if weight is None else weight
+    axes = 1 if like is None else require_array(owner, "bias" if weight is None else "weight", like).ndim
     if not 1 <= axes <= x.ndim:
         raise ValueError(f"{owner}: x must have an axis for each of weight and at least one, got shape {x.shape}")
-    inner = x.shape[x.ndim - axes :]
-    weight = check_weight(owner, "weight", weight, inner, compute_dtype(x))
-    bias = check_weight(owner, "bias", bias, inner, compute_dtype(x))
-    rows = Rows(math.prod(x.shape[: x.ndim - axes]), math.prod(inner), divisor=divisor)
-    return _rows.forward(owner, x, rows, weight=weight, bias=bias, eps=eps, **rest)
+    outer, inner, compute = x.shape[: x.ndim - axes], x.shape[x.ndim - axes :], compute_dtype(x)
+    weight = check_weight(owner, "weight", weight, inner, compute)
+    bias = check_weight(owner, "bias", bias, inner, compute)
+    rows = Rows(math.prod(outer), math.prod(inner), 0, 0, divisor)
+    return _rows.forward(owner, x, rows, weight, bias, eps, out, residual, total)
 
 
 def layer_norm(
@@ -71,7 +79,7 @@ def layer_norm(
         >>> y.tolist(), saved.mean.tolist()
         ([[-1.0, 1.0]], [2.0])
     """
-    y, _, saved = _forward("layer_norm", "deviation", x, weight, bias, eps, out=out)
+    y, _, saved = _forward("layer_norm", "deviation", x, weight, bias, eps, out)
     return y, saved
 
 
@@ -115,7 +123,7 @@ def rms_norm(
         >>> y.tolist()
         [[1.0, -1.0]]
     """
-    y, _, saved = _forward("rms_norm", "root_mean_square", x, weight, None, eps, out=out)
+    y, _, saved = _forward("rms_norm", "root_mean_square", x, weight, None, eps, out)
     return y, saved
 
 
@@ -239,6 +247,6 @@ def _add(
     if residual.shape != x.shape:
         raise ValueError(f"{owner}: residual must have the shape of x, {x.shape}, got {residual.shape}")
     first, second = (None, None) if out is None else out
-    y, h, saved = _forward(owner, divisor, x, weight, bias, eps, residual=residual, out=first, total=second)
+    y, h, saved = _forward(owner, divisor, x, weight, bias, eps, first, residual, second)
     assert h is not None
     return y, h, saved

@@ -56,7 +56,7 @@ def weight_norm(v: Array, g: Array, axis: int = 0, *, out: Array | None = None) 
     if zero.any():
         raise ValueError(f"{owner}: v must have no row of zeros along axis {axis}, got one at {int(zero.argmax())}")
     target = None if out is None else np.moveaxis(require_array(owner, "out", out), axis, 0)
-    w, _, saved = _rows.forward(owner, turned, rows, weight=lengths, out=target)
+    w, _, saved = _rows.forward(owner, turned, rows, lengths, None, 0.0, target)
     return np.moveaxis(w, 0, axis), replace(saved, axis=axis)
 
 

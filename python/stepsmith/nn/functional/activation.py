@@ -36,6 +36,8 @@ class Activation:
     @classmethod
     def of(cls, owner: str, kind: str, scalars: Mapping[str, float]) -> "Activation":
         """The activation of that name, with defaults for scalars that are not given."""
+        if not scalars and kind in _PLAIN:
+            return _PLAIN[kind]
         _check.one_of(owner, "kind", kind, _core.ACTIVATIONS)
         values = dict(_DEFAULTS.get(kind, {}))
         for name, value in scalars.items():
@@ -48,6 +50,10 @@ class Activation:
         if kind == "hardtanh" and values["min_val"] > values["max_val"]:
             raise ValueError(f"{owner}: min_val must be at most max_val, {values['max_val']}, got {values['min_val']}")
         return cls(kind, tuple(values[name] for name in _core.ACTIVATIONS[kind]))
+
+
+_PLAIN: dict[str, Activation] = {}
+_PLAIN |= {kind: Activation.of("activate", kind, {}) for kind in _core.ACTIVATIONS}
 
 
 @dataclass(slots=True)
