@@ -12,7 +12,7 @@ import numpy.typing as npt
 from stepsmith import _check
 from stepsmith._backend import require_array
 
-__all__ = ["Array", "Shape", "check_rng", "store", "target"]
+__all__ = ["Array", "Shape", "check_rng", "overlaps_itself", "store", "target"]
 
 Array = npt.NDArray[Any]
 Shape = int | tuple[int, ...]
@@ -35,7 +35,7 @@ def target(owner: str, shape: Shape, dtype: npt.DTypeLike | None, out: Array | N
         raise ValueError(f"{owner}: out must have shape {shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError(f"{owner}: out must be writable, got a read-only array")
-    if _overlaps_itself(out):
+    if overlaps_itself(out):
         raise ValueError(f"{owner}: out must not overlap itself, got strides {out.strides}")
     return out
 
@@ -80,7 +80,8 @@ def _float_dtype(owner: str, argument: str, dtype: npt.DTypeLike) -> np.dtype[An
     return found
 
 
-def _overlaps_itself(array: Array) -> bool:
+def overlaps_itself(array: Array) -> bool:
+    """Whether two of its elements share memory."""
     if array.flags.c_contiguous or array.size < 2:
         return False
     reach, nested = array.itemsize, True
