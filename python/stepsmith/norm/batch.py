@@ -186,25 +186,43 @@ def batch_norm_backward(
         >>> dx.tolist(), dbias.tolist()
         ([[0.0], [0.0]], [2.0])
     """
-    owner = "batch_norm_backward"
+    dx, dweight, dbias = differentiate("batch_norm_backward", dy, saved, (None, None, None) if out is None else out)
+    assert dx is not None
+    return dx, dweight, dbias
+
+
+def differentiate(
+    owner: str,
+    dy: Array,
+    saved: BatchSaved,
+    out: tuple[Array | None, Array | None, Array | None],
+    input_grad: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of `batch_norm`; without `input_grad` the pass that writes dx, which is None, is left out."""
     x = kept(owner, saved.x)
     dy = output(owner, "dy", require_array(owner, "dy", dy), x.shape, x.dtype)
-    first, second, third = (None, None, None) if out is None else out
-    dx, weight, statistics = output(owner, "out[0]", first, x.shape, x.dtype), saved.weight, (saved.mean, saved.rstd)
+    dx = output(owner, "out[0]", out[0], x.shape, x.dtype) if input_grad else None
     of_channel = (saved.shape[1],)
-    dweight = output(owner, "out[1]", second, of_channel, compute_dtype(x)) if saved.has_weight else None
-    dbias = output(owner, "out[2]", third, of_channel, compute_dtype(x)) if saved.has_bias else None
-    sums = _core.channel_sums(owner, dy, x, statistics, saved.shape)
-    if saved.training:
-        count = max(saved.shape[0] * saved.shape[2], 1)
-        wide = np.ones(of_channel) if weight is None else weight.astype(np.float64)
-        with np.errstate(all="ignore"):
-            means = wide * sums[1] / count, wide * sums[0] / count
-        _core.channel_apply(owner, dx, apart((x, dy, weight, None), (dx,)), statistics, means, saved.shape)
-    else:
-        zero = np.zeros(of_channel)
-        _core.channel_apply(owner, dx, apart((dy, None, weight, None), (dx,)), (zero, saved.rstd), None, saved.shape)
+    dweight = output(owner, "out[1]", out[1], of_channel, compute_dtype(x)) if saved.has_weight else None
+    dbias = output(owner, "out[2]", out[2], of_channel, compute_dtype(x)) if saved.has_bias else None
+    sums = _core.channel_sums(owner, dy, x, (saved.mean, saved.rstd), saved.shape)
+    if dx is not None:
+        _write_dx(owner, dx, dy, x, saved, sums)
     for gradient, total in ((dweight, sums[0]), (dbias, sums[1])):
         if gradient is not None:
             gradient[...] = total
     return dx, dweight, dbias
+
+
+def _write_dx(owner: str, dx: Array, dy: Array, x: Array, saved: BatchSaved, sums: list[Numbers]) -> None:
+    weight = saved.weight
+    if saved.training:
+        count = max(saved.shape[0] * saved.shape[2], 1)
+        wide = np.ones(saved.shape[1]) if weight is None else weight.astype(np.float64)
+        with np.errstate(all="ignore"):
+            means = wide * sums[1] / count, wide * sums[0] / count
+        statistics = saved.mean, saved.rstd
+        _core.channel_apply(owner, dx, apart((x, dy, weight, None), (dx,)), statistics, means, saved.shape)
+    else:
+        zero = np.zeros(saved.shape[1])
+        _core.channel_apply(owner, dx, apart((dy, None, weight, None), (dx,)), (zero, saved.rstd), None, saved.shape)

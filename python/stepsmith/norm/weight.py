@@ -52,7 +52,7 @@ def weight_norm(v: Array, g: Array, axis: int = 0, *, out: Array | None = None) 
     lengths = check_weight(owner, "g", g, (length,), compute_dtype(v))
     rows = Rows(length, v.size // max(length, 1), groups=length, run=max(v.size // max(length, 1), 1), divisor="length")
     turned = np.moveaxis(v, axis, 0)
-    zero = ~turned.reshape(length, -1).astype(bool).any(axis=1)
+    zero = ~turned.any(axis=tuple(range(1, v.ndim)))
     if zero.any():
         raise ValueError(f"{owner}: v must have no row of zeros along axis {axis}, got one at {int(zero.argmax())}")
     target = None if out is None else np.moveaxis(require_array(owner, "out", out), axis, 0)
