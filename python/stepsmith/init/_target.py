@@ -12,13 +12,13 @@ import numpy.typing as npt
 from stepsmith import _check
 from stepsmith._backend import require_array
 
-__all__ = ["Array", "Shape", "check_rng", "overlaps_itself", "store", "target"]
+__all__ = ["FLOATS", "Array", "Shape", "check_rng", "overlaps_itself", "store", "target"]
 
 Array = npt.NDArray[Any]
 Shape = int | tuple[int, ...]
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64), _BFLOAT16, np.dtype(np.float16))
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64), _BFLOAT16, np.dtype(np.float16))
 
 
 def target(owner: str, shape: Shape, dtype: npt.DTypeLike | None, out: Array | None) -> Array:
@@ -75,7 +75,7 @@ def _float_dtype(owner: str, argument: str, dtype: npt.DTypeLike) -> np.dtype[An
         found: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
         found = np.dtype(object)
-    if found not in _FLOATS:
+    if found not in FLOATS:
         raise TypeError(f"{owner}: {argument} must be float32, float64, bfloat16 or float16, got {dtype!r}")
     return found
 
