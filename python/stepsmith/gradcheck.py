@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stepsmith import _check
 from stepsmith._backend import require_array
-from stepsmith.init._target import overlaps_itself
+from stepsmith._outputs import overlaps_itself
 
 __all__ = ["GradcheckError", "GradcheckReport", "gradcheck"]
 

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from stepsmith import _core
 from stepsmith._backend import require_array
-from stepsmith._outputs import apart, output
-from stepsmith.norm._saved import Rows, Saved
+from stepsmith._outputs import apart, check_written, output, outputs, unwritten
+from stepsmith.norm._saved import Rows, Saved, of_forward
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "like", "of_places"]
 
 Array = NDArray[Any]
 
@@ -28,14 +28,16 @@ def forward(
     total: object = None,
 ) -> tuple[Array, Array | None, Saved]:
     """The normalized array, the sum with the residual if there is one, and what the backward pass needs."""
-    y = output(owner, "out", out, x.shape, x.dtype)
-    h = None
+    name, h = "out", None
     if residual is not None:
-        h = output(owner, "out[1]", total, x.shape, x.dtype)
+        name, h = "out[0]", output(owner, "out[1]", total, x.shape, x.dtype)
+    y = output(owner, name, out, x.shape, x.dtype)
+    check_written(owner, {name: y, "out[1]": h})
     mean, rstd = np.empty(rows.count), np.empty(rows.count)
     has_weight = weight is not None
     if bias is not None and weight is None:
         weight = np.ones_like(bias)
+    weight = unwritten(weight, (y, h))
     # Where there is no element no weight belongs to one.
     read = apart((x, residual, weight, bias) if x.size else (x, residual, None, None), (y, h))
     _core.norm_rows(owner, (y, h), read, (mean, rstd), rows.shape, rows.divisor, eps)
@@ -45,22 +47,27 @@ def forward(
 
 
 def backward(
-    owner: str, dy: object, saved: Saved, *, dsum: object = None, out: tuple[object, ...] | None = None
+    owner: str,
+    dy: object,
+    saved: Saved,
+    *,
+    divisor: str = "deviation",
+    dsum: object = None,
+    out: tuple[object, ...] | None = None,
 ) -> tuple[Array, Array | None, Array | None]:
     """Gradients of the rows, of the weight and of the bias."""
-    x = saved.source(owner)
-    dy = _like(owner, "dy", dy, x)
-    other = None if dsum is None else _like(owner, "dsum", dsum, x)
-    given = (None, None, None) if out is None else out
+    if of_forward(owner, saved, Saved).rows.divisor != divisor:
+        raise ValueError(f"{owner}: saved must be that of {owner.removesuffix('_backward')}, got another norm's")
+    x, weight = saved.source(owner), saved.weight
+    dy = like(owner, "dy", dy, x)
+    other = None if dsum is None else like(owner, "dh", dsum, x)
+    given = outputs(owner, out, 3)
     dx = output(owner, "out[0]", given[0], x.shape, x.dtype)
-    weight, places = saved.weight, 0 if saved.weight is None else saved.weight.size
+    dweight = of_places(owner, "out[1]", given[1], weight if saved.has_weight else None)
+    dbias = of_places(owner, "out[2]", given[2], weight if saved.has_bias else None)
+    check_written(owner, {"out[0]": dx, "out[1]": dweight, "out[2]": dbias})
+    places = 0 if weight is None else weight.size
     sums = np.zeros(places), np.zeros(places)
-    dweight, dbias = None, None
-    if weight is not None:
-        if saved.has_weight:
-            dweight = output(owner, "out[1]", given[1], weight.shape, weight.dtype)
-        if saved.has_bias:
-            dbias = output(owner, "out[2]", given[2], weight.shape, weight.dtype)
     read, statistics = apart((dy, x, weight, other), (dx,)), (saved.mean, saved.rstd)
     if x.size:
         _core.norm_rows_backward(owner, dx, read, statistics, sums, saved.rows.shape, saved.rows.divisor)
@@ -70,10 +77,20 @@ def backward(
     return dx, dweight, dbias
 
 
-def _like(owner: str, name: str, value: object, x: Array) -> Array:
+def of_places(owner: str, name: str, given: object, of: Array | None) -> Array | None:
+    """Where the gradient of a weight or bias goes; None if there was none."""
+    if of is not None:
+        return output(owner, name, given, of.shape, of.dtype)
+    if given is not None:
+        raise ValueError(f"{owner}: {name} must be None for what the forward pass did without, got an array")
+    return None
+
+
+def like(owner: str, name: str, value: object, x: Array, other: str = "x") -> Array:
+    """The value, which must be an array of the dtype and shape of another one."""
     array = require_array(owner, name, value)
     if array.dtype != x.dtype:
-        raise TypeError(f"{owner}: {name} must have the dtype of x, {x.dtype}, got {array.dtype}")
+        raise TypeError(f"{owner}: {name} must have the dtype of {other}, {x.dtype}, got {array.dtype}")
     if array.shape != x.shape:
-        raise ValueError(f"{owner}: {name} must have the shape of x, {x.shape}, got {array.shape}")
+        raise ValueError(f"{owner}: {name} must have the shape of {other}, {x.shape}, got {array.shape}")
     return array

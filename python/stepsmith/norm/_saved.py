@@ -1,14 +1,15 @@
 """What a forward pass leaves for its backward pass."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rows", "Saved", "kept"]
+__all__ = ["Rows", "Saved", "kept", "of_forward"]
 
 Array = NDArray[Any]
+Kind = TypeVar("Kind")
 
 
 @dataclass(slots=True)
@@ -72,3 +73,11 @@ def kept(owner: str, x: Array | None) -> Array:
             "call it without out=x to go backward"
         )
     return x
+
+
+def of_forward(owner: str, saved: object, kind: type[Kind]) -> Kind:
+    """What the forward pass returned, which must be of this kind."""
+    if not isinstance(saved, kind):
+        forward = owner.removesuffix("_backward")
+        raise TypeError(f"{owner}: saved must be what {forward} returned, {kind.__name__}, got {type(saved).__name__}")
+    return saved

@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check
-from stepsmith._backend import require_array
-from stepsmith._outputs import check_weight
-from stepsmith.init._target import FLOATS, store
+from stepsmith._outputs import check_weight, require_floats, store
 
 __all__ = ["BatchStatistics", "fold_batch_norm"]
 
@@ -67,9 +65,7 @@ def fold_batch_norm(weight: Array, bias: Array | None, bn: BatchStatistics) -> t
         ([[1.0]], [-1.5])
     """
     owner = "fold_batch_norm"
-    if require_array(owner, "weight", weight).dtype not in FLOATS:
-        raise TypeError(f"{owner}: weight must be float32, float64, bfloat16 or float16, got {weight.dtype}")
-    if not weight.ndim:
+    if not require_floats(owner, "weight", weight).ndim:
         raise ValueError(f"{owner}: weight must have shape (out, ...), got ()")
     channels = weight.shape[:1]
     shift = check_weight(owner, "bias", bias, channels, weight.dtype)
@@ -98,9 +94,7 @@ def _statistics(owner: str, bn: object, channels: tuple[int, ...]) -> tuple[Arra
 
 
 def _wide(owner: str, name: str, value: object, channels: tuple[int, ...]) -> Array:
-    array = require_array(owner, name, value)
-    if array.dtype not in FLOATS:
-        raise TypeError(f"{owner}: {name} must be float32, float64, bfloat16 or float16, got {array.dtype}")
+    array = require_floats(owner, name, value)
     if array.shape != channels:
         raise ValueError(f"{owner}: {name} must have shape {channels} as weight has channels, got {array.shape}")
     return array.astype(np.float64)

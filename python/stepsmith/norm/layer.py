@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stepsmith import _check
 from stepsmith._backend import require_array
-from stepsmith._outputs import check_weight, compute_dtype
+from stepsmith._outputs import check_weight, compute_dtype, outputs, require_floats
 from stepsmith.norm import _rows
 from stepsmith.norm._saved import Rows, Saved
 
@@ -29,9 +29,10 @@ def _forward(
     owner: str, divisor: str, x: Array, weight: object, bias: object, eps: float, **rest: Any
 ) -> tuple[Array, Array | None, Saved]:
     """Rows over the last axes, as many as weight or bias have (the last one without any)."""
-    require_array(owner, "x", x)
+    require_floats(owner, "x", x)
     eps = _check.number(owner, "eps", eps, low=0.0)
-    like = next((require_array(owner, "weight", p) for p in (weight, bias) if p is not None), None)
+    params = ("weight", weight), ("bias", bias)
+    like = next((require_array(owner, name, value) for name, value in params if value is not None), None)
     axes = 1 if like is None else like.ndim
     if not 1 <= axes <= x.ndim:
         raise ValueError(f"{owner}: x must have an axis for each of weight and at least one, got shape {x.shape}")
@@ -130,8 +131,8 @@ def rms_norm_backward(
         >>> dweight.tolist()
         [1.0, -2.0]
     """
-    given = None if out is None else (*out, None)
-    dx, dweight, _ = _rows.backward("rms_norm_backward", dy, saved, out=given)
+    given = (*outputs("rms_norm_backward", out, 2), None)
+    dx, dweight, _ = _rows.backward("rms_norm_backward", dy, saved, divisor="root_mean_square", out=given)
     return dx, dweight
 
 
@@ -218,8 +219,8 @@ def add_rms_norm_backward(
         >>> dx.tolist()
         [[1.0, 1.0]]
     """
-    given = None if out is None else (*out, None)
-    dx, dweight, _ = _rows.backward("add_rms_norm_backward", dy, saved, dsum=dh, out=given)
+    given = (*outputs("add_rms_norm_backward", out, 2), None)
+    dx, dweight, _ = _rows.backward("add_rms_norm_backward", dy, saved, divisor="root_mean_square", dsum=dh, out=given)
     return dx, dweight
 
 
@@ -233,12 +234,8 @@ def _add(
     eps: float,
     out: tuple[Array | None, Array | None] | None,
 ) -> tuple[Array, Array, Saved]:
-    x, residual = require_array(owner, "x", x), require_array(owner, "residual", residual)
-    if residual.dtype != x.dtype:
-        raise TypeError(f"{owner}: residual must have the dtype of x, {x.dtype}, got {residual.dtype}")
-    if residual.shape != x.shape:
-        raise ValueError(f"{owner}: residual must have the shape of x, {x.shape}, got {residual.shape}")
-    first, second = (None, None) if out is None else out
+    residual = _rows.like(owner, "residual", residual, require_floats(owner, "x", x))
+    first, second = outputs(owner, out, 2)
     y, h, saved = _forward(owner, divisor, x, weight, bias, eps, residual=residual, out=first, total=second)
     assert h is not None
     return y, h, saved

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from stepsmith import _check
 from stepsmith._backend import require_array
-from stepsmith._outputs import check_weight, compute_dtype
+from stepsmith._outputs import check_weight, compute_dtype, output, outputs, require_floats
 from stepsmith.norm import _rows
-from stepsmith.norm._saved import Rows, Saved
+from stepsmith.norm._saved import Rows, Saved, of_forward
 
 __all__ = ["weight_norm", "weight_norm_backward"]
 
@@ -41,8 +41,7 @@ def weight_norm(v: Array, g: Array, axis: int = 0, *, out: Array | None = None) 
         [[6.0, 8.0]]
     """
     owner = "weight_norm"
-    require_array(owner, "v", v)
-    if not v.ndim:
+    if not require_floats(owner, "v", v).ndim:
         raise ValueError(f"{owner}: v must have an axis, got shape ()")
     axis = _check.integer(owner, "axis", axis, low=-v.ndim, high=v.ndim - 1)
     length = v.shape[axis]
@@ -55,9 +54,9 @@ def weight_norm(v: Array, g: Array, axis: int = 0, *, out: Array | None = None) 
     zero = ~turned.any(axis=tuple(range(1, v.ndim)))
     if zero.any():
         raise ValueError(f"{owner}: v must have no row of zeros along axis {axis}, got one at {int(zero.argmax())}")
-    target = None if out is None else np.moveaxis(require_array(owner, "out", out), axis, 0)
-    w, _, saved = _rows.forward(owner, turned, rows, weight=lengths, out=target)
-    return np.moveaxis(w, 0, axis), replace(saved, axis=axis)
+    w = output(owner, "out", out, v.shape, v.dtype)
+    _, _, saved = _rows.forward(owner, turned, rows, weight=lengths, out=np.moveaxis(w, axis, 0))
+    return w, replace(saved, axis=axis)
 
 
 def weight_norm_backward(
@@ -80,9 +79,11 @@ def weight_norm_backward(
         (np.True_, [5.0])
     """
     owner = "weight_norm_backward"
-    turned = np.moveaxis(require_array(owner, "dw", dw), saved.axis, 0)
-    first, second = (None, None) if out is None else out
-    target = None if first is None else np.moveaxis(require_array(owner, "out[0]", first), saved.axis, 0)
-    dv, dg, _ = _rows.backward(owner, turned, saved, out=(target, second, None))
+    v = np.moveaxis(of_forward(owner, saved, Saved).source(owner), 0, saved.axis)
+    dw = _rows.like(owner, "dw", dw, v, "v")
+    first, second = outputs(owner, out, 2)
+    dv = output(owner, "out[0]", first, v.shape, v.dtype)
+    turned, target = (np.moveaxis(array, saved.axis, 0) for array in (dw, dv))
+    _, dg, _ = _rows.backward(owner, turned, saved, divisor="length", out=(target, second, None))
     assert dg is not None
-    return np.moveaxis(dv, 0, saved.axis), dg
+    return dv, dg
