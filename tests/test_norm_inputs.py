@@ -111,3 +111,152 @@ def test_gradients_of_weight_and_bias_go_where_they_are_asked() -> None:
         assert given is result
         assert expected is not None
         assert_same_bits(given, expected)
+
+
+def locked(n: int) -> Array:
+    array = np.zeros(n)
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (lambda dx: (dx, locked(4), None), r"out\[1\] must be writable, got a read-only array"),
+        (lambda dx: (dx, np.lib.stride_tricks.as_strided(np.zeros(1), (4,), (0,)), None), r"out\[1\] must not repeat"),
+        (lambda dx: (dx, dx[0], None), r"out\[0\] and out\[1\] must not share elements"),
+        (lambda dx: (dx, np.zeros(5), None), r"out\[1\] must have shape \(4,\), got \(5,\)"),
+        (lambda dx: (dx, np.zeros(4), np.zeros(4)), r"out\[2\] must be None for what the forward pass did without"),
+        (lambda dx: (dx, None), r"out must be a tuple of 3 arrays or Nones, got 2"),
+    ],
+)
+def test_gradients_are_refused_before_the_first_is_written(name: str, places: Any, message: str) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    _, saved = NORMS[name](x, weight=np.ones(4))
+    dx = np.full((3, 4), 7.0)
+    given = places(dx)
+    if name == "rms_norm":  # a place less, as it has no bias
+        given, message = given[:-1], message.replace("of 3", "of 2").replace("got 2", "got 1")
+    if name == "rms_norm" and "[2" in message:
+        pytest.skip("RMS norm has no third gradient")
+    with pytest.raises(ValueError, match=f"{name}_backward: {message}"):
+        BACKWARD[name](x, saved, out=given)
+    assert (dx == 7.0).all()
+    with pytest.raises(TypeError, match=f"{name}_backward: out must be a tuple of . arrays or Nones, got ndarray"):
+        BACKWARD[name](x, saved, out=dx)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_what_saved_must_be(name: str) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    other = NORMS["layer_norm" if name in ("batch_norm", "rms_norm") else "batch_norm"](x)[1]
+    for wrong in (None, NORMS[name](x)):
+        with pytest.raises(TypeError, match=f"{name}_backward: saved must be what {name} returned, (Batch)?Saved, got"):
+            BACKWARD[name](x, wrong)
+    with pytest.raises((TypeError, ValueError), match=f"{name}_backward: saved must be "):
+        BACKWARD[name](x, other)
+
+
+def test_weight_norm_takes_no_other_norm_s_saved() -> None:
+    _, saved = ss.norm.layer_norm(np.ones((3, 4)), np.ones(4))
+    with pytest.raises(ValueError, match="saved must be that of weight_norm, got another norm's"):
+        ss.norm.weight_norm_backward(np.ones((3, 4)), saved)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_weight_norm_returns_the_arrays_that_it_was_given(axis: int) -> None:
+    v, dw = np.random.default_rng(0).standard_normal((2, 3, 4))
+    g, want = np.ones(v.shape[axis]), ss.norm.weight_norm(v, np.ones(v.shape[axis]), axis)
+    w, dv, dg = np.empty_like(v), np.empty_like(v), np.empty_like(g)
+    got, saved = ss.norm.weight_norm(v, g, axis, out=w)
+    gradients = ss.norm.weight_norm_backward(dw, saved, out=(dv, dg))
+    assert got is w
+    assert gradients[0] is dv
+    assert gradients[1] is dg
+    assert_same_bits(w, want[0])
+    for a, b in zip(gradients, ss.norm.weight_norm_backward(dw, want[1]), strict=True):
+        assert_same_bits(a, b)
+    with pytest.raises(ValueError, match=r"weight_norm: out must have shape \(3, 4\), got \(4, 3\)"):
+        ss.norm.weight_norm(v, g, axis, out=w.T)
+    with pytest.raises(ValueError, match=r"weight_norm_backward: dw must have the shape of v, \(3, 4\), got \(4, 3\)"):
+        ss.norm.weight_norm_backward(dw.T, saved)
+    with pytest.raises(TypeError, match="weight_norm_backward: dw must have the dtype of v, float64, got float32"):
+        ss.norm.weight_norm_backward(dw.astype(np.float32), saved)
+    empty, _ = ss.norm.weight_norm(np.ones((0, 3)), np.ones(0))
+    assert empty.shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "batch_norm"])
+def test_an_output_over_the_weight_keeps_the_gradients(name: str) -> None:
+    x, dy = np.random.default_rng(0).standard_normal((2, 4, 4))
+    weight = np.linspace(1, 2, 4)
+    y, saved = NORMS[name](x, weight=weight)
+    want = BACKWARD[name](dy, saved)
+    buffer = np.empty((4, 4))
+    buffer[1] = weight
+    again, saved = NORMS[name](x, weight=buffer[1], out=buffer)
+    assert_same_bits(again, y)
+    for a, b in zip(BACKWARD[name](dy, saved), want, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize("name", ["add_layer_norm", "add_rms_norm"])
+def test_outputs_of_a_sum_are_refused_before_either_is_written(name: str) -> None:
+    x, out = np.ones((3, 4)), np.full((3, 4), 7.0)
+    norm = getattr(ss.norm, name)
+    wide = np.full((4, 4), 7.0)
+    with pytest.raises(ValueError, match=rf"{name}: out\[0\] and out\[1\] must not share elements"):
+        norm(x, x, out=(wide[1:], wide[:3]))
+    with pytest.raises(ValueError, match=rf"{name}: out\[1\] must be writable"):
+        norm(x, x, out=(out, locked(12).reshape(3, 4)))
+    with pytest.raises(ValueError, match=rf"{name}: out\[0\] must have shape \(3, 4\), got \(4, 4\)"):
+        norm(x, x, out=(wide, out))
+    with pytest.raises(ValueError, match=f"{name}: residual must have the shape of x"):
+        norm(x, wide)
+    with pytest.raises(ValueError, match=f"{name}: out must be a tuple of 2 arrays or Nones, got 1"):
+        norm(x, x, out=(out,))
+    assert (out == 7.0).all()
+    assert (wide == 7.0).all()
+
+
+def test_running_statistics_are_apart() -> None:
+    x, both, out = np.random.default_rng(0).standard_normal((3, 4)), np.ones(4), np.full((3, 4), 7.0)
+    with pytest.raises(ValueError, match="batch_norm: running_mean and running_var must not share elements"):
+        ss.norm.batch_norm(x, running_mean=both, running_var=both, out=out)
+    with pytest.raises(ValueError, match="batch_norm: out and running_var must not share elements"):
+        ss.norm.batch_norm(x, running_mean=both, running_var=out[1], out=out)
+    repeated = np.lib.stride_tricks.as_strided(np.zeros(1), (4,), (0,))
+    with pytest.raises(ValueError, match="batch_norm: running_mean must not repeat elements"):
+        ss.norm.batch_norm(x, running_mean=repeated, running_var=both, out=out)
+    assert (out == 7.0).all()
+    assert (both == 1.0).all()
+    y, _ = ss.norm.batch_norm(x, running_mean=repeated, running_var=both, training=False)  # which only reads them
+    np.testing.assert_allclose(y, x / np.sqrt(1 + 1e-5), rtol=1e-14)
+
+
+def test_running_statistics_of_any_layout_may_move_before_the_backward_pass() -> None:
+    x, dy = np.random.default_rng(0).standard_normal((2, 3, 4))
+    pair = np.random.default_rng(1).uniform(0.5, 2.0, (4, 2))
+    mean, var = pair[:, 0], pair[:, 1]
+    y, saved = ss.norm.batch_norm(x, np.ones(4), None, mean.copy(), var.copy(), training=False)
+    want = ss.norm.batch_norm_backward(dy, saved)
+    got, saved = ss.norm.batch_norm(x, np.ones(4), None, mean, var, training=False)
+    assert_same_bits(got, y)
+    ss.norm.batch_norm(x, running_mean=mean, running_var=var)
+    for a, b in zip(ss.norm.batch_norm_backward(dy, saved)[:2], want[:2], strict=True):
+        assert_same_bits(a, b)
+
+
+def test_arguments_are_named_by_what_is_wrong() -> None:
+    x = np.ones((3, 4))
+    with pytest.raises(TypeError, match="layer_norm: bias must be a NumPy array"):
+        ss.norm.layer_norm(x, None, [0.0] * 4)
+    with pytest.raises(TypeError, match=r"layer_norm: x must be float32, .* got int64"):
+        ss.norm.layer_norm(x.astype(np.int64), np.ones(4))
+    with pytest.raises(TypeError, match=r"weight_norm: v must be float32, .* got >f8"):
+        ss.norm.weight_norm(x.astype(">f8"), np.ones(3))
+    with pytest.raises(TypeError, match="batch_norm: training must be True or False, got 'no'"):
+        ss.norm.batch_norm(x, training="no")

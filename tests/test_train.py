@@ -221,6 +221,85 @@ def test_early_stopping_restores_the_best_however_it_ends(error) -> None:
     assert not same(copy(trainer), seen.params[-1])
 
 
+def build_normalized(callbacks: tuple = (), **options) -> Trainer:
+    """A model with buffers."""
+    model = ss.nn.Sequential(ss.nn.BatchNorm(6), ss.nn.Linear(6, 16), ss.nn.ReLU(), ss.nn.Linear(16, 2))
+    return Trainer(model, optimizer=ss.optim.Adam(model.parameters(), lr=0.01, **options), callbacks=callbacks)
+
+
+def everything(trainer: Trainer) -> dict[str, np.ndarray]:
+    return copy(trainer) | {name: array.copy() for name, array in trainer.model.buffers().items()}
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_early_stopping_restores_buffers_with_the_parameters(error) -> None:
+    class Seen(Callback):
+        def __init__(self) -> None:
+            self.arrays: list[dict[str, np.ndarray]] = []
+
+        def on_epoch_end(self, trainer, _row) -> None:
+            self.arrays.append(everything(trainer))
+
+    seen, stopping = Seen(), EarlyStopping(patience=3, mode="max")
+    trainer = build_normalized(callbacks=(seen, stopping, Breaker(3 if error else -1, error or RuntimeError)))
+    if error:
+        with pytest.raises(error):
+            fit(trainer, 60, (XV, YV))
+    else:
+        fit(trainer, 60, (XV, YV))
+    best, last = seen.arrays[stopping.best_epoch - 1], seen.arrays[-1]
+    assert same(everything(trainer), best)
+    assert all((best[name] != last[name]).any() for name in trainer.model.buffers())
+    assert trainer.model.buffers()["0.num_batches_tracked"] == 5 * stopping.best_epoch
+    assert trainer.evaluate((XV, YV))["loss"] == stopping.best
+
+
+def test_an_update_that_breaks_off_leaves_the_buffers_as_they_were() -> None:
+    """So that the fit that goes on does not count a batch twice."""
+    straight, broken = build_normalized(), build_normalized()
+    fit(straight, 3)
+    step, seen = broken.optimizer.step, 0
+
+    def breaking(grads=None):
+        nonlocal seen
+        seen += 1
+        if seen == 8:
+            raise KeyboardInterrupt
+        return step(grads)
+
+    broken.optimizer.step = breaking
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, 3)
+    assert broken.model.buffers()["0.num_batches_tracked"] == 7
+    fit(broken, 3)
+    assert same(everything(straight), everything(broken))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_nonfinite_batch_does_not_spoil_the_buffers() -> None:
+    trainer = build_normalized()
+    bad = X.copy()
+    bad[69, 3] = np.inf
+    with pytest.raises(ss.NonFiniteError, match="at step 5, epoch 1"):
+        trainer.fit((bad, Y), epochs=1, batch_size=16, progress=False, shuffle=False)
+    assert all(np.isfinite(array).all() for array in everything(trainer).values())
+    assert trainer.model.buffers()["0.num_batches_tracked"] == 4
+
+
+def test_a_skipped_update_leaves_the_buffers_as_they_were() -> None:
+    trainer = build_normalized(on_nonfinite="skip")
+    step, before = trainer.optimizer.step, everything(trainer)
+
+    def spoiled(grads=None):
+        trainer.model.gradients()["1.bias"][0] = np.nan
+        return step(grads)
+
+    trainer.optimizer.step = spoiled
+    fit(trainer, 1)
+    assert trainer.clock.step == 5
+    assert same(before, everything(trainer))
+
+
 def test_early_stopping_stays_stopped_until_reset() -> None:
     stopping = EarlyStopping(patience=1, min_delta=100.0, restore_best=False)
     trainer = build(callbacks=(stopping,))
@@ -307,7 +386,7 @@ def test_plot_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch
         (lambda t: t.fit((X, Y * 1.0)), TypeError, r"labels must be integers, got float64"),
         (lambda t: t.fit((X * 1j, Y)), TypeError, r"input must be float32 as the parameters, got complex64"),
         (lambda t: t.fit((X.astype(np.float64), Y)), TypeError, r"input must be float32.*, got float64"),
-        (lambda t: t.fit((X[:, :3], Y)), ValueError, r"input must have shape \(samples, 6\), got \(1, 3\)"),
+        (lambda t: t.fit((X[:, :3], Y)), ValueError, r"input must have shape \(samples, 6\), got \(2, 3\)"),
         (lambda t: t.fit((X, Y), batch_size=0), ValueError, r"batch_size must be at least 1, got 0"),
         (lambda t: t.fit((X, Y), batch_size=1.5), TypeError, r"batch_size must be an integer, got 1.5"),
         (lambda t: t.fit((X, Y), epochs=-1), ValueError, r"epochs must be at least 0, got -1"),

@@ -5,9 +5,12 @@ from stepsmith._backend import asarray
 from stepsmith._core import NonFiniteError, __version__
 from stepsmith._grads import clip_grad_norm, clip_grad_value, grad_norm
 from stepsmith._threads import threads
+from stepsmith.gradcheck import GradcheckError, GradcheckReport, gradcheck
 from stepsmith.train import Trainer
 
 __all__ = [
+    "GradcheckError",
+    "GradcheckReport",
     "NonFiniteError",
     "Trainer",
     "__version__",
@@ -15,6 +18,7 @@ __all__ = [
     "clip_grad_norm",
     "clip_grad_value",
     "grad_norm",
+    "gradcheck",
     "init",
     "nn",
     "norm",

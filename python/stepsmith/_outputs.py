@@ -1,17 +1,80 @@
-"""Outputs that are given or made, and inputs that an output overlaps."""
+"""Outputs that are given or made, inputs that an output overlaps, and the one rounding on the way out."""
 
-from typing import Any
+from itertools import combinations
+from typing import Any, TypeVar
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith._backend import require_array
 
-__all__ = ["apart", "check_weight", "compute_dtype", "kept", "like", "meets", "output"]
+__all__ = [
+    "FLOATS",
+    "apart",
+    "check_weight",
+    "check_written",
+    "compute_dtype",
+    "kept",
+    "like",
+    "meets",
+    "of_forward",
+    "of_places",
+    "output",
+    "outputs",
+    "overlaps_itself",
+    "require_floats",
+    "store",
+    "unwritten",
+]
 
 Array = NDArray[Any]
+Kind = TypeVar("Kind")
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FLOATS = (_FLOAT32, _FLOAT64, _BFLOAT16, np.dtype(np.float16))
+
+
+def require_floats(owner: str, name: str, value: object) -> Array:
+    """The value, which must be an array of one of the four dtypes."""
+    array = require_array(owner, name, value)
+    if array.dtype not in FLOATS:
+        rule = "float32, float64, bfloat16 or float16 in native byte order"
+        raise TypeError(f"{owner}: {name} must be {rule}, got {array.dtype}")
+    return array
+
+
+def outputs(owner: str, out: object, count: int) -> tuple[Any, ...]:
+    """What was given for each of several results, Nones if nothing was."""
+    if out is None:
+        return (None,) * count
+    if not isinstance(out, tuple | list):
+        raise TypeError(f"{owner}: out must be a tuple of {count} arrays or Nones, got {type(out).__name__}")
+    if len(out) != count:
+        raise ValueError(f"{owner}: out must be a tuple of {count} arrays or Nones, got {len(out)}")
+    return tuple(out)
+
+
+def check_written(owner: str, arrays: dict[str, Array | None]) -> None:
+    """Given outputs must be writable and share no element, so that an error comes before the first is written."""
+    given = [(name, array) for name, array in arrays.items() if array is not None]
+    for name, array in given:
+        if not array.flags.writeable:
+            raise ValueError(f"{owner}: {name} must be writable, got a read-only array")
+        if overlaps_itself(array):
+            raise ValueError(f"{owner}: {name} must not repeat elements, got an array in which indices share memory")
+    for (first, a), (second, b) in combinations(given, 2):
+        if np.may_share_memory(a, b) and np.shares_memory(a, b):
+            raise ValueError(
+                f"{owner}: {first} and {second} must not share elements, got arrays that overlap in memory"
+            )
+
+
+def unwritten(array: Array | None, written: tuple[Array | None, ...]) -> Array | None:
+    """The array, or a copy if an output takes its memory and a backward pass will read it."""
+    met = array is not None and any(out is not None and np.may_share_memory(array, out) for out in written)
+    return array.copy() if array is not None and met else array
 
 
 def output(owner: str, name: str, given: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -70,13 +133,22 @@ def _is_same(a: Array, b: Array) -> bool:
     return bool(place_a == place_b and a.strides == b.strides and a.shape == b.shape and a.dtype == b.dtype)
 
 
-def like(owner: str, name: str, value: object, x: Array) -> Array:
-    """The value, an array of the shape and dtype of x."""
+def of_places(owner: str, name: str, given: object, of: Array | None) -> Array | None:
+    """Where the gradient of a weight or bias goes; None if there was none."""
+    if of is not None:
+        return output(owner, name, given, of.shape, of.dtype)
+    if given is not None:
+        raise ValueError(f"{owner}: {name} must be None for what the forward pass did without, got an array")
+    return None
+
+
+def like(owner: str, name: str, value: object, x: Array, other: str = "x") -> Array:
+    """The value, which must be an array of the dtype and shape of another one."""
     array = require_array(owner, name, value)
     if array.dtype != x.dtype:
-        raise TypeError(f"{owner}: {name} must have the dtype of x, {x.dtype}, got {array.dtype}")
+        raise TypeError(f"{owner}: {name} must have the dtype of {other}, {x.dtype}, got {array.dtype}")
     if array.shape != x.shape:
-        raise ValueError(f"{owner}: {name} must have the shape of x, {x.shape}, got {array.shape}")
+        raise ValueError(f"{owner}: {name} must have the shape of {other}, {x.shape}, got {array.shape}")
     return array
 
 
@@ -88,3 +160,46 @@ def kept(owner: str, x: Array | None) -> Array:
             "call it without out=x to go backward"
         )
     return x
+
+
+def of_forward(owner: str, saved: object, kind: type[Kind]) -> Kind:
+    """What the forward pass returned, which must be of this kind."""
+    if not isinstance(saved, kind):
+        forward = owner.removesuffix("_backward")
+        raise TypeError(f"{owner}: saved must be what {forward} returned, {kind.__name__}, got {type(saved).__name__}")
+    return saved
+
+
+def store(result: Array, draws: Array | float) -> Array:
+    """Fill the result with float64 numbers, each rounded once."""
+    result[...] = _odd_float32(np.asarray(draws)) if result.dtype == _BFLOAT16 else draws
+    return result
+
+
+def _odd_float32(draws: Array) -> Array:
+    """float32 numbers that round to the same bfloat16 as the draws do; ml_dtypes would round twice, through nearest.
+
+    An inexact number becomes the odd one of its two float32 neighbours, which no rounding further takes for a tie.
+    """
+    single: Array = draws.astype(np.float32)
+    even = single.view(np.uint32) & 1 == 0
+    towards = np.where(draws > single, np.float32(np.inf), np.float32(-np.inf))
+    return np.where((single != draws) & even, np.nextafter(single, towards), single)
+
+
+def overlaps_itself(array: Array) -> bool:
+    """Whether two of its elements share memory."""
+    if array.flags.c_contiguous or array.size < 2:
+        return False
+    reach, nested = array.itemsize, True
+    axes = sorted((abs(stride), length) for stride, length in zip(array.strides, array.shape) if length > 1)
+    for stride, length in axes:
+        nested = nested and stride >= reach
+        reach += stride * (length - 1)
+    if nested:
+        return False
+    # Axes that interleave are rare: then every address counts.
+    offsets = np.zeros((), np.intp)
+    for stride, length in axes:
+        offsets = np.add.outer(offsets, stride * np.arange(length))
+    return bool((np.diff(np.sort(offsets, axis=None)) < array.itemsize).any())

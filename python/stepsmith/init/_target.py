@@ -1,24 +1,21 @@
-"""Where an initializer writes: the array it makes or is given, and the one rounding on the way there."""
+"""Where an initializer writes: the array it makes or is given."""
 
 from __future__ import annotations
 
 from numbers import Integral
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check
 from stepsmith._backend import require_array
+from stepsmith._outputs import FLOATS, overlaps_itself, store
 
 __all__ = ["Array", "Shape", "check_rng", "store", "target"]
 
 Array = npt.NDArray[Any]
 Shape = int | tuple[int, ...]
-
-_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64), _BFLOAT16, np.dtype(np.float16))
 
 
 def target(owner: str, shape: Shape, dtype: npt.DTypeLike | None, out: Array | None) -> Array:
@@ -35,7 +32,7 @@ def target(owner: str, shape: Shape, dtype: npt.DTypeLike | None, out: Array | N
         raise ValueError(f"{owner}: out must have shape {shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError(f"{owner}: out must be writable, got a read-only array")
-    if _overlaps_itself(out):
+    if overlaps_itself(out):
         raise ValueError(f"{owner}: out must not overlap itself, got strides {out.strides}")
     return out
 
@@ -44,23 +41,6 @@ def check_rng(owner: str, rng: object) -> None:
     """A TypeError unless it is a Generator."""
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"{owner}: rng must be a numpy.random.Generator, got {rng!r}")
-
-
-def store(result: Array, draws: Array | float) -> Array:
-    """Fill the result with float64 numbers, each rounded once."""
-    result[...] = _odd_float32(np.asarray(draws)) if result.dtype == _BFLOAT16 else draws
-    return result
-
-
-def _odd_float32(draws: Array) -> Array:
-    """float32 numbers that round to the same bfloat16 as the draws do; ml_dtypes would round twice, through nearest.
-
-    An inexact number becomes the odd one of its two float32 neighbours, which no rounding further takes for a tie.
-    """
-    single: Array = draws.astype(np.float32)
-    even = single.view(np.uint32) & 1 == 0
-    towards = np.where(draws > single, np.float32(np.inf), np.float32(-np.inf))
-    return np.where((single != draws) & even, np.nextafter(single, towards), single)
 
 
 def _shape(owner: str, shape: Shape) -> tuple[int, ...]:
@@ -75,23 +55,6 @@ def _float_dtype(owner: str, argument: str, dtype: npt.DTypeLike) -> np.dtype[An
         found: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
         found = np.dtype(object)
-    if found not in _FLOATS:
+    if found not in FLOATS:
         raise TypeError(f"{owner}: {argument} must be float32, float64, bfloat16 or float16, got {dtype!r}")
     return found
-
-
-def _overlaps_itself(array: Array) -> bool:
-    if array.flags.c_contiguous or array.size < 2:
-        return False
-    reach, nested = array.itemsize, True
-    axes = sorted((abs(stride), length) for stride, length in zip(array.strides, array.shape) if length > 1)
-    for stride, length in axes:
-        nested = nested and stride >= reach
-        reach += stride * (length - 1)
-    if nested:
-        return False
-    # Axes that interleave are rare: then every address counts.
-    offsets = np.zeros((), np.intp)
-    for stride, length in axes:
-        offsets = np.add.outer(offsets, stride * np.arange(length))
-    return bool((np.diff(np.sort(offsets, axis=None)) < array.itemsize).any())

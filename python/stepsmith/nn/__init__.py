@@ -14,24 +14,32 @@ from stepsmith.nn.activation import (
     Tanh,
 )
 from stepsmith.nn.base import Counter, Module
+from stepsmith.nn.batch_norm import BatchNorm
 from stepsmith.nn.container import Sequential
 from stepsmith.nn.dropout import Dropout
 from stepsmith.nn.linear import Linear
 from stepsmith.nn.loss import LOSSES, CrossEntropy, Loss, MeanSquaredError, cross_entropy, mse
+from stepsmith.nn.norm import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from stepsmith.nn.weight_norm import WeightNorm
 
 __all__ = [
     "ELU",
     "GELU",
     "LOSSES",
+    "BatchNorm",
     "Counter",
     "CrossEntropy",
     "Dropout",
+    "GroupNorm",
     "Hardtanh",
+    "InstanceNorm",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "Loss",
     "MeanSquaredError",
     "Module",
+    "RMSNorm",
     "ReLU",
     "Sequential",
     "SiLU",
@@ -39,6 +47,7 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "WeightNorm",
     "cross_entropy",
     "functional",
     "mse",

@@ -5,11 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from stepsmith.nn.buffer import Array
 from stepsmith.nn.loss import CrossEntropy, Loss
 
-__all__ = ["Counter", "Module"]
+__all__ = ["Counter", "Module", "float_dtype"]
 
 
 @dataclass
@@ -32,7 +36,8 @@ class Module(ABC):
 
     A layer fills `params` and `grads` (same names, shapes and dtypes; arrays fixed for life) in its constructor,
     draws its parameters in `draw`, and writes `forward` and `backward`. What these return are the layer's own
-    buffers: they hold until the layer's next pass, and whoever keeps one copies it.
+    scratch arrays: they hold until the layer's next pass, and whoever keeps one copies it. What a layer must keep
+    and no optimizer changes, such as running statistics, is in `state` (arrays fixed for life too).
 
     Parameters are drawn once, when the tree is first used: layer i in depth-first order from a Generator keyed by
     the root's `seed` and i. So a model that is built twice, in two processes too, starts from the same numbers, its
@@ -43,6 +48,7 @@ class Module(ABC):
         self.seed = seed
         self.params: dict[str, Array] = {}
         self.grads: dict[str, Array] = {}
+        self.state: dict[str, Array] = {}
         self.counter = Counter()
         self.index = 0
         self._gradients: dict[str, Array] | None = None
@@ -89,6 +95,10 @@ class Module(ABC):
         """The gradient arrays by the parameters' names; each `loss_and_grads` overwrites these same arrays."""
         return self.prepare() if self._gradients is None else self._gradients
 
+    def buffers(self) -> dict[str, Array]:
+        """The arrays themselves that belong to the model and are no parameters; "1.running_mean", as in PyTorch."""
+        return {prefix + name: array for prefix, layer in self.named_layers() for name, array in layer.state.items()}
+
     def loss_and_grads(self, batch: Sequence[Array], loss: Loss | None = None) -> tuple[float, dict[str, Array]]:
         """Mean loss of a batch (inputs, targets) in training mode, with `gradients` filled for it.
 
@@ -110,3 +120,11 @@ class Module(ABC):
         self.backward(dy, False)
         self.counter.step += 1
         return value, self.gradients()
+
+
+def float_dtype(owner: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """The dtype of a layer's parameters, which must be float32 or float64."""
+    found: np.dtype[Any] = np.dtype(dtype)
+    if found not in (np.float32, np.float64):
+        raise TypeError(f"{owner}: dtype must be float32 or float64, got {found}")
+    return found

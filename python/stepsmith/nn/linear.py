@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check
 from stepsmith import init as initializers
-from stepsmith.nn.base import Module
+from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array, Buffer
 
 __all__ = ["Linear"]
@@ -61,7 +60,7 @@ class Linear(Module):
             _check.integer("Linear", "in_features", in_features, low=1),
             _check.integer("Linear", "out_features", out_features, low=1),
         )
-        self.dtype = _float_dtype(dtype)
+        self.dtype = float_dtype("Linear", dtype)
         self._init = init
         self._allocate(bias)
         self._y, self._dx = Buffer(), Buffer()
@@ -121,10 +120,3 @@ class Linear(Module):
             return None
         dx = self._dx.get(self._x.shape, self.dtype)
         return np.matmul(dy, self._weight, out=dx)
-
-
-def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    found: np.dtype[Any] = np.dtype(dtype)
-    if found not in (np.float32, np.float64):
-        raise TypeError(f"Linear: dtype must be float32 or float64, got {found}")
-    return found

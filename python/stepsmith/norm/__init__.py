@@ -2,6 +2,7 @@
 
 from stepsmith.norm._saved import Saved
 from stepsmith.norm.batch import BatchSaved, batch_norm, batch_norm_backward
+from stepsmith.norm.fold import fold_batch_norm
 from stepsmith.norm.group import group_norm, group_norm_backward, instance_norm, instance_norm_backward
 from stepsmith.norm.layer import (
     add_layer_norm,
@@ -24,6 +25,7 @@ __all__ = [
     "add_rms_norm_backward",
     "batch_norm",
     "batch_norm_backward",
+    "fold_batch_norm",
     "group_norm",
     "group_norm_backward",
     "instance_norm",

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _core
-from stepsmith._outputs import apart, like, meets, output
+from stepsmith._outputs import apart, check_written, like, meets, of_forward, of_places, output, outputs, unwritten
 from stepsmith.norm._saved import Rows, Saved
 
 __all__ = ["backward", "forward"]
@@ -26,14 +26,16 @@ def forward(
     total: Array | None = None,
 ) -> tuple[Array, Array | None, Saved]:
     """The normalized array, the sum with the residual if there is one, and what the backward pass needs."""
-    y = output(owner, "out", out, x.shape, x.dtype)
-    h = None
+    name, h = "out", None
     if residual is not None:
-        h = output(owner, "out[1]", total, x.shape, x.dtype)
+        name, h = "out[0]", output(owner, "out[1]", total, x.shape, x.dtype)
+    y = output(owner, name, out, x.shape, x.dtype)
+    check_written(owner, {name: out, "out[1]": total})
     mean, rstd = np.empty(rows.count), np.empty(rows.count)
     has_weight = weight is not None
     if bias is not None and weight is None:
         weight = np.ones_like(bias)
+    weight = unwritten(weight, (out, total))
     # Where there is no element no weight belongs to one.
     read = apart((x, residual, weight, bias) if x.size else (x, residual, None, None), (out, total))
     _core.norm_rows(owner, (y, h), read, (mean, rstd), rows.shape, rows.divisor, eps)
@@ -43,22 +45,27 @@ def forward(
 
 
 def backward(
-    owner: str, dy: object, saved: Saved, *, dsum: object = None, out: tuple[Array | None, ...] | None = None
+    owner: str,
+    dy: object,
+    saved: Saved,
+    *,
+    divisor: str = "deviation",
+    dsum: object = None,
+    out: tuple[object, ...] | None = None,
 ) -> tuple[Array, Array | None, Array | None]:
     """Gradients of the rows, of the weight and of the bias."""
-    x = saved.source(owner)
+    if of_forward(owner, saved, Saved).rows.divisor != divisor:
+        raise ValueError(f"{owner}: saved must be that of {owner.removesuffix('_backward')}, got another norm's")
+    x, weight = saved.source(owner), saved.weight
     dy = like(owner, "dy", dy, x)
-    other = None if dsum is None else like(owner, "dsum", dsum, x)
-    given = (None, None, None) if out is None else out
+    other = None if dsum is None else like(owner, "dh", dsum, x)
+    given = outputs(owner, out, 3)
     dx = output(owner, "out[0]", given[0], x.shape, x.dtype)
-    weight, places = saved.weight, 0 if saved.weight is None else saved.weight.size
+    dweight = of_places(owner, "out[1]", given[1], weight if saved.has_weight else None)
+    dbias = of_places(owner, "out[2]", given[2], weight if saved.has_bias else None)
+    check_written(owner, {"out[0]": given[0], "out[1]": given[1], "out[2]": given[2]})
+    places = 0 if weight is None else weight.size
     sums = np.zeros(places), np.zeros(places)
-    dweight, dbias = None, None
-    if weight is not None:
-        if saved.has_weight:
-            dweight = output(owner, "out[1]", given[1], weight.shape, weight.dtype)
-        if saved.has_bias:
-            dbias = output(owner, "out[2]", given[2], weight.shape, weight.dtype)
     read, statistics = apart((dy, x, weight, other), (given[0],)), (saved.mean, saved.rstd)
     if x.size:
         _core.norm_rows_backward(owner, dx, read, statistics, sums, saved.rows.shape, saved.rows.divisor)

@@ -8,8 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith._backend import require_array
-from stepsmith._outputs import apart, check_weight, compute_dtype, kept, like, meets, output
+from stepsmith._outputs import (
+    apart,
+    check_weight,
+    check_written,
+    compute_dtype,
+    kept,
+    like,
+    meets,
+    of_forward,
+    of_places,
+    output,
+    outputs,
+    require_floats,
+    unwritten,
+)
 
 __all__ = ["BatchSaved", "batch_norm", "batch_norm_backward"]
 
@@ -89,18 +102,23 @@ def batch_norm(
         ([[-1.0], [1.0]], [2.0])
     """
     owner = "batch_norm"
-    require_array(owner, "x", x)
-    shape = _channels(owner, x, axis)
+    training = _check.boolean(owner, "training", training)
+    shape = _channels(owner, require_floats(owner, "x", x), axis)
     of_channel, compute = (shape[1],), compute_dtype(x)
     eps = _check.number(owner, "eps", eps, low=0.0)
     new = _new_weight(owner, momentum, batches)
     has_weight = weight is not None
     bias = check_weight(owner, "bias", bias, of_channel, compute)
     weight = check_weight(owner, "weight", weight, of_channel, compute)
-    running = _running(owner, running_mean, running_var, of_channel, compute, training)
+    running = _running(owner, running_mean, running_var, of_channel, compute)
+    if running is None and not training:
+        raise ValueError(f"{owner}: running_mean and running_var must be given unless training, got None")
     if bias is not None and weight is None:
         weight = np.ones_like(bias)
     y = output(owner, "out", out, x.shape, x.dtype)
+    moved = running if training and running is not None else (None, None)
+    check_written(owner, {"out": out, "running_mean": moved[0], "running_var": moved[1]})
+    weight = unwritten(weight, (out,))
     values = shape[0] * shape[2]
     if training:
         if values == 1:
@@ -109,7 +127,8 @@ def batch_norm(
         variance = squares / max(values, 1)
     else:
         assert running is not None
-        mean, variance = (np.asarray(numbers, np.float64) for numbers in running)
+        # Copies, because a later batch may move the running ones before the backward pass.
+        mean, variance = (np.array(numbers, np.float64, order="C") for numbers in running)
     with np.errstate(all="ignore"):  # NaN and Inf travel
         rstd = 1.0 / np.sqrt(variance + eps)
     _core.channel_apply(owner, y, apart((x, None, weight, bias), (out,)), (mean, rstd), None, shape)
@@ -135,21 +154,14 @@ def _new_weight(owner: str, momentum: float | None, batches: int) -> float:
 
 
 def _running(
-    owner: str, mean: object, var: object, shape: tuple[int, ...], dtype: np.dtype[Any], training: bool
+    owner: str, mean: object, var: object, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[Array, Array] | None:
     """Both running statistics or none."""
     checked_mean = check_weight(owner, "running_mean", mean, shape, dtype)
     checked_var = check_weight(owner, "running_var", var, shape, dtype)
     if (checked_mean is None) != (checked_var is None):
         raise ValueError(f"{owner}: running_mean and running_var must be given together, got one")
-    if checked_mean is None or checked_var is None:
-        if not training:
-            raise ValueError(f"{owner}: running_mean and running_var must be given unless training, got None")
-        return None
-    for name, array in (("running_mean", checked_mean), ("running_var", checked_var)):
-        if training and not array.flags.writeable:
-            raise ValueError(f"{owner}: {name} must be writable, got a read-only array")
-    return checked_mean, checked_var
+    return None if checked_mean is None or checked_var is None else (checked_mean, checked_var)
 
 
 def _move(running: Array, value: Numbers, weight: float) -> None:
@@ -185,25 +197,46 @@ def batch_norm_backward(
         >>> dx.tolist(), dbias.tolist()
         ([[0.0], [0.0]], [2.0])
     """
-    owner = "batch_norm_backward"
-    x = kept(owner, saved.x)
+    dx, dweight, dbias = differentiate("batch_norm_backward", dy, saved, out)
+    assert dx is not None
+    return dx, dweight, dbias
+
+
+def differentiate(
+    owner: str,
+    dy: Array,
+    saved: BatchSaved,
+    out: tuple[Array | None, Array | None, Array | None] | None,
+    input_grad: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of `batch_norm`; without `input_grad` the pass that writes dx, which is None, is left out."""
+    x = kept(owner, of_forward(owner, saved, BatchSaved).x)
     dy = like(owner, "dy", dy, x)
-    first, second, third = (None, None, None) if out is None else out
-    dx, weight, statistics = output(owner, "out[0]", first, x.shape, x.dtype), saved.weight, (saved.mean, saved.rstd)
-    of_channel = (saved.shape[1],)
-    dweight = output(owner, "out[1]", second, of_channel, compute_dtype(x)) if saved.has_weight else None
-    dbias = output(owner, "out[2]", third, of_channel, compute_dtype(x)) if saved.has_bias else None
-    sums = _core.channel_sums(owner, dy, x, statistics, saved.shape)
-    if saved.training:
-        count = max(saved.shape[0] * saved.shape[2], 1)
-        wide = np.ones(of_channel) if weight is None else weight.astype(np.float64)
-        with np.errstate(all="ignore"):
-            means = wide * sums[1] / count, wide * sums[0] / count
-        _core.channel_apply(owner, dx, apart((x, dy, weight, None), (first,)), statistics, means, saved.shape)
-    else:
-        zero = np.zeros(of_channel)
-        _core.channel_apply(owner, dx, apart((dy, None, weight, None), (first,)), (zero, saved.rstd), None, saved.shape)
+    given = outputs(owner, out, 3)
+    dx = output(owner, "out[0]", given[0], x.shape, x.dtype) if input_grad else None
+    dweight = of_places(owner, "out[1]", given[1], saved.weight if saved.has_weight else None)
+    dbias = of_places(owner, "out[2]", given[2], saved.weight if saved.has_bias else None)
+    check_written(owner, {"out[0]": given[0], "out[1]": given[1], "out[2]": given[2]})
+    sums = _core.channel_sums(owner, dy, x, (saved.mean, saved.rstd), saved.shape)
+    if dx is not None:
+        _write_dx(owner, dx, given[0], dy, x, saved, sums)
     for gradient, total in ((dweight, sums[0]), (dbias, sums[1])):
         if gradient is not None:
             gradient[...] = total
     return dx, dweight, dbias
+
+
+def _write_dx(
+    owner: str, dx: Array, given: Array | None, dy: Array, x: Array, saved: BatchSaved, sums: list[Numbers]
+) -> None:
+    weight = saved.weight
+    if saved.training:
+        count = max(saved.shape[0] * saved.shape[2], 1)
+        wide = np.ones(saved.shape[1]) if weight is None else weight.astype(np.float64)
+        with np.errstate(all="ignore"):
+            means = wide * sums[1] / count, wide * sums[0] / count
+        statistics = saved.mean, saved.rstd
+        _core.channel_apply(owner, dx, apart((x, dy, weight, None), (given,)), statistics, means, saved.shape)
+    else:
+        zero = np.zeros(saved.shape[1])
+        _core.channel_apply(owner, dx, apart((dy, None, weight, None), (given,)), (zero, saved.rstd), None, saved.shape)

@@ -6,8 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from stepsmith import _check
-from stepsmith._backend import require_array
-from stepsmith._outputs import check_weight, compute_dtype
+from stepsmith._outputs import check_weight, compute_dtype, require_floats
 from stepsmith.norm import _rows
 from stepsmith.norm._saved import Rows, Saved
 
@@ -19,7 +18,7 @@ Array = NDArray[Any]
 def _forward(
     owner: str, x: Array, weight: object, bias: object, groups: int | None, eps: float, out: Array | None
 ) -> tuple[Array, Saved]:
-    require_array(owner, "x", x)
+    require_floats(owner, "x", x)
     if x.ndim < 2:
         raise ValueError(f"{owner}: x must have samples and channels as its first axes, got shape {x.shape}")
     eps = _check.number(owner, "eps", eps, low=0.0)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stepsmith import _check
 from stepsmith._backend import require_array
-from stepsmith._outputs import check_weight, compute_dtype
+from stepsmith._outputs import check_weight, compute_dtype, like, outputs, require_floats
 from stepsmith.norm import _rows
 from stepsmith.norm._saved import Rows, Saved
 
@@ -37,7 +37,7 @@ def _forward(
     total: Array | None = None,
 ) -> tuple[Array, Array | None, Saved]:
     """Rows over the last axes, as many as weight or bias have (the last one without any)."""
-    require_array(owner, "x", x)
+    require_floats(owner, "x", x)
     eps = _check.number(owner, "eps", eps, low=0.0)
     like = bias if weight is None else weight
     axes = 1 if like is None else require_array(owner, "bias" if weight is None else "weight", like).ndim
@@ -138,8 +138,8 @@ def rms_norm_backward(
         >>> dweight.tolist()
         [1.0, -2.0]
     """
-    given = None if out is None else (*out, None)
-    dx, dweight, _ = _rows.backward("rms_norm_backward", dy, saved, out=given)
+    given = (*outputs("rms_norm_backward", out, 2), None)
+    dx, dweight, _ = _rows.backward("rms_norm_backward", dy, saved, divisor="root_mean_square", out=given)
     return dx, dweight
 
 
@@ -226,8 +226,8 @@ def add_rms_norm_backward(
         >>> dx.tolist()
         [[1.0, 1.0]]
     """
-    given = None if out is None else (*out, None)
-    dx, dweight, _ = _rows.backward("add_rms_norm_backward", dy, saved, dsum=dh, out=given)
+    given = (*outputs("add_rms_norm_backward", out, 2), None)
+    dx, dweight, _ = _rows.backward("add_rms_norm_backward", dy, saved, divisor="root_mean_square", dsum=dh, out=given)
     return dx, dweight
 
 
@@ -241,12 +241,8 @@ def _add(
     eps: float,
     out: tuple[Array | None, Array | None] | None,
 ) -> tuple[Array, Array, Saved]:
-    x, residual = require_array(owner, "x", x), require_array(owner, "residual", residual)
-    if residual.dtype != x.dtype:
-        raise TypeError(f"{owner}: residual must have the dtype of x, {x.dtype}, got {residual.dtype}")
-    if residual.shape != x.shape:
-        raise ValueError(f"{owner}: residual must have the shape of x, {x.shape}, got {residual.shape}")
-    first, second = (None, None) if out is None else out
+    residual = like(owner, "residual", residual, require_floats(owner, "x", x))
+    first, second = outputs(owner, out, 2)
     y, h, saved = _forward(owner, divisor, x, weight, bias, eps, first, residual, second)
     assert h is not None
     return y, h, saved

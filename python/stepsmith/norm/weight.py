@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stepsmith import _check
 from stepsmith._backend import require_array
-from stepsmith._outputs import check_weight, compute_dtype
+from stepsmith._outputs import check_weight, compute_dtype, like, of_forward, output, outputs, require_floats
 from stepsmith.norm import _rows
 from stepsmith.norm._saved import Rows, Saved
 
@@ -41,8 +41,7 @@ def weight_norm(v: Array, g: Array, axis: int = 0, *, out: Array | None = None) 
         [[6.0, 8.0]]
     """
     owner = "weight_norm"
-    require_array(owner, "v", v)
-    if not v.ndim:
+    if not require_floats(owner, "v", v).ndim:
         raise ValueError(f"{owner}: v must have an axis, got shape ()")
     axis = _check.integer(owner, "axis", axis, low=-v.ndim, high=v.ndim - 1)
     length = v.shape[axis]
@@ -52,12 +51,13 @@ def weight_norm(v: Array, g: Array, axis: int = 0, *, out: Array | None = None) 
     lengths = check_weight(owner, "g", g, (length,), compute_dtype(v))
     rows = Rows(length, v.size // max(length, 1), groups=length, run=max(v.size // max(length, 1), 1), divisor="length")
     turned = np.moveaxis(v, axis, 0)
-    zero = ~turned.reshape(length, -1).astype(bool).any(axis=1)
+    zero = ~turned.any(axis=tuple(range(1, v.ndim)))
     if zero.any():
         raise ValueError(f"{owner}: v must have no row of zeros along axis {axis}, got one at {int(zero.argmax())}")
-    target = None if out is None else np.moveaxis(require_array(owner, "out", out), axis, 0)
-    w, _, saved = _rows.forward(owner, turned, rows, lengths, None, 0.0, target)
-    return np.moveaxis(w, 0, axis), replace(saved, axis=axis)
+    w = output(owner, "out", out, v.shape, v.dtype)
+    target = None if out is None else np.moveaxis(w, axis, 0)
+    made, _, saved = _rows.forward(owner, turned, rows, lengths, None, 0.0, target)
+    return w if target is not None else np.moveaxis(made, 0, axis), replace(saved, axis=axis)
 
 
 def weight_norm_backward(
@@ -80,9 +80,11 @@ def weight_norm_backward(
         (np.True_, [5.0])
     """
     owner = "weight_norm_backward"
-    turned = np.moveaxis(require_array(owner, "dw", dw), saved.axis, 0)
-    first, second = (None, None) if out is None else out
-    target = None if first is None else np.moveaxis(require_array(owner, "out[0]", first), saved.axis, 0)
-    dv, dg, _ = _rows.backward(owner, turned, saved, out=(target, second, None))
+    v = np.moveaxis(of_forward(owner, saved, Saved).source(owner), 0, saved.axis)
+    dw = like(owner, "dw", dw, v, "v")
+    first, second = outputs(owner, out, 2)
+    dv = output(owner, "out[0]", first, v.shape, v.dtype)
+    turned, target = (np.moveaxis(array, saved.axis, 0) for array in (dw, dv))
+    _, dg, _ = _rows.backward(owner, turned, saved, divisor="length", out=(target, second, None))
     assert dg is not None
-    return np.moveaxis(dv, 0, saved.axis), dg
+    return dv, dg

@@ -9,6 +9,7 @@ import numpy as np
 
 from stepsmith import _check
 from stepsmith.train.model import Array
+from stepsmith.train.snapshot import Snapshot, buffers_of
 
 if TYPE_CHECKING:
     from stepsmith.train.trainer import Trainer
@@ -40,8 +41,8 @@ class EarlyStopping(Callback):
         min_delta: Smallest change that counts, at least 0.
         monitor: Column of the history.
         mode: "min", "max", or "auto": "max" for an accuracy, else "min".
-        restore_best: Put the best epoch's parameters back however the fit ends, an error or Ctrl-C included. The
-            optimizer's state is left as it is.
+        restore_best: Put the best epoch's parameters and buffers, such as running statistics, back however the fit
+            ends, an error or Ctrl-C included. The optimizer's state is left as it is.
 
     Raises:
         TypeError: A `patience` that is no integer.
@@ -72,7 +73,7 @@ class EarlyStopping(Callback):
         """Forget what was seen: wait afresh, and any value is better."""
         self.best = -np.inf if self.mode == "max" else np.inf
         self.best_epoch = self.waited = 0
-        self._best_params: dict[str, Array] = {}
+        self._snapshot = Snapshot()
 
     @property
     def stopped(self) -> bool:
@@ -92,26 +93,23 @@ class EarlyStopping(Callback):
             raise ValueError(f"EarlyStopping: monitor must be one of {list(row)}, got {self.monitor!r}")
         if self._better(row[self.monitor]):
             self.best, self.best_epoch, self.waited = row[self.monitor], trainer.clock.epoch, 0
-            self._keep(trainer.model.parameters())
+            if self.restore_best:
+                self._snapshot.keep(_arrays(trainer))
         else:
             self.waited += 1
             if self.stopped:
                 trainer.stop()
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Put the best parameters back."""
-        if self.restore_best and self._best_params:
-            for name, param in trainer.model.parameters().items():
-                np.copyto(param, self._best_params[name])
+        """Put the best parameters and buffers back."""
+        if self.restore_best:
+            self._snapshot.restore(_arrays(trainer))
 
     def _better(self, value: float) -> bool:
         gain = value - self.best if self.mode == "max" else self.best - value
         return gain > self.min_delta
 
-    def _keep(self, params: Mapping[str, Array]) -> None:
-        if not self.restore_best:
-            return
-        if not self._best_params:
-            self._best_params = {name: np.empty_like(param) for name, param in params.items()}
-        for name, param in params.items():
-            np.copyto(self._best_params[name], param)
+
+def _arrays(trainer: Trainer) -> dict[str, Array]:
+    """All that training changes in a model."""
+    return {**trainer.model.parameters(), **buffers_of(trainer.model)}

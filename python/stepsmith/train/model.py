@@ -21,7 +21,8 @@ class Model(Protocol):
     """Anything with these two methods can be trained.
 
     With a method `gradients()` too, it promises that `loss_and_grads` fills those same arrays each time; the
-    optimizer is then bound to them once.
+    optimizer is then bound to them once. With a method `buffers()`, name to array, it has arrays that its
+    `loss_and_grads` changes, such as running statistics: an update that fails or is skipped leaves them as they were.
     """
 
     def parameters(self) -> Mapping[str, Array]:
@@ -111,7 +112,8 @@ def _module_view(module: Module, loss: Loss) -> View:
     def check(data: Batch) -> None:
         if len(data) != 2:
             raise ValueError(f"Trainer: data must be (inputs, targets), got {len(data)} arrays")
-        loss.check(module(data[0][:1]), data[1])
+        # Two rows, because one has no batch statistics.
+        loss.check(module(data[0][:2]), data[1])
 
     return View(loss_and_grads, sums, module, check)
 

@@ -19,6 +19,7 @@ from stepsmith.train.data import Batches, check_array, check_data
 from stepsmith.train.history import History
 from stepsmith.train.model import Array, Batch, LossFunction, Model, view
 from stepsmith.train.progress import Progress, ProgressMode, open_progress
+from stepsmith.train.snapshot import Snapshot, buffers_of
 
 __all__ = ["Optimizer", "Trainer"]
 
@@ -165,17 +166,30 @@ class Trainer:
 
     def _train_epoch(self, batches: Batches, bound: bool, bar: Progress) -> float:
         """Train what is left of the running epoch and return the last learning rate."""
-        clock, counter, step = self.clock, self._counter, self.optimizer.step
+        clock, counter = self.clock, self._counter
+        buffers, before = buffers_of(self.model), Snapshot()
         for batch in batches.epoch(clock.epoch, clock.position):
             counter.step = clock.step + 1
-            loss, grads = self._view.loss_and_grads(batch)
-            if not math.isfinite(loss):
-                where = f"at step {clock.step + 1}, epoch {clock.epoch + 1}"
-                raise NonFiniteError(f"Trainer: loss must be finite, got {loss} {where}")
-            info = step() if bound else step({name: grads[name] for name in self.optimizer.params})
+            before.keep(buffers)
+            try:
+                loss, info = self._update(batch, bound)
+            except BaseException:
+                before.restore(buffers)
+                raise
+            if getattr(info, "skipped", False):
+                before.restore(buffers)
             clock.advance(len(batch[0]), loss)
             bar.batch()
         return float(info.lr[0])
+
+    def _update(self, batch: Batch, bound: bool) -> tuple[float, Any]:
+        """One step of the optimizer: the loss of the batch, and what the step reports."""
+        loss, grads = self._view.loss_and_grads(batch)
+        if not math.isfinite(loss):
+            where = f"at step {self.clock.step + 1}, epoch {self.clock.epoch + 1}"
+            raise NonFiniteError(f"Trainer: loss must be finite, got {loss} {where}")
+        step = self.optimizer.step
+        return loss, step() if bound else step({name: grads[name] for name in self.optimizer.params})
 
     def _close_epoch(self, samples: int, lr: float, validation: Batch | None) -> dict[str, float]:
         loss = self.clock.close_epoch() / samples

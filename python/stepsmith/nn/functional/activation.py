@@ -9,8 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith._backend import require_array
-from stepsmith._outputs import apart, check_weight, compute_dtype, kept, like, meets, output
+from stepsmith._outputs import (
+    apart,
+    check_weight,
+    check_written,
+    compute_dtype,
+    kept,
+    like,
+    meets,
+    of_forward,
+    of_places,
+    output,
+    outputs,
+    require_floats,
+    unwritten,
+)
 
 __all__ = ["Activation", "ActivationSaved", "activate", "activate_backward"]
 
@@ -118,13 +131,15 @@ def activate(
         [[0.0, 4.0]]
     """
     owner = "activate"
-    activation, x = Activation.of(owner, kind, scalars), require_array(owner, "x", x)
+    activation, x = Activation.of(owner, kind, scalars), require_floats(owner, "x", x)
     shape: Shape = (1, 1, x.size)
     if bias is not None:
         axis = _check.integer(owner, "axis", axis, low=-x.ndim, high=x.ndim - 1) % max(x.ndim, 1)
         bias = check_weight(owner, "bias", bias, x.shape[axis : axis + 1], compute_dtype(x))
         shape = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
     y = output(owner, "out", out, x.shape, x.dtype)
+    check_written(owner, {"out": out})
+    bias = unwritten(bias, (out,))
     read = apart((x, bias, None, None), (out,))
     assert read[0] is not None
     _core.activate(owner, activation.kind, activation.numbers, y, (read[0], read[1], None), _NO_SUMS, shape)
@@ -157,11 +172,13 @@ def activate_backward(
         ([[0.0, 7.0]], [0.0, 7.0])
     """
     owner = "activate_backward"
-    x, bias = kept(owner, saved.x), saved.bias
+    x = kept(owner, of_forward(owner, saved, ActivationSaved).x)
+    bias = saved.bias
     dy = like(owner, "dy", dy, x)
-    given = (None, None) if out is None else out
+    given = outputs(owner, out, 2)
     dx = output(owner, "out[0]", given[0], x.shape, x.dtype)
-    dbias = None if bias is None else output(owner, "out[1]", given[1], bias.shape, bias.dtype)
+    dbias = of_places(owner, "out[1]", given[1], bias)
+    check_written(owner, {"out[0]": given[0], "out[1]": given[1]})
     sums = _NO_SUMS if bias is None else np.zeros(bias.size)
     read = apart((x, bias, dy, None), (given[0],))
     assert read[0] is not None
