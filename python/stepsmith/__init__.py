@@ -4,6 +4,7 @@ from stepsmith import init, nn, norm, optim, random, schedules, train
 from stepsmith._backend import asarray
 from stepsmith._core import NonFiniteError, __version__
 from stepsmith._grads import clip_grad_norm, clip_grad_value, grad_norm
+from stepsmith._recycled import keep_memory
 from stepsmith._threads import threads
 from stepsmith.gradcheck import GradcheckError, GradcheckReport, gradcheck
 from stepsmith.train import Trainer
@@ -20,6 +21,7 @@ __all__ = [
     "grad_norm",
     "gradcheck",
     "init",
+    "keep_memory",
     "nn",
     "norm",
     "optim",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith._backend import require_array
+from stepsmith._recycled import empty
 
 __all__ = [
     "FLOATS",
@@ -80,7 +81,7 @@ def unwritten(array: Array | None, written: tuple[Array | None, ...]) -> Array |
 def output(owner: str, name: str, given: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """The given array, which must fit, or a new one."""
     if given is None:
-        return np.empty(shape, dtype)
+        return empty(shape, dtype)
     return _fitting(owner, name, given, shape, dtype)
 
 
