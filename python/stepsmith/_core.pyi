@@ -128,15 +128,21 @@ def norm_rows_backward(
     shape: tuple[int, int, int, int],
     divisor: str,
 ) -> None: ...
-def channel_moments(owner: str, x: object, shape: tuple[int, int, int]) -> list[NDArray[np.float64]]: ...
-def channel_sums(
-    owner: str, dy: object, x: object, statistics: tuple[object, object], shape: tuple[int, int, int]
-) -> list[NDArray[np.float64]]: ...
-def channel_apply(
+def batch_norm(
     owner: str,
     out: object,
-    read: tuple[object | None, object | None, object | None, object | None],
-    statistics: tuple[object, object],
-    means: tuple[object, object] | None,
+    read: tuple[object, object | None, object | None],
+    running: tuple[object, object] | None,
+    momentum: float,
+    eps: float,
+    training: bool,
     shape: tuple[int, int, int],
-) -> None: ...
+) -> list[NDArray[np.float64]]: ...
+def batch_norm_backward(
+    owner: str,
+    dx: object | None,
+    read: tuple[object, object, object | None],
+    statistics: tuple[object, object],
+    training: bool,
+    shape: tuple[int, int, int],
+) -> list[NDArray[np.float64]]: ...

@@ -54,8 +54,7 @@ pub(super) struct Bias<T> {
 
 impl<T: Compute> Bias<T> {
     pub(super) fn new<S: Simd>(simd: S, line: Line, input: &Input) -> Self {
-        let mut of_channel = vec![];
-        input.copy(simd, 0, input.len(), &mut of_channel);
+        let of_channel = input.to_vec(simd);
         Self { line, numbers: (0..line.numbers()).map(|k| of_channel[line.channel(k)]).collect() }
     }
 

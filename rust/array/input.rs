@@ -95,6 +95,16 @@ impl Input {
     }
 }
 
+impl Input {
+    /// All elements of a short array as the compute type.
+    pub fn to_vec<S: Simd, T: Compute>(&self, simd: S) -> Vec<T> {
+        let mut all = vec![];
+        self.copy(simd, 0, self.len, &mut all);
+        all.truncate(self.len);
+        all
+    }
+}
+
 impl Read for &Input {
     #[inline(always)]
     fn in_place(&self, start: usize, len: usize) -> Option<Values<'_>> {

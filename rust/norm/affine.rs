@@ -63,10 +63,7 @@ pub(super) struct Weights<T> {
 
 impl<T: Compute> Weights<T> {
     pub(super) fn new<S: Simd>(simd: S, place: Place, width: usize, input: &Input) -> Self {
-        let mut all = vec![];
-        input.copy(simd, 0, input.len(), &mut all);
-        all.truncate(input.len());
-        Self { place, width, all }
+        Self { place, width, all: input.to_vec(simd) }
     }
 
     /// The weights of a block: themselves, or spread in `room`.

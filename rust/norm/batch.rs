@@ -1,177 +1,127 @@
-//! Batch norm: the elementwise passes, with numbers that belong to channels.
-
-use std::ops::Range;
-
-use fearless_simd::prelude::*;
+//! Batch norm, forward and backward: what is made of the sums over channels.
 
 use super::{
-    PIECE,
-    channels::Channels,
-    formula::{Differentiate, EachOwn, Normalize, split},
+    channel_map::{Numbers, apply},
+    channels::{self, Channels},
 };
 use crate::{
-    array::{Input, Output, Part},
+    array::{Input, Output},
     dispatch,
     dtype::{Compute, DType},
-    map::map,
-    parallel,
-    row_sums::SEGMENT,
     simd::Isa,
 };
 
-/// Numbers of the channels in float64, and weights of the compute type.
+/// What is read.
 #[derive(Clone, Copy, Debug)]
-pub struct Numbers<'a> {
-    /// What is taken away.
-    pub mean: &'a [f64],
-    /// And 1 by what is divided by.
-    pub rstd: &'a [f64],
-    /// Factors of the normalized elements.
+pub struct Inputs<'a> {
+    /// The elements.
+    pub x: &'a Input,
+    /// Factors of the normalized elements, one a channel.
     pub weight: Option<&'a Input>,
     /// Then added; there is a weight too.
     pub bias: Option<&'a Input>,
-    /// Means of g and of g·x̂, to differentiate.
-    pub means: Option<[&'a [f64]; 2]>,
 }
 
-/// Numbers of the channels in the compute type.
-struct Table<T> {
-    mean: Vec<T>,
-    rest: Vec<T>,
-    rstd: Vec<T>,
-    weight: Option<Vec<T>>,
-    bias: Option<Vec<T>>,
-    means: Option<[Vec<T>; 2]>,
+/// Running statistics, mean and variance, each as it is read and as it is written.
+#[derive(Debug)]
+pub struct Running<'a> {
+    /// As they were.
+    pub old: [&'a Input; 2],
+    /// The same arrays.
+    pub new: [&'a mut Output; 2],
+    /// Weight of the batch.
+    pub momentum: f64,
 }
 
-impl<T: Compute> Table<T> {
-    fn new(isa: Isa, numbers: &Numbers<'_>) -> Self {
-        let rounded = |all: &[f64]| all.iter().map(|&x| T::from_f64(x)).collect::<Vec<_>>();
-        let weights = |input: Option<&Input>| {
-            input.map(|input| {
-                let mut all = vec![];
-                dispatch!(isa, simd => input.copy(simd, 0, input.len(), &mut all));
-                all.truncate(input.len());
-                all
-            })
-        };
-        let (mean, rest) = numbers.mean.iter().map(|&x| split::<T>(x)).map(|[mean, rest]| (mean, rest)).unzip();
-        Self {
-            mean,
-            rest,
-            rstd: rounded(numbers.rstd),
-            weight: weights(numbers.weight),
-            bias: weights(numbers.bias),
-            means: numbers.means.map(|means| means.map(rounded)),
-        }
-    }
+/// Where mean and variance come from.
+#[derive(Debug)]
+pub enum Statistics<'a> {
+    /// The elements; running ones move towards them.
+    Batch(Option<Running<'a>>),
+    /// Given: mean and variance.
+    Given([&'a Input; 2]),
 }
 
-/// y of `x`, or dx of `x` and `dy` where there is one.
-pub fn apply(isa: Isa, shape: Channels, x: &Input, dy: Option<&Input>, numbers: &Numbers<'_>, out: &mut Output) {
-    match x.dtype().compute() {
-        DType::F64 => run(isa, shape, [Some(x), dy], &Table::<f64>::new(isa, numbers), out),
-        _ => run(isa, shape, [Some(x), dy], &Table::<f32>::new(isa, numbers), out),
-    }
-}
-
-/// Lines of one channel's elements, or of one sample's where channels are the last axis.
-struct Lines<'a> {
-    lines: Range<usize>,
-    out: Part<'a>,
-}
-
-fn run<T: Compute>(isa: Isa, shape: Channels, inputs: [Option<&Input>; 2], table: &Table<T>, out: &mut Output) {
-    let (count, len) = match shape.inner {
-        1 => (shape.samples, shape.channels),
-        inner => (shape.samples * shape.channels, inner),
-    };
-    let turn = (PIECE / len.max(1)).max(1);
-    let starts = || (0..count).step_by(turn);
-    let parts = out.parts(starts().map(|start| (start + turn).min(count) * len));
-    let lines = |(start, out): (usize, _)| Lines { lines: start..(start + turn).min(count), out };
-    let mut pieces: Vec<_> = starts().zip(parts).map(lines).collect();
-    parallel::for_each_mut(&mut pieces, shape.is_large(), &|_, piece| {
-        dispatch!(isa, simd => work_on(simd, shape, len, inputs, table, piece));
-    });
-}
-
-#[inline(always)]
-fn work_on<S: Simd, T: Compute>(
-    simd: S,
+/// y, mean and rstd of each channel.
+pub fn forward(
+    isa: Isa,
     shape: Channels,
-    len: usize,
-    [x, dy]: [Option<&Input>; 2],
-    table: &Table<T>,
-    piece: &mut Lines<'_>,
-) {
-    let Some(x) = x else { return };
-    let (mut room_x, mut room_dy, mut room) = (vec![], vec![], vec![]);
-    for line in piece.lines.clone() {
-        for at in (0..len).step_by(SEGMENT) {
-            let (start, count) = (line * len + at, SEGMENT.min(len - at));
-            let x = x.block(simd, start, count, &mut room_x);
-            let dy = dy.map(|dy| dy.block(simd, start, count, &mut room_dy));
-            piece.out.fill(
-                simd,
-                start,
-                count,
-                &mut room,
-                #[inline(always)]
-                |out| match shape.inner {
-                    1 => of_sample(simd, x, dy, at, table, out),
-                    _ => of_channel(simd, x, dy, line % shape.channels, table, out),
-                },
-            );
-        }
-    }
-}
-
-/// Elements of one channel.
-#[inline(always)]
-fn of_channel<S: Simd, T: Compute>(
-    simd: S,
-    x: &[T],
-    dy: Option<&[T]>,
-    channel: usize,
-    table: &Table<T>,
-    out: &mut [T],
-) {
-    let own = |all: &Option<Vec<T>>| all.as_ref().map(|all| all[channel]);
-    let normalize = Normalize { mean: table.mean[channel], rest: table.rest[channel], rstd: table.rstd[channel] };
-    let (weight, bias) = (own(&table.weight), own(&table.bias));
-    let Some((dy, [mean_g, mean_gx])) = dy.zip(table.means.as_ref()) else {
-        return match (weight, bias) {
-            (None, _) => map(simd, [x], out, normalize),
-            (Some(weight), None) => map(simd, [x], out, normalize.times(weight)),
-            (Some(weight), Some(bias)) => map(simd, [x], out, normalize.times(weight).plus(bias)),
-        };
+    inputs: Inputs<'_>,
+    statistics: Statistics<'_>,
+    eps: f64,
+    y: &mut Output,
+) -> [Vec<f64>; 2] {
+    let values = shape.samples * shape.inner;
+    let (mean, squares) = match &statistics {
+        Statistics::Batch(_) => channels::moments(isa, shape, inputs.x).into(),
+        Statistics::Given([mean, variance]) => (wide(isa, mean), wide(isa, variance)),
     };
-    let formula = Differentiate { normalize, mean_g: mean_g[channel], mean_gx: mean_gx[channel] };
-    match weight {
-        None => map(simd, [x, dy], out, formula),
-        Some(weight) => map(simd, [x, dy], out, formula.times(weight)),
+    let count = if matches!(statistics, Statistics::Batch(_)) { values.max(1) as f64 } else { 1.0 };
+    let rstd: Vec<f64> = squares.iter().map(|squares| 1.0 / (squares / count + eps).sqrt()).collect();
+    let Inputs { x, weight, bias } = inputs;
+    apply(isa, shape, x, None, &Numbers { mean: &mean, rstd: &rstd, weight, bias, means: None }, y);
+    if let Statistics::Batch(Some(Running { old, new: [new_mean, new_variance], momentum })) = statistics
+        && values > 1
+    {
+        let unbiased: Vec<f64> = squares.iter().map(|squares| squares / (values - 1) as f64).collect();
+        move_towards(isa, old[0], &mean, momentum, new_mean);
+        move_towards(isa, old[1], &unbiased, momentum, new_variance);
+    }
+    [mean, rstd]
+}
+
+/// Writes dx if it is wanted and gives the sums of dy·x̂ and of dy of each channel; `training` if mean and rstd are those of the elements.
+#[must_use]
+pub fn backward(
+    isa: Isa,
+    shape: Channels,
+    dy: &Input,
+    inputs: Inputs<'_>,
+    [mean, rstd]: [&[f64]; 2],
+    training: bool,
+    dx: Option<&mut Output>,
+) -> [Vec<f64>; 2] {
+    let Inputs { x, weight, .. } = inputs;
+    let [sums_gx, sums_g] = channels::sums(isa, shape, dy, x, [mean, rstd]);
+    let Some(dx) = dx else { return [sums_gx, sums_g] };
+    let numbers = Numbers { mean, rstd, weight, bias: None, means: None };
+    if training {
+        let count = (shape.samples * shape.inner).max(1) as f64;
+        let factors = weight.map_or_else(|| vec![1.0; shape.channels], |weight| wide(isa, weight));
+        let mean_of = |sums: &[f64]| factors.iter().zip(sums).map(|(w, sum)| w * sum / count).collect::<Vec<_>>();
+        let means = [mean_of(&sums_g), mean_of(&sums_gx)];
+        apply(isa, shape, x, Some(dy), &Numbers { means: Some([&means[0], &means[1]]), ..numbers }, dx);
+    } else {
+        apply(isa, shape, dy, None, &Numbers { mean: &vec![0.0; shape.channels], ..numbers }, dx);
+    }
+    [sums_gx, sums_g]
+}
+
+/// Numbers of channels in float64.
+fn wide(isa: Isa, input: &Input) -> Vec<f64> {
+    match input.dtype().compute() {
+        DType::F64 => dispatch!(isa, simd => input.to_vec(simd)),
+        _ => dispatch!(isa, simd => input.to_vec::<_, f32>(simd)).into_iter().map(f64::from).collect(),
     }
 }
 
-/// Elements of one sample, a channel each, from channel `first` on.
-#[inline(always)]
-fn of_sample<S: Simd, T: Compute>(simd: S, x: &[T], dy: Option<&[T]>, first: usize, table: &Table<T>, out: &mut [T]) {
-    let part = first..first + x.len();
-    let (mean, rest, rstd) = (&table.mean[part.clone()], &table.rest[part.clone()], &table.rstd[part.clone()]);
-    let (weight, bias) = (table.weight.as_ref(), table.bias.as_ref());
-    let Some((dy, [mean_g, mean_gx])) = dy.zip(table.means.as_ref()) else {
-        return match (weight, bias) {
-            (None, _) => map(simd, [x, mean, rest, rstd], out, EachOwn),
-            (Some(weight), None) => map(simd, [x, mean, rest, rstd, &weight[part]], out, EachOwn),
-            (Some(weight), Some(bias)) => {
-                map(simd, [x, mean, rest, rstd, &weight[part.clone()], &bias[part]], out, EachOwn);
+/// old + (value - old)·momentum in float64, rounded once.
+fn move_towards(isa: Isa, old: &Input, values: &[f64], momentum: f64, new: &mut Output) {
+    let moved: Vec<f64> =
+        wide(isa, old).iter().zip(values).map(|(old, value)| old + (value - old) * momentum).collect();
+    match new.dtype().compute() {
+        DType::F64 => write::<f64>(isa, &moved, new),
+        _ => write::<f32>(isa, &moved, new),
+    }
+}
+
+fn write<T: Compute>(isa: Isa, numbers: &[f64], out: &mut Output) {
+    let len = numbers.len();
+    for part in &mut out.parts(std::iter::once(len)) {
+        dispatch!(isa, simd => part.fill(simd, 0, len, &mut vec![], |out: &mut [T]| {
+            for (out, &number) in out.iter_mut().zip(numbers) {
+                *out = T::from_f64(number);
             }
-        };
-    };
-    let (mean_g, mean_gx) = (&mean_g[part.clone()], &mean_gx[part.clone()]);
-    match weight {
-        None => map(simd, [x, mean, rest, rstd, mean_g, mean_gx, dy], out, EachOwn),
-        Some(weight) => map(simd, [x, mean, rest, rstd, mean_g, mean_gx, dy, &weight[part]], out, EachOwn),
+        }));
     }
 }

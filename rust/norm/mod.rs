@@ -2,6 +2,7 @@
 
 pub mod affine;
 pub mod batch;
+mod channel_map;
 pub mod channels;
 mod columns;
 mod formula;

@@ -3,7 +3,7 @@
 use numpy::PyReadwriteArray1;
 use pyo3::prelude::*;
 
-use super::call::{Arrays, ChannelShape, Object, channels_of, check_len, check_lengths};
+use super::call::{Arrays, ChannelShape, Object, Three, channels_of, check_len, check_lengths};
 use crate::{
     activation::{self, Inputs, Outputs},
     error::Error,
@@ -15,9 +15,6 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ACTIVATIONS", scalars.collect::<std::collections::BTreeMap<_, _>>())?;
     module.add_function(wrap_pyfunction!(activate, module)?)
 }
-
-/// Arrays that are read: `x`, `bias` and `dy`.
-type Three<'py> = (Object<'py>, Option<Object<'py>>, Option<Object<'py>>);
 
 /// y of x + bias, or with dy its gradient; then `dbias` becomes that of the bias in float64, if it is not empty.
 #[allow(clippy::too_many_arguments)]

@@ -93,6 +93,9 @@ pub(super) fn check_lengths<const N: usize>(want: usize, arrays: [(&'static str,
     arrays.into_iter().try_for_each(|(what, array)| check_len(what, want, array.map_or(want, Input::len)))
 }
 
+/// One array that is read, and up to two more.
+pub(super) type Three<'py> = (Object<'py>, Option<Object<'py>>, Option<Object<'py>>);
+
 /// Up to four arrays that are read.
 pub(super) type Four<'py> = (Option<Object<'py>>, Option<Object<'py>>, Option<Object<'py>>, Option<Object<'py>>);
 

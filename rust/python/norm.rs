@@ -3,14 +3,14 @@
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
 
-use super::call::{Arrays, ChannelShape, Four, Object, channels_of, check_len, check_lengths, named};
+use super::call::{Arrays, ChannelShape, Four, Object, Three, channels_of, check_len, check_lengths, named};
 use crate::{
     array::Output,
     error::Error,
     norm::{
         affine::Place,
-        batch::{self, Numbers},
-        channels::{self, Channels},
+        batch::{self, Running, Statistics},
+        channels::Channels,
         rows::{self, Divisor, RowNorm},
         rows_backward,
     },
@@ -20,9 +20,8 @@ use crate::{
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(norm_rows, module)?)?;
     module.add_function(wrap_pyfunction!(norm_rows_backward, module)?)?;
-    module.add_function(wrap_pyfunction!(channel_moments, module)?)?;
-    module.add_function(wrap_pyfunction!(channel_sums, module)?)?;
-    module.add_function(wrap_pyfunction!(channel_apply, module)?)
+    module.add_function(wrap_pyfunction!(batch_norm, module)?)?;
+    module.add_function(wrap_pyfunction!(batch_norm_backward, module)?)
 }
 
 /// Rows, their elements, rows a sample and elements of a channel in a row; the last two are 0 if weights belong to elements.
@@ -112,68 +111,82 @@ fn norm_rows_backward(
     Ok(())
 }
 
-/// For each channel of `x` the mean and the centred sum of squares.
+/// Running mean and running variance.
+type Two<'py> = (Object<'py>, Object<'py>);
+
+/// y of `x`, `weight` and `bias`; mean and rstd of each channel. In training running statistics move, else they are used.
+#[allow(clippy::too_many_arguments)]
 #[pyfunction]
-fn channel_moments<'py>(
+fn batch_norm<'py>(
     py: Python<'py>,
     owner: &str,
-    x: Object<'py>,
+    out: Object<'py>,
+    read: Three<'py>,
+    running: Option<Two<'py>>,
+    momentum: f64,
+    eps: f64,
+    training: bool,
     shape: ChannelShape,
 ) -> PyResult<[Bound<'py, PyArray1<f64>>; 2]> {
     let (isa, shape) = (Isa::current()?, channels_of(shape));
-    let arrays = Arrays::new(owner, [], [("x", Some(&x))])?;
-    let Some(x) = arrays.input("x") else { return Err(Error::Missing("x").into()) };
-    check_len("x", shape.len(), x.len())?;
-    Ok(py.detach(|| channels::moments(isa, shape, &x)).map(|numbers| numbers.into_pyarray(py)))
+    let [mean, variance] = [running.as_ref().map(|two| &two.0), running.as_ref().map(|two| &two.1)];
+    let [new_mean, new_variance] = if training { [mean, variance] } else { [None, None] };
+    let written = [("out", Some(&out)), ("running_mean", new_mean), ("running_var", new_variance)];
+    let read = [("x", Some(&read.0)), ("weight", read.1.as_ref()), ("bias", read.2.as_ref())];
+    let [x, weight, bias] = read;
+    let arrays = Arrays::new(owner, written, [x, weight, bias, ("mean", mean), ("variance", variance)])?;
+    let [x, weight, bias, mean, variance] = ["x", "weight", "bias", "mean", "variance"].map(|name| arrays.input(name));
+    let [out, mut new_mean, mut new_variance] = written.map(|(name, _)| arrays.output(name));
+    let (Some(x), Some(mut out)) = (x, out) else { return Err(Error::Missing("x").into()) };
+    check_lengths(shape.len(), [("x", Some(&x))])?;
+    let of_channels = [("weight", &weight), ("bias", &bias), ("running_mean", &mean), ("running_var", &variance)];
+    check_lengths(shape.channels, of_channels.map(|(name, array)| (name, array.as_ref())))?;
+    check_len("out", shape.len(), out.len())?;
+    let old = mean.as_ref().zip(variance.as_ref()).map(|(mean, variance)| [mean, variance]);
+    let statistics = match (training, old) {
+        (false, None) => return Err(Error::Missing("running_mean").into()),
+        (false, Some(given)) => Statistics::Given(given),
+        (true, old) => Statistics::Batch(
+            old.zip(new_mean.as_mut().zip(new_variance.as_mut())).map(|(old, (new_mean, new_variance))| Running {
+                old,
+                new: [new_mean, new_variance],
+                momentum,
+            }),
+        ),
+    };
+    let inputs = batch::Inputs { x: &x, weight: weight.as_ref(), bias: bias.as_ref() };
+    let numbers = py.detach(|| batch::forward(isa, shape, inputs, statistics, eps, &mut out));
+    Ok(numbers.map(|numbers| numbers.into_pyarray(py)))
 }
 
-/// For each channel the sums of dy·x̂ and of dy.
+/// dx from `dy`, `x` and `weight`, if it is wanted; the sums of dy·x̂ and of dy of each channel.
+#[allow(clippy::too_many_arguments)]
 #[pyfunction]
-fn channel_sums<'py>(
+fn batch_norm_backward<'py>(
     py: Python<'py>,
     owner: &str,
-    dy: Object<'py>,
-    x: Object<'py>,
+    dx: Option<Object<'py>>,
+    read: (Object<'py>, Object<'py>, Option<Object<'py>>),
     statistics: Pair<'py>,
+    training: bool,
     shape: ChannelShape,
 ) -> PyResult<[Bound<'py, PyArray1<f64>>; 2]> {
     let (isa, shape) = (Isa::current()?, channels_of(shape));
-    let arrays = Arrays::new(owner, [], [("dy", Some(&dy)), ("x", Some(&x))])?;
-    let (Some(dy), Some(x)) = (arrays.input("dy"), arrays.input("x")) else { return Err(Error::Missing("x").into()) };
+    let read = [("dy", Some(&read.0)), ("x", Some(&read.1)), ("weight", read.2.as_ref())];
+    let arrays = Arrays::new(owner, [("dx", dx.as_ref())], read)?;
+    let [dy, x, weight] = ["dy", "x", "weight"].map(|name| arrays.input(name));
+    let (Some(dy), Some(x), mut dx) = (dy, x, arrays.output("dx")) else { return Err(Error::Missing("x").into()) };
     check_lengths(shape.len(), [("dy", Some(&dy)), ("x", Some(&x))])?;
+    check_lengths(shape.channels, [("weight", weight.as_ref())])?;
+    check_len("dx", shape.len(), dx.as_ref().map_or(shape.len(), Output::len))?;
     let statistics = pair(&statistics, shape)?;
-    Ok(py.detach(|| channels::sums(isa, shape, &dy, &x, statistics)).map(|numbers| numbers.into_pyarray(py)))
+    let inputs = batch::Inputs { x: &x, weight: weight.as_ref(), bias: None };
+    let sums = py.detach(|| batch::backward(isa, shape, &dy, inputs, statistics, training, dx.as_mut()));
+    Ok(sums.map(|numbers| numbers.into_pyarray(py)))
 }
 
 /// Two numbers for each channel.
 type Pair<'py> = (PyReadonlyArray1<'py, f64>, PyReadonlyArray1<'py, f64>);
-
-/// x̂·weight + bias of `x`, or with `means` its gradient from `dy`.
-#[allow(clippy::too_many_arguments)]
-#[pyfunction]
-fn channel_apply(
-    py: Python<'_>,
-    owner: &str,
-    out: Object<'_>,
-    read: Four<'_>,
-    statistics: Pair<'_>,
-    means: Option<Pair<'_>>,
-    shape: ChannelShape,
-) -> PyResult<()> {
-    let (isa, shape) = (Isa::current()?, channels_of(shape));
-    let names = ["x", "dy", "weight", "bias"];
-    let arrays = Arrays::new(owner, [("out", Some(&out))], named(names, &read))?;
-    let [x, dy, weight, bias] = names.map(|name| arrays.input(name));
-    let (Some(x), Some(mut out)) = (x, arrays.output("out")) else { return Err(Error::Missing("x").into()) };
-    check_lengths(shape.len(), [("x", Some(&x)), ("dy", dy.as_ref())])?;
-    check_lengths(shape.channels, [("weight", weight.as_ref()), ("bias", bias.as_ref())])?;
-    check_len("out", shape.len(), out.len())?;
-    let [mean, rstd] = pair(&statistics, shape)?;
-    let means = means.as_ref().map(|means| pair(means, shape)).transpose()?;
-    let numbers = Numbers { mean, rstd, weight: weight.as_ref(), bias: bias.as_ref(), means };
-    py.detach(|| batch::apply(isa, shape, &x, dy.as_ref(), &numbers, &mut out));
-    Ok(())
-}
 
 fn pair<'a>(pair: &'a Pair<'_>, shape: Channels) -> PyResult<[&'a [f64]; 2]> {
     let numbers = [pair.0.as_slice()?, pair.1.as_slice()?];

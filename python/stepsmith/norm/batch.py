@@ -120,21 +120,11 @@ def batch_norm(
     check_written(owner, {"out": out, "running_mean": moved[0], "running_var": moved[1]})
     weight = unwritten(weight, (out,))
     values = shape[0] * shape[2]
-    if training:
-        if values == 1:
-            raise ValueError(f"{owner}: x must have more than one value per channel in training, got shape {x.shape}")
-        mean, squares = _core.channel_moments(owner, x, shape)
-        variance = squares / max(values, 1)
-    else:
-        assert running is not None
-        # Copies, because a later batch may move the running ones before the backward pass.
-        mean, variance = (np.array(numbers, np.float64, order="C") for numbers in running)
-    with np.errstate(all="ignore"):  # NaN and Inf travel
-        rstd = 1.0 / np.sqrt(variance + eps)
-    _core.channel_apply(owner, y, apart((x, None, weight, bias), (out,)), (mean, rstd), None, shape)
-    if training and running is not None and values:
-        _move(running[0], mean, new)
-        _move(running[1], squares / (values - 1), new)
+    if training and values == 1:
+        raise ValueError(f"{owner}: x must have more than one value per channel in training, got shape {x.shape}")
+    read = apart((x, weight, bias, None), (out,))
+    assert read[0] is not None
+    mean, rstd = _core.batch_norm(owner, y, (read[0], read[1], read[2]), running, new, eps, training, shape)
     source = None if meets(x, out) else x
     return y, BatchSaved(source, weight, mean, rstd, has_weight, bias is not None, training, shape)
 
@@ -162,13 +152,6 @@ def _running(
     if (checked_mean is None) != (checked_var is None):
         raise ValueError(f"{owner}: running_mean and running_var must be given together, got one")
     return None if checked_mean is None or checked_var is None else (checked_mean, checked_var)
-
-
-def _move(running: Array, value: Numbers, weight: float) -> None:
-    """The running statistics move towards a value: in float64, rounded once."""
-    old = running.astype(np.float64)
-    with np.errstate(all="ignore"):
-        running[...] = old + (value - old) * weight
 
 
 def batch_norm_backward(
@@ -217,26 +200,10 @@ def differentiate(
     dweight = of_places(owner, "out[1]", given[1], saved.weight if saved.has_weight else None)
     dbias = of_places(owner, "out[2]", given[2], saved.weight if saved.has_bias else None)
     check_written(owner, {"out[0]": given[0], "out[1]": given[1], "out[2]": given[2]})
-    sums = _core.channel_sums(owner, dy, x, (saved.mean, saved.rstd), saved.shape)
-    if dx is not None:
-        _write_dx(owner, dx, given[0], dy, x, saved, sums)
+    read = apart((dy, x, saved.weight, None), (given[0],))
+    statistics = saved.mean, saved.rstd
+    sums = _core.batch_norm_backward(owner, dx, (read[0], read[1], read[2]), statistics, saved.training, saved.shape)
     for gradient, total in ((dweight, sums[0]), (dbias, sums[1])):
         if gradient is not None:
             gradient[...] = total
     return dx, dweight, dbias
-
-
-def _write_dx(
-    owner: str, dx: Array, given: Array | None, dy: Array, x: Array, saved: BatchSaved, sums: list[Numbers]
-) -> None:
-    weight = saved.weight
-    if saved.training:
-        count = max(saved.shape[0] * saved.shape[2], 1)
-        wide = np.ones(saved.shape[1]) if weight is None else weight.astype(np.float64)
-        with np.errstate(all="ignore"):
-            means = wide * sums[1] / count, wide * sums[0] / count
-        statistics = saved.mean, saved.rstd
-        _core.channel_apply(owner, dx, apart((x, dy, weight, None), (given,)), statistics, means, saved.shape)
-    else:
-        zero = np.zeros(saved.shape[1])
-        _core.channel_apply(owner, dx, apart((dy, None, weight, None), (given,)), (zero, saved.rstd), None, saved.shape)
