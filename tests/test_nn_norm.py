@@ -245,6 +245,25 @@ def test_a_gradient_that_does_not_fit_is_named_and_nothing_is_written() -> None:
     assert (layer.grads["weight"] == 7.0).all()
 
 
+def test_batch_norm_leaves_out_the_pass_for_an_input_gradient_that_nobody_wants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer, (x, dy) = nn.BatchNorm(6), data(np.float32)
+    layer(x, training=True)
+    layer.backward(dy)
+    monkeypatch.delattr("stepsmith.norm.batch._write_dx")
+    layer.backward(dy, input_grad=False)
+    with pytest.raises(NameError):
+        layer.backward(dy)
+
+
+def test_a_trainer_takes_a_batch_norm_without_running_statistics() -> None:
+    x, y = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32), np.zeros(10, np.int64)
+    net = nn.Sequential(nn.BatchNorm(6, track_running_stats=False), nn.Linear(6, 2))
+    trainer = ss.Trainer(net, optimizer=ss.optim.SGD(net.parameters(), lr=0.1))
+    assert len(trainer.fit((x, y), (x, y), batch_size=5, progress=False)) == 1
+
+
 def test_a_trainer_with_norms_learns() -> None:
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(200, 6)) * 50 + 300).astype(np.float32)

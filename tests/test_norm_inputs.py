@@ -237,9 +237,10 @@ def test_running_statistics_are_apart() -> None:
     np.testing.assert_allclose(y, x / np.sqrt(1 + 1e-5), rtol=1e-14)
 
 
-def test_running_statistics_of_any_layout_may_move_before_the_backward_pass() -> None:
+@pytest.mark.parametrize("order", "CF")
+def test_running_statistics_of_any_layout_may_move_before_the_backward_pass(order: str) -> None:
     x, dy = np.random.default_rng(0).standard_normal((2, 3, 4))
-    pair = np.random.default_rng(1).uniform(0.5, 2.0, (4, 2))
+    pair = np.asarray(np.random.default_rng(1).uniform(0.5, 2.0, (4, 2)), order=order)
     mean, var = pair[:, 0], pair[:, 1]
     y, saved = ss.norm.batch_norm(x, np.ones(4), None, mean.copy(), var.copy(), training=False)
     want = ss.norm.batch_norm_backward(dy, saved)

@@ -43,7 +43,7 @@ class Saved:
 
     Attributes:
         x: the array that was normalized, not a copy; None if an output took its memory.
-        weight: of the forward pass, not a copy, or None.
+        weight: of the forward pass, a copy only if an output took its memory, or None.
         mean: float64, one a row, 0 where nothing is centred.
         rstd: float64, 1 by what each row was divided by.
         has_weight: was there a weight? (A bias alone goes with a weight of ones.)

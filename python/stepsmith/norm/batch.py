@@ -36,7 +36,7 @@ class BatchSaved:
 
     Attributes:
         x: the array that was normalized, not a copy; None if the output took its memory.
-        weight: of the forward pass, not a copy, or None.
+        weight: of the forward pass, a copy only if an output took its memory, or None.
         mean: float64, one a channel.
         rstd: float64, 1/√(variance + eps).
         has_weight: was there a weight?
