@@ -56,6 +56,8 @@ bench: $(VENV)/.installed
 	cargo bench --no-default-features
 	$(BIN)/python benches/bench_optim.py
 	$(BIN)/python benches/bench_folded.py
+	$(BIN)/python benches/bench_norm.py
+	$(BIN)/python benches/bench_activation.py
 	$(BIN)/python benches/bench_train.py
 	$(BIN)/python benches/import_time.py
 

@@ -49,12 +49,15 @@ def _work(kind: str, shape: Shape) -> dict[str, Work]:
     }
 
 
+FUNCTIONS = {kind: partial(_work, kind) for kind in THEIRS}
+
+
 def cases(shapes: Sequence[Shape]) -> list[Case]:
     """Every activation at every shape in both directions."""
     directions = "forward", "backward"
     return [
-        Case(kind, shape, partial(_work, kind), direction, 1.0)
-        for kind in THEIRS
+        Case(kind, shape, make, direction, 1.0)
+        for kind, make in FUNCTIONS.items()
         for shape in shapes
         for direction in directions
     ]

@@ -181,6 +181,38 @@ def test_everything_folded_is_timed_beside_a_sweep(tmp_path) -> None:
         assert_timed(side)
 
 
+@pytest.mark.parametrize("name", ["norm", "activation"])
+def test_functions_are_timed_both_ways_and_with_given_outputs(tmp_path, name: str) -> None:
+    content = run(f"bench_{name}.py", tmp_path / "functions.json", without=PEERS)
+    bench = importlib.import_module(f"bench_{name}")
+    rows = content["cases"]
+    assert {row["case"].split("/")[0] for row in rows} == set(bench.FUNCTIONS)
+    assert {row["case"].split("/")[2] for row in rows} == {"forward", "backward"}
+    for row in rows:
+        assert set(row["sides"]) in ({"stepsmith", "out="}, {"stepsmith", "out=", "sweep"})
+        assert ("of_sweep" in row) == ("sweep" in row["sides"])
+        for side in row["sides"].values():
+            assert_timed(side)
+
+
+@pytest.mark.parametrize("name", ["norm", "activation"])
+def test_functions_agree_with_torch(tmp_path, name: str) -> None:
+    pytest.importorskip("torch")
+    for row in run(f"bench_{name}.py", tmp_path / "functions.json")["cases"]:
+        assert {"ratio", "ratio_into", "met"} <= row.keys()
+
+
+def test_a_wrong_function_stops_the_bench() -> None:
+    functions = importlib.import_module("_functions")
+    x = functions.numbers((4, 5))
+    wrong = functions.Work(lambda: [x], lambda: [x * 1.001], None, None, 1)
+    case = functions.Case("twice", (4, 5), lambda _: {"forward": wrong}, "forward")
+    with pytest.raises(ArithmeticError, match="twice/4x5/forward: stepsmith and out= disagree"):
+        functions.run(case, 2, 0.0)
+    assert functions.deviation([x], [x]) == 0
+    assert functions.deviation([x * np.nan], [x]) == np.inf
+
+
 def test_training_is_checked_and_timed(tmp_path) -> None:
     content = run("bench_train.py", tmp_path / "train.json")
     assert [side["name"] for side in content["sides"]] == ["stepsmith", "MLPClassifier"]
