@@ -26,7 +26,15 @@ def test_docstring_examples_run(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["stepsmith", "stepsmith.init", "stepsmith.optim", "stepsmith.schedules", "stepsmith.nn", "stepsmith.train"],
+    [
+        "stepsmith",
+        "stepsmith.init",
+        "stepsmith.optim",
+        "stepsmith.schedules",
+        "stepsmith.nn",
+        "stepsmith.nn.functional",
+        "stepsmith.train",
+    ],
 )
 def test_every_public_function_and_class_has_a_docstring(name: str) -> None:
     module = importlib.import_module(name)

@@ -4,25 +4,14 @@ use fearless_simd::prelude::*;
 
 use crate::{
     dtype::Compute,
-    row_sums::{OfRows, ROWS, Rows, Terms, sum_rows},
+    row_sums::{OfRows, ROWS, Rows, Terms, Value, sum_rows},
     simd::{TILE_VECTORS, Tile},
 };
-
-/// x
-#[derive(Clone, Copy)]
-struct Value;
 
 /// (x - mean)²
 #[derive(Clone, Copy)]
 struct Deviation {
     mean: f64,
-}
-
-impl Terms<1, 1> for Value {
-    #[inline(always)]
-    fn of<S: Simd>(self, _simd: S, inputs: [Tile<S, f64>; 1]) -> [Tile<S, f64>; 1] {
-        inputs
-    }
 }
 
 impl Terms<1, 1> for Deviation {

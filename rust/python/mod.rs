@@ -7,6 +7,7 @@ mod call;
 mod functions;
 mod norm;
 mod optim;
+mod softmax;
 mod vectors;
 
 use pyo3::{
@@ -48,6 +49,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CHUNK", crate::optim::plan::CHUNK)?;
     module.add_class::<optim::Stepper>()?;
     norm::register(module)?;
+    softmax::register(module)?;
     vectors::register(module)?;
     functions::register(module)
 }
