@@ -33,6 +33,15 @@ pub enum Error {
         /// How many there are.
         got: usize,
     },
+    /// A label is no class.
+    Label {
+        /// The label.
+        value: i128,
+        /// Its index in C order.
+        index: usize,
+        /// How many classes there are.
+        classes: usize,
+    },
     /// An element belongs to two arrays that are written, or to one that is written and one that is read.
     Overlap {
         /// One array.
@@ -81,6 +90,9 @@ impl fmt::Display for Error {
                 write!(f, "kind must be one of sum, sum_abs, sum_squares, max_abs, got '{name}'")
             }
             Self::Length { what, want, got } => write!(f, "{what} must have {want} entries, got {got}"),
+            Self::Label { value, index, classes } => {
+                write!(f, "labels must be in [0, {classes}), got {value} at index {index}")
+            }
             Self::Overlap { first, second } => {
                 write!(f, "{first} and {second} must not share elements, got arrays that overlap in memory")
             }

@@ -16,6 +16,7 @@
 //! | [`math`] | exp, log, tanh, erf and their like, of plain operations |
 //! | [`activation`] | activations, their derivatives, and the list of them |
 //! | [`norm`] | normalization, forward and backward |
+//! | [`softmax`] | softmax, its logarithm and the cross entropy, forward and backward |
 //! | [`optim`] | rules, rows of arrays, the tile pipeline |
 //! | [`error`] | everything that can be wrong with a request |
 
@@ -37,3 +38,4 @@ pub mod random;
 pub mod reduce;
 mod row_sums;
 pub mod simd;
+pub mod softmax;

@@ -5,7 +5,7 @@ use fearless_simd::prelude::*;
 use crate::{dtype::Compute, prefetch::prefetch};
 
 /// Elements of the widest vector.
-const WIDEST: usize = 16;
+pub(crate) const WIDEST: usize = 16;
 
 /// A function of the elements of `K` inputs.
 pub(crate) trait Map<T: Compute, const K: usize>: Copy {
@@ -28,6 +28,30 @@ pub(crate) fn map<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(simd: S, in
     if at < len {
         map_vector(simd, inputs, out, len - wide, f);
     }
+}
+
+/// Fills a row of `len` elements. The slices begin with it and may go on: what stands behind a short row in `out` is lost, so
+/// that rows are filled in their order.
+#[inline(always)]
+pub(crate) fn map_row<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(
+    simd: S,
+    mut inputs: [&[T]; K],
+    out: &mut [T],
+    len: usize,
+    f: F,
+) {
+    let wide = <T::Native<S> as SimdBase<S>>::LEN;
+    let mut has_room = len < wide && out.len() >= wide;
+    for k in 0..K {
+        has_room &= inputs[k].len() >= wide;
+    }
+    if has_room {
+        return map_vector(simd, inputs, out, 0, f);
+    }
+    for k in 0..K {
+        inputs[k] = &inputs[k][..len];
+    }
+    map(simd, inputs, &mut out[..len], f);
 }
 
 #[inline(always)]

@@ -72,16 +72,27 @@ pub(crate) fn sum_rows<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, cons
     rows: &Rows<'_, T, K>,
     terms: &[F; ROWS],
 ) -> [OfRows; M] {
-    let mut sums = [[0.0; ROWS]; M];
-    if rows.len > BLOCK {
-        for i in 0..rows.count {
-            let of_row = sum_blocks(simd, rows.part(i, 0, rows.len), terms[i]);
-            for m in 0..M {
-                sums[m][i] = of_row[m];
-            }
-        }
-        return sums;
+    if rows.len <= BLOCK {
+        return sum_short_rows(simd, rows, terms);
     }
+    let mut sums = [[0.0; ROWS]; M];
+    for i in 0..rows.count {
+        let of_row = sum_blocks(simd, rows.part(i, 0, rows.len), terms[i]);
+        for m in 0..M {
+            sums[m][i] = of_row[m];
+        }
+    }
+    sums
+}
+
+/// The same for rows of at most a block.
+#[inline(always)]
+pub(crate) fn sum_short_rows<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
+    simd: S,
+    rows: &Rows<'_, T, K>,
+    terms: &[F; ROWS],
+) -> [OfRows; M] {
+    let mut sums = [[0.0; ROWS]; M];
     let mut vectors = [[S::f64s::splat(simd, 0.0); ROWS]; M];
     for i in 0..rows.count {
         put(&mut vectors, i, add_up(simd, rows.part(i, 0, rows.len), terms[i]));
@@ -134,7 +145,10 @@ fn add_up<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
     block: [&[T]; K],
     terms: F,
 ) -> [S::f64s; M] {
-    if S::f64s::LEN == 8 {
+    if block[0].len() <= TILE_VECTORS * S::f64s::LEN {
+        // The lanes behind the first tile stay +0.0, and to add them changes nothing.
+        columns::<S, T, F, K, M, 1, 1>(simd, block, terms)
+    } else if S::f64s::LEN == 8 {
         if M == 1 {
             columns::<S, T, F, K, M, 4, 4>(simd, block, terms)
         } else {
@@ -151,7 +165,7 @@ fn add_up<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
     }
 }
 
-/// `TILES` tiles are all lanes; `WIDE` of them stay in registers over the block.
+/// `TILES` tiles are all lanes that the block has elements for; `WIDE` of them stay in registers over the block.
 #[inline(always)]
 fn columns<
     S: Simd,
@@ -166,7 +180,7 @@ fn columns<
     block: [&[T]; K],
     terms: F,
 ) -> [S::f64s; M] {
-    let (tile, len) = (LANES / TILES, block[0].len());
+    let (tile, len) = (TILE_VECTORS * S::f64s::LEN, block[0].len());
     let rows = len / LANES * LANES;
     let mut lanes = [[[S::f64s::splat(simd, 0.0); TILE_VECTORS]; TILES]; M];
     for first in (0..TILES).step_by(WIDE) {
@@ -225,7 +239,7 @@ fn last_tile<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize
     terms: F,
 ) -> [Tile<S, f64>; M] {
     let count = block[0].len() - at;
-    let mut padded = [[T::default(); LANES]; K];
+    let mut padded = [[T::default(); TILE_VECTORS * ROWS]; K];
     let mut wide = [[S::f64s::splat(simd, 0.0); TILE_VECTORS]; K];
     for k in 0..K {
         padded[k][..count].copy_from_slice(&block[k][at..]);

@@ -26,7 +26,10 @@ def test_docstring_examples_run(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["stepsmith", *(f"stepsmith.{name}" for name in ("init", "optim", "schedules", "nn", "norm", "train"))],
+    [
+        "stepsmith",
+        *(f"stepsmith.{name}" for name in ("init", "optim", "schedules", "nn", "nn.functional", "norm", "train")),
+    ],
 )
 def test_every_public_function_and_class_has_a_docstring(name: str) -> None:
     module = importlib.import_module(name)

@@ -146,3 +146,18 @@ def batch_norm_backward(
     training: bool,
     shape: tuple[int, int, int],
 ) -> list[NDArray[np.float64]]: ...
+def softmax_rows(owner: str, out: object, x: object, shape: tuple[int, int], is_log: bool) -> None: ...
+def softmax_rows_backward(
+    owner: str, dx: object, dy: object, y: object, shape: tuple[int, int], is_log: bool
+) -> None: ...
+def cross_entropy_rows(
+    owner: str,
+    losses: NDArray[np.float64],
+    out: object | None,
+    read: tuple[object, object | None, object | None],
+    classes: tuple[NDArray[np.int64], int | None, bool] | None,
+    shape: tuple[int, int],
+    smoothing: float,
+    is_mean: bool,
+) -> float: ...
+def check_labels(owner: str, classes: tuple[NDArray[np.int64], int | None, bool], count: int) -> None: ...

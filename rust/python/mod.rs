@@ -8,6 +8,7 @@ mod call;
 mod functions;
 mod norm;
 mod optim;
+mod softmax;
 mod vectors;
 
 use pyo3::{
@@ -50,6 +51,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<optim::Stepper>()?;
     activation::register(module)?;
     norm::register(module)?;
+    softmax::register(module)?;
     vectors::register(module)?;
     functions::register(module)
 }

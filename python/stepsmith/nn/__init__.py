@@ -21,6 +21,7 @@ from stepsmith.nn.group_norm import GroupNorm, InstanceNorm
 from stepsmith.nn.linear import Linear
 from stepsmith.nn.loss import LOSSES, CrossEntropy, Loss, MeanSquaredError, cross_entropy, mse
 from stepsmith.nn.norm import LayerNorm, RMSNorm
+from stepsmith.nn.softmax import LogSoftmax, Softmax
 from stepsmith.nn.weight_norm import WeightNorm
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LogSoftmax",
     "Loss",
     "MeanSquaredError",
     "Module",
@@ -45,6 +47,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "Softmax",
     "Softplus",
     "Softsign",
     "Tanh",
