@@ -2,7 +2,10 @@
 
 use fearless_simd::prelude::*;
 
-use crate::{dtype::Compute, prefetch::prefetch};
+use crate::{
+    dtype::Compute,
+    prefetch::{prefetch, prefetch_these},
+};
 
 /// Elements of the widest vector.
 pub(crate) const WIDEST: usize = 16;
@@ -15,6 +18,25 @@ pub(crate) trait Map<T: Compute, const K: usize>: Copy {
 /// Fills `out`; the inputs have as many elements. The last vector overlaps the one before it, where there is one.
 #[inline(always)]
 pub(crate) fn map<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(simd: S, inputs: [&[T]; K], out: &mut [T], f: F) {
+    map_before(simd, inputs, out, f, Next { inputs: 0, after: 0 });
+}
+
+/// What is read after a map: the same of the first inputs, but so many elements further on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next {
+    pub(crate) inputs: usize,
+    pub(crate) after: usize,
+}
+
+/// [`map`], asking for what is read next: a cache fills while arithmetic goes on.
+#[inline(always)]
+pub(crate) fn map_before<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(
+    simd: S,
+    inputs: [&[T]; K],
+    out: &mut [T],
+    f: F,
+    next: Next,
+) {
     let (len, wide) = (out.len(), <T::Native<S> as SimdBase<S>>::LEN);
     if len < wide {
         return map_few(simd, inputs, out, f);
@@ -22,6 +44,9 @@ pub(crate) fn map<S: Simd, T: Compute, F: Map<T, K>, const K: usize>(simd: S, in
     let mut at = 0;
     while at + wide <= len {
         prefetch(out, at, wide);
+        for k in 0..K.min(next.inputs) {
+            prefetch_these(inputs[k], at + next.after, wide);
+        }
         map_vector(simd, inputs, out, at, f);
         at += wide;
     }

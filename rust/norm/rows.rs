@@ -14,7 +14,7 @@ use crate::{
     array::{Input, Output, Part, buffer::STAGE, reading::round_through},
     dispatch,
     dtype::{Compute, DType},
-    map::{Add, map},
+    map::{Add, Next, map, map_before},
     parallel,
     row_sums::{OfRows, ROWS, SEGMENT, at_once},
     simd::Isa,
@@ -259,14 +259,15 @@ impl<T: Compute> Forward<'_, T> {
             &mut room.y,
             #[inline(always)]
             |y| {
+                let next = Next { inputs: 1, after: x.len() };
                 for i in 0..block.count {
                     let (x, y) = (block.row_of(i, x), &mut y[i * block.len..(i + 1) * block.len]);
                     let normalize = Normalize::new(means[i], rstds[i]);
                     match (weight, bias) {
-                        (None, _) => map(simd, [x], y, normalize),
-                        (Some(weight), None) => map(simd, [x, weight.of_row(i)], y, normalize),
+                        (None, _) => map_before(simd, [x], y, normalize, next),
+                        (Some(weight), None) => map_before(simd, [x, weight.of_row(i)], y, normalize, next),
                         (Some(weight), Some(bias)) => {
-                            map(simd, [x, weight.of_row(i), bias.of_row(i)], y, normalize);
+                            map_before(simd, [x, weight.of_row(i), bias.of_row(i)], y, normalize, next);
                         }
                     }
                 }

@@ -18,7 +18,7 @@ use crate::{
     array::{Input, Output, Part},
     dispatch,
     dtype::{Compute, DType, load_native, store_native},
-    map::{Add, map},
+    map::{Add, Next, map, map_before},
     parallel,
     reduce::LANES,
     row_sums::{OfRows, ROWS, Rows, SEGMENT, at_once, sum_rows},
@@ -258,9 +258,10 @@ impl<T: Compute> Backward<'_, T> {
         let normalize = Normalize::new(mean, rstd);
         let formula = Differentiate { normalize, mean_g: T::from_f64(mean_g), mean_gx: T::from_f64(mean_gx) };
         let (x, dy) = (read.block.row_of(i, read.x), read.block.row_of(i, read.dy));
+        let next = Next { inputs: 2, after: read.x.len() };
         match read.weight {
-            None => map(simd, [x, dy], dx, formula),
-            Some(weight) => map(simd, [x, dy, weight.of_row(i)], dx, formula),
+            None => map_before(simd, [x, dy], dx, formula, next),
+            Some(weight) => map_before(simd, [x, dy, weight.of_row(i)], dx, formula, next),
         }
     }
 }
