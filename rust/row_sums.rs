@@ -145,7 +145,7 @@ fn add_up<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
     block: [&[T]; K],
     terms: F,
 ) -> [S::f64s; M] {
-    if block[0].len() <= TILE_VECTORS * S::f64s::LEN {
+    if M == 1 && block[0].len() <= TILE_VECTORS * S::f64s::LEN {
         // The lanes behind the first tile stay +0.0, and to add them changes nothing.
         columns::<S, T, F, K, M, 1, 1>(simd, block, terms)
     } else if S::f64s::LEN == 8 {

@@ -51,6 +51,8 @@ def check(x: Array, target: Array, weight: Array | None, smoothing: float, reduc
 def test_rows_equal_the_oracle(kind: str, shape: tuple[int, int], dtype: str) -> None:
     x, labels, q, weight = make(shape, DTYPES[dtype])
     labels[1::3] = -100
+    # The last of several segments has the largest logit and a label.
+    x[0, -1], labels[0] = 20, shape[1] - 1
     target = labels if kind == "labels" else q
     for k, (w, smoothing) in enumerate([(None, 0.0), (weight, 0.1), (None, 0.1), (weight, 0.0)]):
         check(x, target, w, smoothing, REDUCTIONS[(k + shape[0]) % 3])

@@ -260,12 +260,10 @@ impl<T: Math> Pass<'_, T> {
         for i in 0..count {
             terms[i] = Expected { surprise: known.surprise(i), keep: targets.keep, base: targets.base };
         }
+        let Some(weight) = targets.weight(block) else { return };
         let [weight, loss] = simd.vectorize(
             #[inline(always)]
-            || match targets.weight(block) {
-                None => sum_rows(simd, &Rows { inputs: [x, q], strides: [len; 2], len, count }, &terms),
-                Some(w) => sum_rows(simd, &Rows { inputs: [x, q, w], strides: [len, len, 0], len, count }, &terms),
-            },
+            || sum_rows(simd, &Rows { inputs: [x, q, weight], strides: [len, len, 0], len, count }, &terms),
         );
         add_each(&mut sums.weight, &weight);
         add_each(&mut sums.loss, &loss);
@@ -291,8 +289,16 @@ impl<T: Math> Pass<'_, T> {
         gains
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn write<S: Simd>(&self, simd: S, known: Known<'_, T>, exps: &Exps<T>, gains: &OfRows, dx: &mut [T]) {
+        simd.vectorize(
+            #[inline(always)]
+            || self.write_rows(simd, known, exps, gains, dx),
+        );
+    }
+
+    #[inline(always)]
+    fn write_rows<S: Simd>(&self, simd: S, known: Known<'_, T>, exps: &Exps<T>, gains: &OfRows, dx: &mut [T]) {
         let (Known { block, q, totals, .. }, targets) = (known, &self.targets);
         let (rounded, len) = (T::from_f64, block.len);
         let (keep, base, scale) = (rounded(targets.keep), rounded(targets.base), rounded(targets.scale));
@@ -309,9 +315,8 @@ impl<T: Math> Pass<'_, T> {
                 continue;
             }
             let (q, formula) = (&q[i * len..], ScaleLess { factor, keep, base, scale });
-            match targets.weight(block) {
-                None => map_row(simd, [e, q], dx, len, formula),
-                Some(weight) => map_row(simd, [e, q, weight], dx, len, formula),
+            if let Some(weight) = targets.weight(block) {
+                map_row(simd, [e, q, weight], dx, len, formula);
             }
         }
     }

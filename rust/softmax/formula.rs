@@ -54,20 +54,13 @@ impl<T: Math> Map<T, 2> for Scale<T> {
     }
 }
 
-/// e·factor - q'·scale with q' = q·keep + base, times the class's weight where there is one.
+/// e·factor - q'·scale with q' = q·keep + base, times the class's weight.
 #[derive(Clone, Copy)]
 pub(super) struct ScaleLess<T> {
     pub(super) factor: T,
     pub(super) keep: T,
     pub(super) base: T,
     pub(super) scale: T,
-}
-
-impl<T: Math> Map<T, 2> for ScaleLess<T> {
-    #[inline(always)]
-    fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [e, q]: [V; 2]) -> V {
-        e * self.factor - (q * self.keep + self.base) * self.scale
-    }
 }
 
 impl<T: Math> Map<T, 3> for ScaleLess<T> {

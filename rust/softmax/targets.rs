@@ -86,9 +86,9 @@ fn wide(isa: Isa, input: Option<&Input>) -> Option<Vec<f64>> {
 /// The targets of a pass.
 pub(super) struct Targets<'a, T> {
     target: Target<'a>,
-    /// Weights of the classes, and some zeros; empty if there are none.
+    /// Weights of the classes, and room for a vector; empty if labels have none.
     weight: Vec<T>,
-    /// What smoothing takes off each class's gradient, and some zeros; empty if there is none.
+    /// What smoothing takes off each class's gradient, and room for a vector; empty if there is none.
     table: Vec<T>,
     /// 1 - smoothing
     pub(super) keep: f64,
@@ -105,8 +105,10 @@ impl<'a, T: Math> Targets<'a, T> {
         let (keep, base) = (1.0 - settings.smoothing, settings.smoothing / classes as f64);
         let (mut weight, mut table, mut weight_sum) = (vec![], vec![], classes as f64);
         let wide = wide(isa, settings.weight);
+        if wide.is_some() || matches!(settings.target, Target::Probabilities(_)) {
+            weight.resize(classes + WIDEST, T::ONE);
+        }
         if let Some(wide) = &wide {
-            weight.resize(classes + WIDEST, T::ZERO);
             for i in 0..classes {
                 weight[i] = T::from_f64(wide[i]);
             }

@@ -62,7 +62,7 @@ impl Terms<2, 1> for Surprise {
     }
 }
 
-/// q' = q·keep + base, times the class's weight where there is one, and that times the surprise.
+/// q' = q·keep + base, times the class's weight, and that times the surprise.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Expected {
     pub(super) surprise: Surprise,
@@ -70,39 +70,14 @@ pub(super) struct Expected {
     pub(super) base: f64,
 }
 
-impl Expected {
+impl Terms<3, 2> for Expected {
     #[inline(always)]
-    fn smooth<S: Simd>(self, mut q: Tile<S, f64>) -> Tile<S, f64> {
-        for i in 0..TILE_VECTORS {
-            q[i] = q[i] * self.keep + self.base;
-        }
-        q
-    }
-
-    #[inline(always)]
-    fn with_losses<S: Simd>(self, x: Tile<S, f64>, q: Tile<S, f64>) -> [Tile<S, f64>; 2] {
+    fn of<S: Simd>(self, _simd: S, [x, mut q, weight]: [Tile<S, f64>; 3]) -> [Tile<S, f64>; 2] {
         let mut losses = self.surprise.of_tile::<S>(x);
         for i in 0..TILE_VECTORS {
+            q[i] = (q[i] * self.keep + self.base) * weight[i];
             losses[i] = q[i] * losses[i];
         }
         [q, losses]
-    }
-}
-
-impl Terms<2, 2> for Expected {
-    #[inline(always)]
-    fn of<S: Simd>(self, _simd: S, [x, q]: [Tile<S, f64>; 2]) -> [Tile<S, f64>; 2] {
-        self.with_losses::<S>(x, self.smooth::<S>(q))
-    }
-}
-
-impl Terms<3, 2> for Expected {
-    #[inline(always)]
-    fn of<S: Simd>(self, _simd: S, [x, q, weight]: [Tile<S, f64>; 3]) -> [Tile<S, f64>; 2] {
-        let mut q = self.smooth::<S>(q);
-        for i in 0..TILE_VECTORS {
-            q[i] *= weight[i];
-        }
-        self.with_losses::<S>(x, q)
     }
 }
