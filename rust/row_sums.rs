@@ -72,70 +72,77 @@ pub(crate) fn sum_rows<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, cons
     rows: &Rows<'_, T, K>,
     terms: &[F; ROWS],
 ) -> [OfRows; M] {
-    if rows.len <= BLOCK {
-        return sum_short_rows(simd, rows, terms);
-    }
-    let mut sums = [[0.0; ROWS]; M];
-    for i in 0..rows.count {
-        let of_row = sum_blocks(simd, rows.part(i, 0, rows.len), terms[i]);
-        for m in 0..M {
-            sums[m][i] = of_row[m];
-        }
-    }
-    sums
+    if rows.len <= BLOCK { sum_short_rows(simd, rows, terms) } else { sum_long_rows(simd, rows, terms) }
 }
 
-/// The same for rows of at most a block.
-#[inline(always)]
+/// The same for rows of at most a block. A function of its own, since it takes a compiler long.
+#[inline(never)]
 pub(crate) fn sum_short_rows<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
     simd: S,
     rows: &Rows<'_, T, K>,
     terms: &[F; ROWS],
 ) -> [OfRows; M] {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            if rows.count == 1 {
+                return fold_row(add_up(simd, rows.part(0, 0, rows.len), terms[0]));
+            }
+            let mut vectors = [[S::f64s::splat(simd, 0.0); ROWS]; M];
+            for i in 0..rows.count {
+                let of_row = add_up(simd, rows.part(i, 0, rows.len), terms[i]);
+                for m in 0..M {
+                    vectors[m][i] = of_row[m];
+                }
+            }
+            fold_rows(simd, vectors)
+        },
+    )
+}
+
+/// The same for rows of several blocks: the blocks of a row are rows themselves, whose sums fold again.
+#[inline(never)]
+fn sum_long_rows<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
+    simd: S,
+    rows: &Rows<'_, T, K>,
+    terms: &[F; ROWS],
+) -> [OfRows; M] {
     let mut sums = [[0.0; ROWS]; M];
-    let mut vectors = [[S::f64s::splat(simd, 0.0); ROWS]; M];
     for i in 0..rows.count {
-        put(&mut vectors, i, add_up(simd, rows.part(i, 0, rows.len), terms[i]));
+        let mut partials = sum_blocks(simd, rows.part(i, 0, rows.len), terms[i]);
+        for m in 0..M {
+            let blocks = &mut partials[m][..rows.len.div_ceil(BLOCK)];
+            sums[m][i] = simd.vectorize(
+                #[inline(always)]
+                || fold_partials(simd, blocks),
+            );
+        }
     }
-    fold_rows(simd, vectors, &mut sums);
     sums
 }
 
-/// The sums of one row of several blocks.
-#[inline(always)]
+/// The sums of each block of a row.
 fn sum_blocks<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
     simd: S,
     row: [&[T]; K],
     terms: F,
-) -> [f64; M] {
-    let row = Rows { inputs: row, strides: [0; K], len: row[0].len(), count: 1 };
-    let blocks = row.len.div_ceil(BLOCK);
-    let mut partials = [[0.0; SEGMENT / BLOCK]; M];
-    for first in (0..blocks).step_by(S::f64s::LEN) {
-        let count = S::f64s::LEN.min(blocks - first);
-        let mut vectors = [[S::f64s::splat(simd, 0.0); ROWS]; M];
-        for i in 0..count {
-            let at = (first + i) * BLOCK;
-            put(&mut vectors, i, add_up(simd, row.part(0, at, BLOCK.min(row.len - at)), terms));
+) -> [[f64; SEGMENT / BLOCK]; M] {
+    let (len, mut partials, mut at) = (row[0].len(), [[0.0; SEGMENT / BLOCK]; M], 0);
+    while at < len {
+        let count = (len - at).div_ceil(BLOCK).min(S::f64s::LEN);
+        // The last block of a row may be shorter: then it comes alone.
+        let count = if at + count * BLOCK <= len { count } else { (count - 1).max(1) };
+        let (mut inputs, block) = (row, BLOCK.min(len - at));
+        for k in 0..K {
+            inputs[k] = &row[k][at..];
         }
-        let mut sums = [[0.0; ROWS]; M];
-        fold_rows(simd, vectors, &mut sums);
+        let sums = sum_short_rows(simd, &Rows { inputs, strides: [BLOCK; K], len: block, count }, &[terms; ROWS]);
         for m in 0..M {
-            partials[m][first..first + count].copy_from_slice(&sums[m][..count]);
+            partials[m][at / BLOCK..][..count].copy_from_slice(&sums[m][..count]);
         }
+        at += count * block;
     }
-    let mut sums = [0.0; M];
-    for m in 0..M {
-        sums[m] = fold_partials(simd, &mut partials[m][..blocks]);
-    }
-    sums
-}
-
-#[inline(always)]
-fn put<V: Copy, const M: usize>(vectors: &mut [[V; ROWS]; M], i: usize, of_row: [V; M]) {
-    for m in 0..M {
-        vectors[m][i] = of_row[m];
-    }
+    partials
 }
 
 /// The lanes of at most a block, folded to a vector.
@@ -291,8 +298,9 @@ fn fold_tiles<S: Simd, const M: usize, const TILES: usize>(
 
 /// The last halves of each row's vector: two rows share a vector after the first, four after the second.
 #[inline(always)]
-fn fold_rows<S: Simd, const M: usize>(simd: S, vectors: [[S::f64s; ROWS]; M], sums: &mut [OfRows; M]) {
+fn fold_rows<S: Simd, const M: usize>(simd: S, vectors: [[S::f64s; ROWS]; M]) -> [OfRows; M] {
     let _ = simd;
+    let mut sums = [[0.0; ROWS]; M];
     for m in 0..M {
         let (mut rows, mut half) = (vectors[m], S::f64s::LEN / 2);
         while half > 0 {
@@ -304,4 +312,22 @@ fn fold_rows<S: Simd, const M: usize>(simd: S, vectors: [[S::f64s; ROWS]; M], su
         }
         rows[0].store_slice(&mut sums[m][..S::f64s::LEN]);
     }
+    sums
+}
+
+/// The same for one row.
+#[inline(always)]
+fn fold_row<S: Simd, V: SimdFloat<S, Element = f64>, const M: usize>(vectors: [V; M]) -> [OfRows; M] {
+    let mut sums = [[0.0; ROWS]; M];
+    for m in 0..M {
+        vectors[m].store_slice(&mut sums[m][..V::LEN]);
+        let mut half = V::LEN / 2;
+        while half > 0 {
+            for k in 0..half {
+                sums[m][k] += sums[m][k + half];
+            }
+            half /= 2;
+        }
+    }
+    sums
 }

@@ -227,17 +227,51 @@ impl<T: Compute> Forward<'_, T> {
     #[inline(always)]
     fn read<'b, S: Simd>(&'b self, simd: S, block: Block, room: &'b mut ReadRoom<T>) -> &'b [T] {
         let (start, len) = (block.row * self.norm.len + block.at, block.len * block.count);
+        match self.inputs.residual {
+            None => self.inputs.x.block(simd, start, len, &mut room.x),
+            Some(residual) => self.read_sum(simd, residual, start, len, room),
+        }
+    }
+
+    #[inline(never)]
+    fn read_sum<'b, S: Simd>(
+        &'b self,
+        simd: S,
+        residual: &'b Input,
+        start: usize,
+        len: usize,
+        room: &'b mut ReadRoom<T>,
+    ) -> &'b [T] {
         let x = self.inputs.x.block(simd, start, len, &mut room.x);
-        let Some(residual) = self.inputs.residual else { return x };
         let residual = residual.block(simd, start, len, &mut room.residual);
         room.sum.resize(len.next_multiple_of(STAGE), T::default());
-        map(simd, [x, residual], &mut room.sum[..len], Add);
+        let sum = &mut room.sum[..len];
+        simd.vectorize(
+            #[inline(always)]
+            || map(simd, [x, residual], sum, Add),
+        );
         round_through(simd, self.inputs.x.dtype(), &mut room.sum);
         &room.sum[..len]
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn write<S: Simd>(
+        &self,
+        simd: S,
+        block: Block,
+        x: &[T],
+        statistics: (&OfRows, &OfRows),
+        piece: &mut Piece<'_>,
+        room: &mut Room<T>,
+    ) {
+        simd.vectorize(
+            #[inline(always)]
+            || self.normalize(simd, block, x, statistics, piece, room),
+        );
+    }
+
+    #[inline(always)]
+    fn normalize<S: Simd>(
         &self,
         simd: S,
         block: Block,
