@@ -44,11 +44,13 @@ lint: $(VENV)/.installed
 	$(BIN)/python -m mypy.stubtest stepsmith._core --ignore-missing-stub
 
 test: lint
-	cargo test --quiet --no-default-features
+	cargo test --quiet --no-default-features --lib
+	cargo test --quiet --no-default-features --lib -- --ignored
 	$(BIN)/python -m pytest -m 'not slow'
 
 test-slow: lint
-	cargo test --quiet --no-default-features
+	cargo test --quiet --no-default-features --lib
+	cargo test --quiet --no-default-features --lib -- --ignored
 	$(BIN)/python -m pytest
 
 # Peers join in where they are installed: .venv/bin/pip install '.[bench]' torch

@@ -39,3 +39,5 @@ pub mod reduce;
 mod row_sums;
 pub mod simd;
 pub mod softmax;
+#[cfg(test)]
+mod tests;

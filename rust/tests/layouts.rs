@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::layout::{Conflict, Layout, Territory, Walk};
 use proptest::prelude::*;
-use stepsmith::layout::{Conflict, Layout, Territory, Walk};
 
 /// Every index of a shape, in C order.
 fn indices(shape: &[usize]) -> Vec<Vec<usize>> {
