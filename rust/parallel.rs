@@ -106,23 +106,50 @@ pub fn for_each(pieces: usize, parallel: bool, work: &(dyn Fn(usize) + Sync)) {
     let pool = Pool::of_this_process();
     let _one_at_a_time = lock(&pool.turn);
     let helpers = pool.grow(wanted - 1);
-    // An asked-for count is kept to the letter: piece k is reserved for thread k. Else whoever is awake takes the next piece.
+    // An asked-for count is kept to the letter: each thread's first piece is reserved for it.
     let exact = requested_threads() > 0;
-    let next = AtomicUsize::new(if exact { helpers + 1 } else { 0 });
+    let shares = Shares::new(pieces, helpers + 1, usize::from(exact));
     let turn = |seat: usize| {
         let _environment = DefaultFloatEnvironment::enter();
         if exact {
-            work(seat);
+            work(shares.start(seat));
         }
-        loop {
-            let piece = next.fetch_add(1, Relaxed);
-            if piece >= pieces {
-                break;
-            }
+        while let Some(piece) = shares.take(seat) {
             work(piece);
         }
     };
     LAST_COUNT.set(pool.run(helpers, exact, &turn));
+}
+
+/// Pieces of a job, each thread's own ones one after another: from call to call it meets the same memory, which may still be in
+/// its core's cache. Who is done helps the others.
+struct Shares {
+    pieces: usize,
+    /// The next free piece of each thread's share.
+    next: Vec<AtomicUsize>,
+}
+
+impl Shares {
+    /// The first `reserved` pieces of each share are not given out.
+    fn new(pieces: usize, threads: usize, reserved: usize) -> Self {
+        let first = |seat| AtomicUsize::new(seat * pieces / threads + reserved);
+        Self { pieces, next: (0..threads).map(first).collect() }
+    }
+
+    /// Where a thread's share begins, and that of the one before it ends.
+    fn start(&self, seat: usize) -> usize {
+        seat * self.pieces / self.next.len()
+    }
+
+    fn take(&self, seat: usize) -> Option<usize> {
+        let seats = self.next.len();
+        (seat..seat + seats).map(|k| k % seats).find_map(|owner| {
+            let end = self.start(owner + 1);
+            // A share that is used up is not counted on: its counter stays where it is.
+            let is_left = self.next[owner].load(Relaxed) < end;
+            is_left.then(|| self.next[owner].fetch_add(1, Relaxed)).filter(|&piece| piece < end)
+        })
+    }
 }
 
 /// The pool of the process that made it; a forked child makes its own.
@@ -148,8 +175,11 @@ const PATIENCE: Duration = Duration::from_micros(50);
 
 fn watch(is_done: impl Fn() -> bool) {
     let start = Instant::now();
-    while !is_done() && start.elapsed() < PATIENCE {
+    while start.elapsed() < PATIENCE {
         for _ in 0..16 {
+            if is_done() {
+                return;
+            }
             std::hint::spin_loop();
         }
     }
@@ -167,6 +197,10 @@ struct State {
     taken: usize,
     /// Helpers at work.
     inside: usize,
+    /// Helpers that wait for work and have to be woken: that is a call to the system.
+    asleep: usize,
+    /// The caller waits for helpers to leave, and has to be woken.
+    is_caller_asleep: bool,
     panicked: bool,
 }
 
@@ -232,19 +266,29 @@ impl Pool {
     fn run(&'static self, helpers: usize, all: bool, turn: &Turn<'_>) -> usize {
         // SAFETY: only the lifetime changes; `Leave` waits until every helper has left the closure before it goes.
         let job = Job(unsafe { std::mem::transmute::<&Turn<'_>, &'static Turn<'static>>(turn) });
-        {
-            let mut state = lock(&self.state);
-            (state.job, state.free, state.taken, state.panicked) = (Some(job), helpers, 0, false);
-            state.number += 1;
-            self.number.store(state.number, Relaxed);
+        let mut state = lock(&self.state);
+        (state.job, state.free, state.taken, state.panicked) = (Some(job), helpers, 0, false);
+        state.number += 1;
+        self.number.store(state.number, Relaxed);
+        let asleep = state.asleep;
+        drop(state);
+        if asleep > 0 {
+            self.work.notify_all();
         }
-        self.work.notify_all();
         let leave = Leave { pool: self, all };
         turn(0);
         drop(leave);
         let state = lock(&self.state);
         assert!(!state.panicked, "a worker thread panicked");
         state.taken + 1
+    }
+
+    /// The caller waits until a helper leaves.
+    fn sleep<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.is_caller_asleep = true;
+        state = wait(&self.left, state);
+        state.is_caller_asleep = false;
+        state
     }
 
     /// What a helper does for ever: take a seat, take its turn, leave.
@@ -254,7 +298,9 @@ impl Pool {
         loop {
             let Some(job) = state.job.filter(|_| state.free > 0 && state.number != done) else {
                 if watched {
+                    state.asleep += 1;
                     state = wait(&self.work, state);
+                    state.asleep -= 1;
                 } else {
                     let seen = state.number;
                     drop(state);
@@ -276,7 +322,9 @@ impl Pool {
             state.panicked |= result.is_err();
             state.inside -= 1;
             self.inside.store(state.inside, Relaxed);
-            self.left.notify_all();
+            if state.is_caller_asleep {
+                self.left.notify_all();
+            }
         }
     }
 }
@@ -291,7 +339,7 @@ impl Drop for Leave {
     fn drop(&mut self) {
         let mut state = lock(&self.pool.state);
         while self.all && state.free > 0 {
-            state = wait(&self.pool.left, state);
+            state = self.pool.sleep(state);
         }
         state.job = None;
         state.free = 0;
@@ -301,7 +349,7 @@ impl Drop for Leave {
             state = lock(&self.pool.state);
         }
         while state.inside > 0 {
-            state = wait(&self.pool.left, state);
+            state = self.pool.sleep(state);
         }
     }
 }

@@ -85,9 +85,6 @@ pub(crate) fn sum_short_rows<S: Simd, T: Compute, F: Terms<K, M>, const K: usize
     simd.vectorize(
         #[inline(always)]
         || {
-            if rows.count == 1 {
-                return fold_row(add_up(simd, rows.part(0, 0, rows.len), terms[0]));
-            }
             let mut vectors = [[S::f64s::splat(simd, 0.0); ROWS]; M];
             for i in 0..rows.count {
                 let of_row = add_up(simd, rows.part(i, 0, rows.len), terms[i]);
@@ -95,7 +92,7 @@ pub(crate) fn sum_short_rows<S: Simd, T: Compute, F: Terms<K, M>, const K: usize
                     vectors[m][i] = of_row[m];
                 }
             }
-            fold_rows(simd, vectors)
+            if rows.count == 1 { fold_row::<S, M>(vectors) } else { fold_rows(simd, vectors) }
         },
     )
 }
@@ -237,9 +234,23 @@ fn add<V: Copy + std::ops::AddAssign, const M: usize, const WIDE: usize>(
     }
 }
 
-/// The terms of fewer elements than a tile, +0.0 behind them.
-#[inline(always)]
+/// The terms of fewer elements than a tile, +0.0 behind them. Apart, so that the sums of whole tiles keep their registers.
+#[cold]
+#[inline(never)]
 fn last_tile<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
+    simd: S,
+    block: [&[T]; K],
+    at: usize,
+    terms: F,
+) -> [Tile<S, f64>; M] {
+    simd.vectorize(
+        #[inline(always)]
+        || padded_tile(simd, block, at, terms),
+    )
+}
+
+#[inline(always)]
+fn padded_tile<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
     simd: S,
     block: [&[T]; K],
     at: usize,
@@ -317,11 +328,11 @@ fn fold_rows<S: Simd, const M: usize>(simd: S, vectors: [[S::f64s; ROWS]; M]) ->
 
 /// The same for one row.
 #[inline(always)]
-fn fold_row<S: Simd, V: SimdFloat<S, Element = f64>, const M: usize>(vectors: [V; M]) -> [OfRows; M] {
+fn fold_row<S: Simd, const M: usize>(vectors: [[S::f64s; ROWS]; M]) -> [OfRows; M] {
     let mut sums = [[0.0; ROWS]; M];
     for m in 0..M {
-        vectors[m].store_slice(&mut sums[m][..V::LEN]);
-        let mut half = V::LEN / 2;
+        vectors[m][0].store_slice(&mut sums[m][..S::f64s::LEN]);
+        let mut half = S::f64s::LEN / 2;
         while half > 0 {
             for k in 0..half {
                 sums[m][k] += sums[m][k + half];

@@ -115,7 +115,7 @@ fn measure(kinds: [&str; 3], max_norm: Option<f64>, check_finite: bool) -> Resul
     let mut gradients = Gradients::new(unsafe { Rows::new(vec![row]) });
     let isa = Isa::choose(None)?;
     let cohorts = Cohorts { of_tensor: &[0], scalars: &SCALARS, signs: &[1.0] };
-    let options = Options { max_norm, check_finite, ..Options::plain(1.0) };
+    let options = Options { check_finite, max_norm, ..Options::plain(1.0) };
     let rule = rule::find("sgd")?;
     let mut run = || step(isa, rule, &mut gradients, cohorts, options);
     let norm = run()?;
