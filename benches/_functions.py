@@ -33,7 +33,8 @@ class Work:
         into: writes them where they were before.
         peer: PyTorch's, with outputs of its own; None where it is missing.
         formula: the first output in float64, on part of the input, and which part.
-        reads: arrays of the full size that are read.
+        reads: arrays of the full size that are read while one is written.
+        before: those that are read before, for sums that must be known first.
     """
 
     fresh: Callable[[], Arrays]
@@ -41,6 +42,7 @@ class Work:
     peer: Callable[[], Arrays] | None
     formula: Callable[[], tuple[Array, Any]] | None
     reads: int
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,18 +93,24 @@ def torch_passes(
 _HELPERS = ThreadPoolExecutor(int(dict(_core.info())["threads"]))
 
 
-def sweeper(shape: tuple[int, ...], reads: int) -> Callable[[], object]:
-    """Reads as many arrays and writes one, by NumPy's own loops, each thread its part."""
+def sweeper(shape: tuple[int, ...], reads: int, before: int) -> Callable[[], object]:
+    """Reads as many arrays (one or two) and writes one, by NumPy's own loops, each thread its part."""
     inputs, out = [numbers((math.prod(shape),), seed) for seed in range(reads)], np.empty(math.prod(shape), np.float32)
     threads = int(dict(_core.info())["threads"])
     ends = [k * out.size // threads for k in range(threads + 1)]
     parts = [slice(ends[k], ends[k + 1]) for k in range(threads)]
-    loop = np.copyto if reads == 1 else np.add
 
-    def part(k: slice) -> None:
-        loop(out[k], inputs[0][k]) if reads == 1 else loop(inputs[0][k], inputs[1][k], out=out[k])
+    def read(k: slice) -> None:
+        np.dot(inputs[0][k], inputs[before - 1][k])
 
-    return lambda: list(_HELPERS.map(part, parts))
+    def write(k: slice) -> None:
+        np.copyto(out[k], inputs[0][k]) if reads == 1 else np.add(inputs[0][k], inputs[1][k], out=out[k])
+
+    def sweep() -> None:
+        for work in (read, write) if before else (write,):
+            list(_HELPERS.map(work, parts))
+
+    return sweep
 
 
 def deviation(got: Arrays, want: Arrays) -> float:
@@ -136,9 +144,9 @@ def run(case: Case, blocks: int, seconds: float) -> dict[str, Any]:
     if work.peer:
         sides.append(Side(PEER, work.peer))
     if elements >= LARGE:
-        sides.append(Side(SWEEP, sweeper(case.shape, work.reads)))
+        sides.append(Side(SWEEP, sweeper(case.shape, work.reads, work.before)))
     timings = _harness.measure(sides, blocks, seconds)
-    traffic = elements * 4 * (work.reads + 1)
+    traffic = elements * 4 * (work.before + work.reads + 1)
     rows = {name: {**timing.as_json(), "gb_per_s": traffic / timing.median / 1e6} for name, timing in timings.items()}
     row: dict[str, Any] = {"case": case.id, "bytes": traffic, "sides": rows}
     if PEER in timings:

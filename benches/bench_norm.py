@@ -27,16 +27,21 @@ def _work(
     theirs: Callable[..., Any],
     arrays: list[Array],
     formula: Callable[[], tuple[Array, Any]],
+    twice: bool = False,
 ) -> dict[str, Work]:
-    """Both directions of a norm whose first array is x and whose others are weights."""
+    """Both directions of a norm whose first array is x and whose others are weights; `twice` if sums come first."""
     x = arrays[0]
     dy, y, dx = numbers(x.shape, 1), np.empty_like(x), np.empty_like(x)
     gradients = (dx, *(np.empty_like(array) for array in arrays[1:]))
     saved = forward(*arrays)[1]
     peers = _functions.torch_passes(theirs, arrays, dy) or (None, None)
     return {
-        "forward": Work(lambda: [forward(*arrays)[0]], lambda: [forward(*arrays, out=y)[0]], peers[0], formula, 1),
-        "backward": Work(lambda: backward(dy, saved), lambda: backward(dy, saved, out=gradients), peers[1], None, 2),
+        "forward": Work(
+            lambda: [forward(*arrays)[0]], lambda: [forward(*arrays, out=y)[0]], peers[0], formula, 1, twice
+        ),
+        "backward": Work(
+            lambda: backward(dy, saved), lambda: backward(dy, saved, out=gradients), peers[1], None, 2, 2 * twice
+        ),
     }
 
 
@@ -90,7 +95,7 @@ def batch_norm(shape: Shape) -> dict[str, Work]:
             own.update(mean=torch.zeros(shape[1]), var=torch.ones(shape[1]))
         return torch.nn.functional.batch_norm(x, own["mean"], own["var"], weight, bias, training=True)
 
-    return _work(forward, norm.batch_norm_backward, theirs, arrays, formula)
+    return _work(forward, norm.batch_norm_backward, theirs, arrays, formula, True)
 
 
 FUNCTIONS = {"layer_norm": layer_norm, "rms_norm": rms_norm, "batch_norm": batch_norm}

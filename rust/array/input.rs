@@ -23,6 +23,7 @@ pub struct Input {
     len: usize,
     dtype: DType,
     is_slice: bool,
+    is_rewritten: bool,
 }
 
 // SAFETY: the pointer is only read through, and the maker promises that nobody writes there meanwhile.
@@ -41,7 +42,8 @@ impl Input {
         let walk = Walk::logical(&array.layout.shape, &[&array.layout.strides]);
         Self {
             operand: Operand::new(array, 0),
-            is_slice: !is_rewritten && is_in_place(&walk, 0, array),
+            is_slice: is_in_place(&walk, 0, array),
+            is_rewritten,
             walk,
             len: array.layout.len(),
             dtype: array.dtype,
@@ -69,18 +71,20 @@ impl Input {
         len: usize,
         room: &'a mut Vec<T>,
     ) -> &'a [T] {
-        if let Some(values) = self.values(start, len).and_then(T::slice) {
+        if !self.is_rewritten
+            && let Some(values) = self.values(start, len).and_then(T::slice)
+        {
             return values;
         }
         self.copy(simd, start, len, room);
         &room[..len]
     }
 
-    /// Elements `start..start + len` as they are stored, if they are a slice that may be borrowed.
+    /// Elements `start..start + len` as they are stored, if they are a slice. What is rewritten may only be copied out.
     #[inline(always)]
     fn values(&self, start: usize, len: usize) -> Option<Values<'_>> {
         assert!(start + len <= self.len, "a block ends inside its array");
-        // SAFETY: dense and aligned in C order, inside the array, and nobody writes what is borrowed.
+        // SAFETY: dense and aligned in C order, inside the array, and nobody writes these elements before they were read.
         self.is_slice.then(|| unsafe { self.operand.values(start, len) })
     }
 

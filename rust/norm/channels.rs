@@ -10,7 +10,7 @@ use fearless_simd::prelude::*;
 use super::{
     LARGE, PIECE, PIECES,
     columns::{self, HEIGHT},
-    moments::{self, Moments},
+    moments::{self, Merge, Moments},
     products::Products,
 };
 use crate::{
@@ -86,10 +86,10 @@ fn moments_as<T: Compute>(isa: Isa, shape: Channels, x: &Input) -> Vec<Moments> 
     parallel::for_each_mut(&mut pieces, shape.is_large(), &|_, piece| {
         dispatch!(isa, simd => measure::<_, T>(simd, shape, x, piece));
     });
-    let mut all = vec![Moments::default(); shape.channels];
+    let (mut all, mut merge) = (vec![Moments::default(); shape.channels], Merge::default());
     for piece in pieces {
         for (moments, other) in all[piece.channels].iter_mut().zip(piece.all) {
-            *moments = moments.and(other);
+            *moments = merge.of(*moments, other);
         }
     }
     all

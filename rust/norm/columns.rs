@@ -4,7 +4,7 @@
 
 use fearless_simd::prelude::*;
 
-use super::moments::Moments;
+use super::moments::{Merge, Moments};
 use crate::{
     dtype::{Compute, load_native, store_native},
     reduce::LANES,
@@ -42,7 +42,7 @@ fn wide<S: Simd, T: Compute>(simd: S, row: &[T], at: usize) -> Tile<S, f64> {
 #[inline(always)]
 pub(super) fn add_moments<S: Simd, T: Compute>(simd: S, x: &[T], columns: usize, all: &mut [Moments]) {
     let rows = x.len() / columns;
-    let (mut means, mut squares) = ([0.0; WIDTH], [0.0; WIDTH]);
+    let (mut means, mut squares, mut merge) = ([0.0; WIDTH], [0.0; WIDTH], Merge::default());
     for first in (0..columns).step_by(WIDTH) {
         let width = WIDTH.min(columns - first);
         means.fill(0.0);
@@ -68,7 +68,7 @@ pub(super) fn add_moments<S: Simd, T: Compute>(simd: S, x: &[T], columns: usize,
             }
         }
         for (k, moments) in all[first..first + width].iter_mut().enumerate() {
-            *moments = moments.and(Moments { count: rows as f64, mean: means[k], squares: squares[k] });
+            *moments = merge.of(*moments, Moments { count: rows as f64, mean: means[k], squares: squares[k] });
         }
     }
 }

@@ -37,14 +37,36 @@ impl Moments {
     /// These elements and others, in this order.
     #[inline(always)]
     pub(super) fn and(self, other: Self) -> Self {
-        if self.count == 0.0 {
-            return other;
+        Merge::default().of(self, other)
+    }
+}
+
+/// How moments of two counts merge. Channels have the same counts one after another: what they share is computed once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Merge {
+    counts: [f64; 2],
+    /// The second count's part of both.
+    share: f64,
+    /// The product of both by their sum.
+    between: f64,
+}
+
+impl Merge {
+    #[inline(always)]
+    pub(super) fn of(&mut self, first: Moments, second: Moments) -> Moments {
+        if first.count == 0.0 {
+            return second;
         }
-        let (count, delta) = (self.count + other.count, other.mean - self.mean);
-        Self {
+        let count = first.count + second.count;
+        if self.counts != [first.count, second.count] {
+            let (share, between) = (second.count / count, first.count * second.count / count);
+            *self = Self { counts: [first.count, second.count], share, between };
+        }
+        let delta = second.mean - first.mean;
+        Moments {
             count,
-            mean: self.mean + delta * (other.count / count),
-            squares: self.squares + other.squares + delta * delta * (self.count * other.count / count),
+            mean: first.mean + delta * self.share,
+            squares: first.squares + second.squares + delta * delta * self.between,
         }
     }
 }

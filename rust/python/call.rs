@@ -57,9 +57,10 @@ impl Arrays {
             };
             value_error(owner, error)
         })?;
-        for (k, array) in self.all.iter().enumerate().skip(self.written) {
-            let met = territory.find(&array.layout);
-            if let Some(other) = met.filter(|_| !self.is_rewritten(array)) {
+        // What is rewritten meets one output as a whole, and outputs do not meet: it need not be looked for.
+        let read = self.all.iter().enumerate().skip(self.written);
+        for (k, array) in read.filter(|(_, array)| !self.is_rewritten(array)) {
+            if let Some(other) = territory.find(&array.layout) {
                 return Err(value_error(owner, Error::Overlap { first: name(other), second: name(k) }));
             }
         }
