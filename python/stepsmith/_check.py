@@ -43,9 +43,12 @@ def _range(low: float, high: float, open_low: bool, open_high: bool) -> str:
 
 def integer(owner: str, name: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
     """The value as an int within [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if type(value) is int:
+        result = value
+    elif isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{owner}: {name} must be an integer, got {value!r}")
-    result = int(value)
+    else:
+        result = int(value)
     if low is not None and result < low:
         raise ValueError(f"{owner}: {name} must be at least {low}, got {result}")
     if high is not None and result > high:

@@ -74,8 +74,12 @@ def check_written(owner: str, arrays: dict[str, Array | None]) -> None:
 
 def unwritten(array: Array | None, written: tuple[Array | None, ...]) -> Array | None:
     """The array, or a copy if an output takes its memory and a backward pass will read it."""
-    met = array is not None and any(out is not None and np.may_share_memory(array, out) for out in written)
-    return array.copy() if array is not None and met else array
+    if array is None:
+        return None
+    for out in written:
+        if out is not None and np.may_share_memory(array, out):
+            return array.copy()
+    return array
 
 
 def output(owner: str, name: str, given: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

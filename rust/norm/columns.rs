@@ -15,7 +15,7 @@ use crate::{
 pub(super) const HEIGHT: usize = 64;
 
 /// Columns that are worked on at once, so that a block of them stays in a core's cache.
-const WIDTH: usize = 512;
+const WIDTH: usize = 128;
 
 /// Elements of a tile of float64.
 const fn tile_of<S: Simd>() -> usize {
