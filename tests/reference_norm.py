@@ -143,7 +143,7 @@ def pieces(samples: int, channels: int, inner: int) -> list[slice]:
     """Which samples are taken together: those of a piece."""
     worth = max(-(-samples * channels * inner // PIECES), PIECE)
     tall = -(-worth // max(channels * inner, 1))
-    tall = -(-tall // HEIGHT) * HEIGHT if inner == 1 else tall
+    tall = -(-tall // (2 * HEIGHT)) * 2 * HEIGHT if inner == 1 else tall
     return [slice(start, start + tall) for start in range(0, samples, tall)]
 
 

@@ -38,6 +38,7 @@ pub struct Channels {
 struct Piece<A> {
     samples: Range<usize>,
     channels: Range<usize>,
+    /// Made by the thread that fills it, in whose cache it then is.
     all: A,
 }
 
@@ -54,17 +55,18 @@ impl Channels {
     }
 
     /// Samples first, channels too where there are few samples and each channel has many elements.
-    fn pieces<A>(&self, all: impl Fn(usize) -> A) -> Vec<Piece<A>> {
+    fn pieces<A: Default>(&self) -> Vec<Piece<A>> {
         let worth = self.len().div_ceil(PIECES).max(PIECE);
         let sample = (self.channels * self.inner).max(1);
-        let tall = worth.div_ceil(sample).next_multiple_of(if self.inner == 1 { HEIGHT } else { 1 });
+        // What a piece leaves for each channel goes to another core: worth it for more than one block of rows.
+        let tall = worth.div_ceil(sample).next_multiple_of(if self.inner == 1 { 2 * HEIGHT } else { 1 });
         let broad = if self.inner == 1 { self.channels } else { worth.div_ceil(self.inner.max(1) * tall).max(ROWS) };
         let mut pieces = vec![];
         for first in (0..self.channels).step_by(broad.max(1)) {
             let channels = first..self.channels.min(first + broad);
             for start in (0..self.samples).step_by(tall) {
                 let samples = start..self.samples.min(start + tall);
-                pieces.push(Piece { samples, channels: channels.clone(), all: all(channels.len()) });
+                pieces.push(Piece { samples, channels: channels.clone(), all: A::default() });
             }
         }
         pieces
@@ -82,7 +84,7 @@ pub fn moments(isa: Isa, shape: Channels, x: &Input) -> [Vec<f64>; 2] {
 }
 
 fn moments_as<T: Compute>(isa: Isa, shape: Channels, x: &Input) -> Vec<Moments> {
-    let mut pieces = shape.pieces(|channels| vec![Moments::default(); channels]);
+    let mut pieces = shape.pieces::<Vec<Moments>>();
     parallel::for_each_mut(&mut pieces, shape.is_large(), &|_, piece| {
         dispatch!(isa, simd => measure::<_, T>(simd, shape, x, piece));
     });
@@ -98,6 +100,7 @@ fn moments_as<T: Compute>(isa: Isa, shape: Channels, x: &Input) -> Vec<Moments> 
 #[inline(always)]
 fn measure<S: Simd, T: Compute>(simd: S, shape: Channels, x: &Input, piece: &mut Piece<Vec<Moments>>) {
     let mut room = vec![];
+    piece.all.resize(piece.channels.len(), Moments::default());
     if shape.inner == 1 {
         for first in piece.samples.clone().step_by(HEIGHT) {
             let rows = HEIGHT.min(piece.samples.end - first);
@@ -180,7 +183,7 @@ fn sums_as<T: Compute>(isa: Isa, shape: Channels, inputs: [&Input; 2], statistic
         padded[..shape.channels].copy_from_slice(numbers);
     }
     let statistics = [&padded[0][..], &padded[1][..]];
-    let mut pieces = shape.pieces(|channels| [columns::room(channels), columns::room(channels)]);
+    let mut pieces = shape.pieces::<[Vec<f64>; 2]>();
     parallel::for_each_mut(&mut pieces, shape.is_large(), &|_, piece| {
         dispatch!(isa, simd => add_up::<_, T>(simd, shape, inputs, statistics, piece));
     });
@@ -204,6 +207,7 @@ fn add_up<S: Simd, T: Compute>(
     piece: &mut Piece<[Vec<f64>; 2]>,
 ) {
     let (mut room_dy, mut room_x) = (vec![], vec![]);
+    piece.all = [columns::room(piece.channels.len()), columns::room(piece.channels.len())];
     let [sums_gx, sums_g] = &mut piece.all;
     if shape.inner == 1 {
         for first in piece.samples.clone().step_by(HEIGHT) {

@@ -57,6 +57,7 @@ pub struct Outputs<'a> {
 struct Piece<'a> {
     rows: Range<usize>,
     dx: Part<'a>,
+    /// Made by the thread that fills it, in whose cache it then is; the next as well.
     dweight: Vec<f64>,
     dbias: Vec<f64>,
 }
@@ -73,8 +74,10 @@ fn run<T: Compute>(isa: Isa, norm: RowNorm, inputs: Inputs<'_>, outputs: &mut Ou
     let weight =
         inputs.weight.map(|input| dispatch!(isa, simd => Weights::<T>::new(simd, norm.place, norm.len, input)));
     let backward = Backward { norm, inputs, weight };
-    let mut pieces = pieces(&norm, outputs.dx, outputs.dweight.len());
+    let mut pieces = pieces(&norm, outputs.dx);
+    let places = outputs.dweight.len();
     parallel::for_each_mut(&mut pieces, norm.is_large(), &|_, piece| {
+        (piece.dweight, piece.dbias) = (vec![0.0; places], vec![0.0; places]);
         dispatch!(isa, simd => backward.work_on(simd, piece));
     });
     for piece in &pieces {
@@ -87,15 +90,15 @@ fn run<T: Compute>(isa: Isa, norm: RowNorm, inputs: Inputs<'_>, outputs: &mut Ou
     }
 }
 
-fn pieces<'a>(norm: &RowNorm, dx: &'a mut Output, places: usize) -> Vec<Piece<'a>> {
+fn pieces<'a>(norm: &RowNorm, dx: &'a mut Output) -> Vec<Piece<'a>> {
     let turn = norm.turn();
     let starts = || (0..norm.rows).step_by(turn);
     let parts = dx.parts(starts().map(|start| (start + turn).min(norm.rows) * norm.len));
     let piece = |(start, dx): (usize, _)| Piece {
         rows: start..(start + turn).min(norm.rows),
         dx,
-        dweight: vec![0.0; places],
-        dbias: vec![0.0; places],
+        dweight: vec![],
+        dbias: vec![],
     };
     starts().zip(parts).map(piece).collect()
 }
