@@ -126,6 +126,7 @@ def segments(terms: Array) -> float:
 # Batch norm: rust/norm/{channels,columns,batch}.rs.
 
 HEIGHT = 64
+FEW = 8 * HEIGHT
 
 
 def merged(moments: list[tuple[float, Array, Array]]) -> tuple[float, Array, Array]:
@@ -143,8 +144,9 @@ def pieces(samples: int, channels: int, inner: int) -> list[slice]:
     """Which samples are taken together: those of a piece."""
     worth = max(-(-samples * channels * inner // PIECES), PIECE)
     tall = -(-worth // max(channels * inner, 1))
-    tall = -(-tall // (2 * HEIGHT)) * 2 * HEIGHT if inner == 1 else tall
-    return [slice(start, start + tall) for start in range(0, samples, tall)]
+    if inner == 1:
+        tall = samples if samples <= FEW else -(-tall // HEIGHT) * HEIGHT
+    return [slice(start, start + tall) for start in range(0, samples, max(tall, 1))]
 
 
 def column_moments(block: Array) -> tuple[float, Array, Array]:

@@ -71,13 +71,18 @@ impl Input {
         len: usize,
         room: &'a mut Vec<T>,
     ) -> &'a [T] {
-        if !self.is_rewritten
-            && let Some(values) = self.values(start, len).and_then(T::slice)
-        {
+        if let Some(values) = self.slice(start, len) {
             return values;
         }
         self.copy(simd, start, len, room);
         &room[..len]
+    }
+
+    /// Elements `start..start + len` themselves, if they are stored as the compute type and may be borrowed.
+    #[inline(always)]
+    #[must_use]
+    pub fn slice<T: Compute>(&self, start: usize, len: usize) -> Option<&[T]> {
+        if self.is_rewritten { None } else { self.values(start, len).and_then(T::slice) }
     }
 
     /// Elements `start..start + len` as they are stored, if they are a slice. What is rewritten may only be copied out.

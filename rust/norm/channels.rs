@@ -9,7 +9,7 @@ use fearless_simd::prelude::*;
 
 use super::{
     LARGE, PIECE, PIECES,
-    columns::{self, HEIGHT},
+    columns::{self, HEIGHT, Strip},
     moments::{self, Merge, Moments},
     products::Products,
 };
@@ -18,6 +18,7 @@ use crate::{
     dispatch,
     dtype::{Compute, DType},
     parallel,
+    reduce::LANES,
     row_sums::{ROWS, Rows, SEGMENT, at_once, sum_rows},
     simd::Isa,
 };
@@ -54,13 +55,10 @@ impl Channels {
         self.len() >= LARGE
     }
 
-    /// Samples first, channels too where there are few samples and each channel has many elements.
+    /// Samples first; channels too where there are few samples and many elements of each channel or many channels.
     fn pieces<A: Default>(&self) -> Vec<Piece<A>> {
         let worth = self.len().div_ceil(PIECES).max(PIECE);
-        let sample = (self.channels * self.inner).max(1);
-        // What a piece leaves for each channel goes to another core: worth it for more than one block of rows.
-        let tall = worth.div_ceil(sample).next_multiple_of(if self.inner == 1 { 2 * HEIGHT } else { 1 });
-        let broad = if self.inner == 1 { self.channels } else { worth.div_ceil(self.inner.max(1) * tall).max(ROWS) };
+        let (tall, broad) = if self.inner == 1 { self.rectangle(worth) } else { self.runs(worth) };
         let mut pieces = vec![];
         for first in (0..self.channels).step_by(broad.max(1)) {
             let channels = first..self.channels.min(first + broad);
@@ -71,7 +69,25 @@ impl Channels {
         }
         pieces
     }
+
+    /// Samples and channels of a piece where each sample has one element of a channel. What a piece leaves for each channel goes
+    /// from core to core: few samples are not cut.
+    fn rectangle(&self, worth: usize) -> (usize, usize) {
+        if self.samples <= FEW {
+            return (FEW, (worth / self.samples.max(1)).next_multiple_of(LANES).max(LANES));
+        }
+        (worth.div_ceil(self.channels.max(1)).next_multiple_of(HEIGHT), self.channels)
+    }
+
+    /// The same where each sample has several.
+    fn runs(&self, worth: usize) -> (usize, usize) {
+        let tall = worth.div_ceil((self.channels * self.inner).max(1));
+        (tall, worth.div_ceil(self.inner.max(1) * tall).max(ROWS))
+    }
 }
+
+/// Samples that are not cut into pieces.
+const FEW: usize = 8 * HEIGHT;
 
 /// For each channel the mean and the centred sum of squares of its values.
 #[must_use]
@@ -99,18 +115,19 @@ fn moments_as<T: Compute>(isa: Isa, shape: Channels, x: &Input) -> Vec<Moments> 
 
 #[inline(always)]
 fn measure<S: Simd, T: Compute>(simd: S, shape: Channels, x: &Input, piece: &mut Piece<Vec<Moments>>) {
-    let mut room = vec![];
+    let mut room = [vec![], vec![]];
     piece.all.resize(piece.channels.len(), Moments::default());
     if shape.inner == 1 {
         for first in piece.samples.clone().step_by(HEIGHT) {
             let rows = HEIGHT.min(piece.samples.end - first);
-            let block = x.block::<S, T>(simd, first * shape.channels, rows * shape.channels, &mut room);
-            columns::add_moments(simd, block, shape.channels, &mut piece.all);
+            let columns = [piece.channels.start, piece.channels.len()];
+            let strip = Strip::<T>::new(simd, x, [first, rows], shape.channels, columns, &mut room);
+            columns::add_moments(simd, strip, &mut piece.all);
         }
         return;
     }
     for run in Runs::<S>::new(shape, piece.samples.clone(), piece.channels.clone()) {
-        let block = x.block::<S, T>(simd, run.start, run.len * run.count, &mut room);
+        let block = x.block::<S, T>(simd, run.start, run.len * run.count, &mut room[0]);
         let (means, squares) = moments::of_rows(simd, block, run.len, run.count, true);
         for i in 0..run.count {
             let moments = &mut piece.all[run.channel - piece.channels.start + i];
@@ -206,21 +223,23 @@ fn add_up<S: Simd, T: Compute>(
     statistics: [&[f64]; 2],
     piece: &mut Piece<[Vec<f64>; 2]>,
 ) {
-    let (mut room_dy, mut room_x) = (vec![], vec![]);
+    let (mut room_dy, mut room_x) = ([vec![], vec![]], [vec![], vec![]]);
     piece.all = [columns::room(piece.channels.len()), columns::room(piece.channels.len())];
     let [sums_gx, sums_g] = &mut piece.all;
     if shape.inner == 1 {
+        let (first_channel, width) = (piece.channels.start, piece.channels.len());
+        let statistics = [&statistics[0][first_channel..], &statistics[1][first_channel..]];
         for first in piece.samples.clone().step_by(HEIGHT) {
-            let (start, rows) = (first * shape.channels, HEIGHT.min(piece.samples.end - first));
-            let dy = dy.block::<S, T>(simd, start, rows * shape.channels, &mut room_dy);
-            let x = x.block::<S, T>(simd, start, rows * shape.channels, &mut room_x);
-            columns::add_products(simd, [dy, x], shape.channels, statistics, [sums_gx, sums_g]);
+            let (rows, columns) = ([first, HEIGHT.min(piece.samples.end - first)], [first_channel, width]);
+            let dy = Strip::<T>::new(simd, dy, rows, shape.channels, columns, &mut room_dy);
+            let x = Strip::<T>::new(simd, x, rows, shape.channels, columns, &mut room_x);
+            columns::add_products(simd, [dy, x], statistics, [sums_gx, sums_g]);
         }
         return;
     }
     for run in Runs::<S>::new(shape, piece.samples.clone(), piece.channels.clone()) {
-        let dy = dy.block::<S, T>(simd, run.start, run.len * run.count, &mut room_dy);
-        let x = x.block::<S, T>(simd, run.start, run.len * run.count, &mut room_x);
+        let dy = dy.block::<S, T>(simd, run.start, run.len * run.count, &mut room_dy[0]);
+        let x = x.block::<S, T>(simd, run.start, run.len * run.count, &mut room_x[0]);
         let mut products = [Products::default(); ROWS];
         for i in 0..run.count {
             products[i] = Products { mean: statistics[0][run.channel + i], rstd: statistics[1][run.channel + i] };
