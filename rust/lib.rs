@@ -6,7 +6,8 @@
 //! | [`dtype`] | storage types and how they become the compute type |
 //! | [`half`] | bfloat16 and float16 as bits |
 //! | [`simd`] | the CPU level, chosen once |
-//! | [`parallel`] | threads and the floating-point environment |
+//! | [`parallel`] | threads |
+//! | [`float_environment`] | how numbers are rounded, whatever the caller has set |
 //! | [`prefetch`] | memory that is asked for before it is needed |
 //! | [`layout`] | shapes and strides: walks over elements, overlap |
 //! | [`reduce`] | sums whose tree depends on the length alone |
@@ -24,6 +25,7 @@ pub mod activation;
 pub mod array;
 pub mod dtype;
 pub mod error;
+pub mod float_environment;
 pub mod half;
 pub mod layout;
 mod map;

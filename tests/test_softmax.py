@@ -233,3 +233,12 @@ def test_layers_keep_their_buffers(layer: type[nn.Module]) -> None:
     assert module.backward(dy, input_grad=False) is None
     with pytest.raises(TypeError, match=f"{layer.__name__}: axis must be an integer, got 'x'"):
         layer(axis="x")
+
+
+def test_saved_of_the_other_function_is_refused() -> None:
+    x = np.ones((2, 3))
+    _, saved = functional.softmax(x)
+    with pytest.raises(ValueError, match="log_softmax_backward: saved must be that of log_softmax"):
+        functional.log_softmax_backward(x, saved)
+    with pytest.raises(TypeError, match="softmax_backward: saved must be what softmax returned"):
+        functional.softmax_backward(x, functional.activate(x, "relu")[1])  # type: ignore[arg-type]

@@ -45,17 +45,13 @@ pub struct Entry {
     pub name: &'static str,
     /// Names of its scalars, numbers that are computed in float64 and rounded once to the compute type.
     pub scalars: &'static [&'static str],
-    run: fn(Isa, &[f64], Inputs<'_>, &mut Outputs<'_>),
+    run: fn(Isa, &[f64], Inputs<'_>, &mut Outputs<'_>) -> Result<(), Error>,
 }
 
 impl Entry {
     /// y of the inputs, or with `dy` the gradients.
     pub fn run(&self, isa: Isa, scalars: &[f64], inputs: Inputs<'_>, outputs: &mut Outputs<'_>) -> Result<(), Error> {
-        if scalars.len() != self.scalars.len() {
-            return Err(Error::Length { what: "scalars", want: self.scalars.len(), got: scalars.len() });
-        }
-        (self.run)(isa, scalars, inputs, outputs);
-        Ok(())
+        (self.run)(isa, scalars, inputs, outputs)
     }
 }
 
@@ -82,8 +78,9 @@ macro_rules! activations {
                     Self { $($scalar: T::from_f64($scalar),)* compute: PhantomData }
                 }
 
-                fn of(scalars: &[f64]) -> Self {
-                    Self::new(scalars.try_into().expect("as many scalars as names"))
+                fn of(scalars: &[f64]) -> Result<Self, Error> {
+                    let (want, got) = (<[&str]>::len(&[$(stringify!($scalar)),*]), scalars.len());
+                    scalars.try_into().map(Self::new).map_err(|_| Error::Length { what: "scalars", want, got })
                 }
             }
         )*
@@ -92,9 +89,12 @@ macro_rules! activations {
         pub const ACTIVATIONS: &[Entry] = &[$(Entry {
             name: $name,
             scalars: &[$(stringify!($scalar)),*],
-            run: |isa, scalars, inputs, outputs| match inputs.x.dtype().compute() {
-                DType::F64 => apply::run(isa, &$activation::<f64>::of(scalars), inputs, outputs),
-                _ => apply::run(isa, &$activation::<f32>::of(scalars), inputs, outputs),
+            run: |isa, scalars, inputs, outputs| {
+                match inputs.x.dtype().compute() {
+                    DType::F64 => apply::run(isa, &$activation::<f64>::of(scalars)?, inputs, outputs),
+                    _ => apply::run(isa, &$activation::<f32>::of(scalars)?, inputs, outputs),
+                }
+                Ok(())
             },
         }),*];
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    parallel::DefaultFloatEnvironment,
+    float_environment::DefaultFloatEnvironment,
     reduce::{Term, max_magnitude},
     simd::Isa,
 };

@@ -42,7 +42,7 @@ pub mod vectors;
 
 pub use gradients::{Gradients, Reduction};
 
-use crate::{error::Error, parallel::DefaultFloatEnvironment, random::Philox, simd::Isa};
+use crate::{error::Error, float_environment::DefaultFloatEnvironment, random::Philox, simd::Isa};
 use pipeline::{Folds, Pass};
 use rule::Entry;
 use table::Rows;

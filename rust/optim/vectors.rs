@@ -8,7 +8,7 @@ use super::{grad::Grad, norm::total, plan::Chunk, table::Rows};
 use crate::{
     array::buffer::{Buffer, STAGE},
     dispatch,
-    parallel::DefaultFloatEnvironment,
+    float_environment::DefaultFloatEnvironment,
     reduce::{BLOCK, LANES, Lanes},
     simd::Isa,
 };

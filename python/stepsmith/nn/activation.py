@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from stepsmith import _check, _core
 from stepsmith._outputs import like
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array, Buffer
-from stepsmith.nn.functional.activation import Activation
+from stepsmith.nn.functional.activation import NO_SUMS, Activation
 
 __all__ = [
     "ELU",
@@ -22,8 +20,6 @@ __all__ = [
     "Softsign",
     "Tanh",
 ]
-
-_NO_SUMS = np.empty(0)
 
 
 class _Activation(Module):
@@ -49,7 +45,7 @@ class _Activation(Module):
     def _run(self, x: Array, dy: Array | None, buffer: Buffer) -> Array:
         out, activation = buffer.get(x.shape, x.dtype), self._activation
         shape = 1, 1, x.size
-        _core.activate(self._name, activation.kind, activation.numbers, out, (x, None, dy), _NO_SUMS, shape)
+        _core.activate(self._name, activation.kind, activation.numbers, out, (x, None, dy), NO_SUMS, shape)
         return out
 
 

@@ -36,7 +36,7 @@ _DEFAULTS: Mapping[str, Mapping[str, float]] = {
     "leaky_relu": {"negative_slope": 0.01},
     "elu": {"alpha": 1.0},
 }
-_NO_SUMS = np.empty(0)
+NO_SUMS = np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def activate(
     bias = unwritten(bias, (out,))
     read = apart((x, bias, None, None), (out,))
     assert read[0] is not None
-    _core.activate(owner, activation.kind, activation.numbers, y, (read[0], read[1], None), _NO_SUMS, shape)
+    _core.activate(owner, activation.kind, activation.numbers, y, (read[0], read[1], None), NO_SUMS, shape)
     return y, ActivationSaved(None if meets(x, out) else x, bias, activation, shape)
 
 
@@ -179,7 +179,7 @@ def activate_backward(
     dbias = of_places(owner, "out[1]", given[1], bias)
     if out is not None:
         check_written(owner, {"out[0]": given[0], "out[1]": given[1]})
-    sums = _NO_SUMS if bias is None else np.zeros(bias.size)
+    sums = NO_SUMS if bias is None else np.zeros(bias.size)
     read = apart((x, bias, dy, None), (given[0],))
     assert read[0] is not None
     activation = saved.activation

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stepsmith import _check, _core
 from stepsmith._backend import require_array
-from stepsmith._outputs import apart, output
+from stepsmith._outputs import apart, like, of_forward, output
 
 __all__ = ["SoftmaxSaved", "log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
@@ -22,10 +22,12 @@ class SoftmaxSaved:
     Attributes:
         y: its output, not a copy.
         axis: that it went over.
+        is_log: is y the logarithm?
     """
 
     y: Array
     axis: int
+    is_log: bool
 
 
 def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> tuple[Array, SoftmaxSaved]:
@@ -127,28 +129,26 @@ def log_softmax_backward(dy: Array, saved: SoftmaxSaved, *, out: Array | None = 
     return _backward("log_softmax_backward", dy, saved, out, is_log=True)
 
 
-def _forward(owner: str, x: Array, axis: object, out: object, *, is_log: bool) -> tuple[Array, SoftmaxSaved]:
+def _forward(owner: str, x: Array, axis: object, out: Array | None, *, is_log: bool) -> tuple[Array, SoftmaxSaved]:
     require_array(owner, "x", x)
     if x.ndim == 0:
         raise ValueError(f"{owner}: x must have an axis, got shape ()")
     axis = _check.integer(owner, "axis", axis, low=-x.ndim, high=x.ndim - 1)
     y = output(owner, "out", out, x.shape, x.dtype)
-    source, *_ = apart((x, None, None, None), (y,))
+    source, *_ = apart((x, None, None, None), (out,))
     assert source is not None
     rows, turned = _rows(source, axis)
     _core.softmax_rows(owner, np.moveaxis(y, axis, -1), turned, rows, is_log)
-    return y, SoftmaxSaved(y, axis)
+    return y, SoftmaxSaved(y, axis, is_log)
 
 
-def _backward(owner: str, dy: Array, saved: SoftmaxSaved, out: object, *, is_log: bool) -> Array:
+def _backward(owner: str, dy: Array, saved: SoftmaxSaved, out: Array | None, *, is_log: bool) -> Array:
+    if of_forward(owner, saved, SoftmaxSaved).is_log != is_log:
+        raise ValueError(f"{owner}: saved must be that of {owner.removesuffix('_backward')}, got the other function's")
     y, axis = saved.y, saved.axis
-    require_array(owner, "dy", dy)
-    if dy.dtype != y.dtype:
-        raise TypeError(f"{owner}: dy must have the dtype of y, {y.dtype}, got {dy.dtype}")
-    if dy.shape != y.shape:
-        raise ValueError(f"{owner}: dy must have the shape of y, {y.shape}, got {dy.shape}")
+    dy = like(owner, "dy", dy, y, "y")
     dx = output(owner, "out", out, y.shape, y.dtype)
-    source, kept, *_ = apart((dy, y, None, None), (dx,))
+    source, kept, *_ = apart((dy, y, None, None), (out,))
     assert source is not None
     assert kept is not None
     rows, turned = _rows(source, axis)
