@@ -122,7 +122,10 @@ impl Storage {
             Self::Bf16(x) => (x.as_mut_ptr().expose_provenance(), DType::Bf16, x.len()),
         };
         let item = dtype.size();
-        Array { layout: Layout { address, item, shape: vec![len], strides: vec![item.cast_signed()] }, dtype }
+        Array {
+            layout: Layout { address, item, shape: [len][..].into(), strides: [item.cast_signed()][..].into() },
+            dtype,
+        }
     }
 }
 

@@ -1,5 +1,10 @@
 //! Shapes and strides: walks over elements in a given order, and whether two arrays share one. No memory is touched here.
 
+use smallvec::{SmallVec, smallvec};
+
+/// A number for each axis; the usual few need no allocation.
+pub type Axes<T> = SmallVec<[T; 4]>;
+
 /// Where an array's elements lie: bytes from `address`, as NumPy describes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -8,9 +13,9 @@ pub struct Layout {
     /// Bytes an element.
     pub item: usize,
     /// Elements along each axis.
-    pub shape: Vec<usize>,
+    pub shape: Axes<usize>,
     /// Bytes from one element to the next along each axis.
-    pub strides: Vec<isize>,
+    pub strides: Axes<isize>,
 }
 
 impl Layout {
@@ -42,9 +47,9 @@ impl Layout {
     }
 
     /// Axes longer than one, by falling distance of their elements.
-    fn axes(&self) -> Vec<(usize, usize)> {
-        let mut axes: Vec<_> = self.shape.iter().zip(&self.strides).map(|(&n, &s)| (n, s.unsigned_abs())).collect();
-        axes.retain(|&(n, _)| n > 1);
+    fn axes(&self) -> Axes<(usize, usize)> {
+        let all = self.shape.iter().zip(&self.strides).map(|(&n, &stride)| (n, stride.unsigned_abs()));
+        let mut axes: Axes<_> = all.filter(|&(n, _)| n > 1).collect();
         axes.sort_by_key(|&(_, stride)| std::cmp::Reverse(stride));
         axes
     }
@@ -90,7 +95,7 @@ impl Layout {
     /// Without the axes along which nothing moves.
     fn distinct(&self) -> Self {
         let moving = |axis: &usize| self.shape[*axis] > 1 && self.strides[*axis] != 0;
-        let axes: Vec<usize> = (0..self.shape.len()).filter(moving).collect();
+        let axes: Axes<usize> = (0..self.shape.len()).filter(moving).collect();
         Self {
             address: self.address,
             item: self.item,
@@ -241,20 +246,24 @@ impl Territory {
 #[derive(Clone, Debug)]
 pub struct Walk {
     /// Elements along each axis, outermost first.
-    shape: Vec<usize>,
+    shape: Axes<usize>,
     /// For each array the bytes from one element to the next along each axis.
-    strides: Vec<Vec<isize>>,
+    strides: SmallVec<[Axes<isize>; 1]>,
     /// For each array the bytes from its first element to the first of the walk: axes that run backwards start at their end.
-    starts: Vec<isize>,
+    starts: SmallVec<[isize; 1]>,
 }
 
 impl Walk {
     /// The order of the first array's memory, backward axes turned forward; the others follow.
     #[must_use]
     pub fn by_memory(shape: &[usize], strides: &[&[isize]]) -> Self {
-        let mut axes: Vec<usize> = (0..shape.len()).filter(|&axis| shape[axis] != 1).collect();
+        let mut axes: Axes<usize> = (0..shape.len()).filter(|&axis| shape[axis] != 1).collect();
         axes.sort_by_key(|&axis| std::cmp::Reverse(strides[0][axis].unsigned_abs()));
-        let mut walk = Self { shape: vec![], strides: vec![vec![]; strides.len()], starts: vec![0; strides.len()] };
+        let mut walk = Self {
+            shape: smallvec![],
+            strides: smallvec![smallvec![]; strides.len()],
+            starts: smallvec![0; strides.len()],
+        };
         for &axis in &axes {
             let backward = strides[0][axis] < 0;
             walk.shape.push(shape[axis]);
@@ -270,12 +279,12 @@ impl Walk {
     /// C order.
     #[must_use]
     pub fn logical(shape: &[usize], strides: &[&[isize]]) -> Self {
-        let axes: Vec<usize> = (0..shape.len()).filter(|&axis| shape[axis] != 1).collect();
+        let axes: Axes<usize> = (0..shape.len()).filter(|&axis| shape[axis] != 1).collect();
         let of = |strides: &&[isize]| axes.iter().map(|&axis| strides[axis]).collect();
         Self {
             shape: axes.iter().map(|&axis| shape[axis]).collect(),
             strides: strides.iter().map(of).collect(),
-            starts: vec![0; strides.len()],
+            starts: smallvec![0; strides.len()],
         }
         .merged()
     }
@@ -338,7 +347,7 @@ mod tests {
     use super::*;
 
     fn layout(address: usize, item: usize, shape: &[usize], strides: &[isize]) -> Layout {
-        Layout { address, item, shape: shape.to_vec(), strides: strides.to_vec() }
+        Layout { address, item, shape: shape.into(), strides: strides.into() }
     }
 
     #[test]

@@ -7,7 +7,7 @@ class F32:
     """Constants of float32."""
 
     dtype, bits = np.float32, np.uint32
-    FRACTION_BITS, BIASES, TINY, LIFT = 23, 127, 24, 64
+    FRACTION_BITS, BIASES, TINY, LIFT = 23, 127, 24, 65
     FAR, ERF_MOST, ERF_CENTER = np.float32([128.0, 3.95, 2.5])
     LN2_HIGH = np.float32(45_426.0 / 65_536.0)
     LN2_LOW = np.float32(1.428_606_8e-6)
@@ -36,7 +36,7 @@ class F64:
     """Constants of float64."""
 
     dtype, bits = np.float64, np.uint64
-    FRACTION_BITS, BIASES, TINY, LIFT = 52, 1023, 54, 128
+    FRACTION_BITS, BIASES, TINY, LIFT = 52, 1023, 54, 129
     FAR, ERF_MOST, ERF_CENTER = np.float64([1024.0, 6.0, 3.125])
     LN2_HIGH = np.float64(0.693_147_180_559_890_3)
     LN2_LOW = np.float64(5.497_923_018_708_371e-14)
@@ -129,10 +129,9 @@ for c in (F32, F64):
     c.LOG2_E = c.dtype(1.442_695_040_888_963_4)
     c.SHIFTER = c.dtype(1.5 * 2.0**c.FRACTION_BITS)
     c.SHIFTER_LESS_BIASES = c.SHIFTER.view(c.bits) - c.bits(2 * c.BIASES)
-    c.LIFTED_SHIFTER, c.LOWERED = c.SHIFTER + c.dtype(c.LIFT), c.dtype(2.0**-c.LIFT)
+    c.LIFTED_SHIFTER, c.LOWERED = c.SHIFTER + c.dtype(c.LIFT + c.BIASES), c.dtype(2.0**-c.LIFT)
     c.FRACTION = c.bits(2**c.FRACTION_BITS - 1)
     c.ONE_TWICE = c.dtype(1.0).view(c.bits) * c.bits(2)
-    c.ONE_BITS = c.dtype(1.0).view(c.bits)
     c.TWO_BITS = c.dtype(2.0).view(c.bits)
     c.SQRT_HALF_BITS = c.dtype(0.707_106_781_186_547_6).view(c.bits)
     c.ONE_LESS_SQRT_HALF = c.dtype(1.0).view(c.bits) - c.SQRT_HALF_BITS

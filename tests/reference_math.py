@@ -84,7 +84,7 @@ def exp_of_negative(x):
     x = at_least(x, c.EXP_LEAST)
     lifted = x * c.LOG2_E + c.LIFTED_SHIFTER
     n = lifted - c.LIFTED_SHIFTER
-    power = from_bits((to_bits(lifted) << c.FRACTION_BITS) + c.ONE_BITS)
+    power = from_bits(to_bits(lifted) << c.FRACTION_BITS)
     return (expm1_reduced(x - n * c.LN2_HIGH, n * c.LN2_LOW) + 1) * power * c.LOWERED
 
 

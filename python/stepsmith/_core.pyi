@@ -114,20 +114,18 @@ def norm_rows(
     owner: str,
     written: tuple[object, object | None],
     read: tuple[object | None, object | None, object | None, object | None],
-    statistics: tuple[object, object],
     shape: tuple[int, int, int, int],
     divisor: str,
     eps: float,
-) -> None: ...
+) -> list[NDArray[np.float64]]: ...
 def norm_rows_backward(
     owner: str,
     dx: object,
     read: tuple[object | None, object | None, object | None, object | None],
     statistics: tuple[object, object],
-    sums: tuple[object, object],
     shape: tuple[int, int, int, int],
     divisor: str,
-) -> None: ...
+) -> list[NDArray[np.float64]]: ...
 def batch_norm(
     owner: str,
     out: object,

@@ -12,6 +12,7 @@ from stepsmith._recycled import empty
 
 __all__ = [
     "FLOATS",
+    "Four",
     "apart",
     "check_weight",
     "check_written",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+Four = tuple[Array | None, Array | None, Array | None, Array | None]
 Kind = TypeVar("Kind")
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -109,9 +111,6 @@ def _fitting(owner: str, name: str, value: object, shape: tuple[int, ...], dtype
     return array
 
 
-Four = tuple[Array | None, Array | None, Array | None, Array | None]
-
-
 def apart(inputs: Four, given: tuple[Array | None, ...]) -> Four:
     """The inputs, with a copy of each that a given output overlaps and is not just the same array."""
     outputs = [out for out in given if out is not None]
@@ -128,9 +127,9 @@ def _apart(array: Array | None, outputs: list[Array]) -> Array | None:
     return array.copy() if any(met) else array
 
 
-def meets(array: Array, given: Array | None) -> bool:
+def meets(array: Array | None, given: Array | None) -> bool:
     """May the array share memory with a given output?"""
-    return given is not None and np.may_share_memory(array, given)
+    return array is not None and given is not None and np.may_share_memory(array, given)
 
 
 def _is_same(a: Array, b: Array) -> bool:

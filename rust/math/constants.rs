@@ -37,9 +37,10 @@ pub trait Math: Compute {
     const LN2_LOW: Self;
     /// 1.5·2^fraction bits: a sum with it is rounded to a whole number, which then stands in the low bits.
     const SHIFTER: Self;
-    /// The same and a number that brings the exponent of any e^x ≤ 1 among those of normal numbers.
+    /// The same, the exponent's bias and a lift, which brings the exponent of any e^x ≤ 1 among those of normal numbers. The
+    /// sum is even, so that a tie is rounded as by [`Self::SHIFTER`].
     const LIFTED_SHIFTER: Self;
-    /// 2 to the power of minus that number.
+    /// 2 to the power of minus the lift.
     const LOWERED: Self;
     /// The bits of [`Self::SHIFTER`] less twice the exponent's bias.
     const SHIFTER_LESS_BIASES: Bits<Self>;
@@ -49,8 +50,6 @@ pub trait Math: Compute {
     const FRACTION: Bits<Self>;
     /// Twice the bits of 1: less the bits of a power of two they are those of its inverse.
     const ONE_TWICE: Bits<Self>;
-    /// The bits of 1.
-    const ONE_BITS: Bits<Self>;
     /// The bits of 2.
     const TWO_BITS: Bits<Self>;
     /// The bits of √½.
@@ -97,13 +96,12 @@ macro_rules! of_bits {
         const NAN: Self = Self::NAN;
         const MAX: Self = Self::MAX;
         const SHIFTER: Self = 1.5 * (1_u64 << $fraction_bits) as Self;
-        const LIFTED_SHIFTER: Self = Self::SHIFTER + $lift as Self;
-        const LOWERED: Self = 1.0 / (1_u128 << ($lift / 2)) as Self / (1_u128 << ($lift / 2)) as Self;
+        const LIFTED_SHIFTER: Self = Self::SHIFTER + ($lift + $bias) as Self;
+        const LOWERED: Self = 1.0 / (1_u128 << ($lift / 2)) as Self / (1_u128 << ($lift - $lift / 2)) as Self;
         const SHIFTER_LESS_BIASES: Bits<Self> = Self::SHIFTER.to_bits() - 2 * $bias;
         const FRACTION_BITS: u32 = $fraction_bits;
         const FRACTION: Bits<Self> = (1 << $fraction_bits) - 1;
         const ONE_TWICE: Bits<Self> = 2 * Self::ONE.to_bits();
-        const ONE_BITS: Bits<Self> = Self::ONE.to_bits();
         const TWO_BITS: Bits<Self> = Self::TWO.to_bits();
         const ONE_LESS_SQRT_HALF: Bits<Self> = Self::ONE.to_bits() - Self::SQRT_HALF_BITS;
         const WHOLE: Bits<Self> = ((1_u64 << $fraction_bits) as Self).to_bits();
@@ -114,7 +112,7 @@ macro_rules! of_bits {
 }
 
 impl Math for f32 {
-    of_bits!(23, 127, 24, 64);
+    of_bits!(23, 127, 24, 65);
     const FAR: Self = 128.0;
     const LOG2_E: Self = std::f32::consts::LOG2_E;
     const LN2_HIGH: Self = 45_426.0 / 65_536.0;
@@ -149,7 +147,7 @@ impl Math for f32 {
 }
 
 impl Math for f64 {
-    of_bits!(52, 1023, 54, 128);
+    of_bits!(52, 1023, 54, 129);
     const FAR: Self = 1024.0;
     const LOG2_E: Self = std::f64::consts::LOG2_E;
     const LN2_HIGH: Self = 0.693_147_180_559_890_3;

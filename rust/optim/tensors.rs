@@ -8,7 +8,7 @@ use crate::{
     array::{Array, is_aligned},
     dtype::DType,
     error::Error,
-    layout::{Conflict, Layout, Territory, Walk},
+    layout::{Axes, Conflict, Layout, Territory, Walk},
 };
 
 /// A gradient: the plain case without shape and strides, which the caller has compared with the parameter's.
@@ -148,7 +148,7 @@ impl Tensors {
 
     fn plain_array(&self, tensor: usize, address: usize, dtype: DType) -> Array {
         let shape = self.arrays[tensor].param.layout.shape.clone();
-        let mut strides = vec![0; shape.len()];
+        let mut strides = Axes::from_elem(0, shape.len());
         let mut step = dtype.size() as isize;
         for axis in (0..shape.len()).rev() {
             strides[axis] = step;

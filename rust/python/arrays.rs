@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use numpy::{
-    PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods,
+    PyArray1, PyArrayDescr, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
     npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, objects::PyArrayObject_fields},
 };
 use pyo3::{prelude::*, sync::PyOnceLock};
+use smallvec::SmallVec;
 
 use super::{type_error, value_error};
 use crate::{
@@ -14,9 +15,6 @@ use crate::{
     layout::Layout,
     optim::{mapping::Mapping, row::Row, table::Rows, tensors::Gradient},
 };
-
-/// Axes whose shape and strides are kept without an allocation.
-const FEW: usize = 3;
 
 /// An array's name for messages, made only when one is needed.
 pub(super) type Name<'a> = &'a dyn Fn() -> String;
@@ -28,11 +26,9 @@ pub(super) struct Taken {
     data: usize,
     descr: usize,
     flags: i32,
-    axes: u16,
     dtype: DType,
-    /// Shape, then strides.
-    few: [isize; 2 * FEW],
-    many: Option<Box<[isize]>>,
+    /// Shape, then strides; those of three axes need no allocation.
+    numbers: SmallVec<[isize; 6]>,
 }
 
 /// The addresses of the dtype objects that arrays usually carry.
@@ -110,25 +106,15 @@ impl Taken {
         }
         let dtype = dtype_of(owner, name, array)?;
         let found = fields(array);
-        let axes = found.nd as usize;
         let (shape, strides) = (numbers(found.dimensions, found.nd, array), numbers(found.strides, found.nd, array));
-        let mut taken = Self {
+        Ok(Self {
             object: object.clone().unbind(),
             dtype,
             data: found.data as usize,
             descr: found.descr as usize,
             flags: found.flags,
-            axes: axes as u16,
-            few: [0; 2 * FEW],
-            many: None,
-        };
-        if axes <= FEW {
-            taken.few[..axes].copy_from_slice(shape);
-            taken.few[axes..2 * axes].copy_from_slice(strides);
-        } else {
-            taken.many = Some([shape, strides].concat().into_boxed_slice());
-        }
-        Ok(taken)
+            numbers: shape.iter().chain(strides).copied().collect(),
+        })
     }
 
     /// The same for a gradient of one step, which may be a NumPy scalar: what reductions to 0-d return.
@@ -157,17 +143,12 @@ impl Taken {
         Ok(())
     }
 
-    fn numbers(&self) -> &[isize] {
-        // Not `map_or`, whose default is made even if it is not used.
-        self.many.as_deref().unwrap_or_else(|| &self.few[..2 * self.axes()])
-    }
-
-    const fn axes(&self) -> usize {
-        self.axes as usize
+    fn axes(&self) -> usize {
+        self.numbers.len() / 2
     }
 
     pub(super) fn shape(&self) -> &[isize] {
-        &self.numbers()[..self.axes()]
+        &self.numbers[..self.axes()]
     }
 
     /// The array's shape as Python prints it.
@@ -187,7 +168,7 @@ impl Taken {
             address: self.data,
             item: self.dtype.size(),
             shape: self.shape().iter().map(|&n| n as usize).collect(),
-            strides: self.numbers()[self.axes()..].to_vec(),
+            strides: self.numbers[self.axes()..].into(),
         };
         Array { layout, dtype: self.dtype }
     }
@@ -210,7 +191,7 @@ impl Taken {
             && found.flags == self.flags
             && found.nd as usize == self.axes();
         let now = numbers(found.dimensions, found.nd, array).iter().chain(numbers(found.strides, found.nd, array));
-        same && now.eq(self.numbers())
+        same && now.eq(&self.numbers)
     }
 
     /// Fails if the array is no longer as it was taken.
@@ -249,6 +230,25 @@ pub(super) fn input(array: &Array, is_rewritten: bool) -> Input {
 pub(super) fn output(array: &Array) -> Output {
     // SAFETY: as above; the binding saw that it repeats no element and that outputs do not meet.
     unsafe { Output::new(array) }
+}
+
+/// An array of float64 that nobody else knows yet.
+pub(super) struct Fresh<'py>(Bound<'py, PyArray1<f64>>);
+
+impl<'py> Fresh<'py> {
+    pub(super) fn zeros(py: Python<'py>, len: usize) -> Self {
+        Self(PyArray1::zeros(py, len, false))
+    }
+
+    /// To be filled.
+    pub(super) fn numbers(&mut self) -> PyResult<&mut [f64]> {
+        // SAFETY: `zeros` made the array, and nothing else holds it before `into_array`.
+        Ok(unsafe { self.0.as_slice_mut() }?)
+    }
+
+    pub(super) fn into_array(self) -> Bound<'py, PyArray1<f64>> {
+        self.0
+    }
 }
 
 /// Rows over arrays that were taken, whose tensors were checked for shared elements if anything is written; with

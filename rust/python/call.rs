@@ -15,12 +15,12 @@ use crate::{
 
 pub(super) type Object<'py> = Bound<'py, PyAny>;
 
-/// Arrays of one call by name, those that are written first.
+/// Arrays of one call by name, those that are written last.
 pub(super) struct Arrays {
     _alive: Vec<Taken>,
     all: Vec<Array>,
     names: Vec<&'static str>,
-    written: usize,
+    read: usize,
 }
 
 impl Arrays {
@@ -30,26 +30,24 @@ impl Arrays {
         written: [(&'static str, Option<&Object<'_>>); W],
         read: [(&'static str, Option<&Object<'_>>); R],
     ) -> PyResult<Self> {
-        let present = |(name, object): (&'static str, Option<_>)| Some((name, object?));
-        let inputs: Vec<_> = read.into_iter().filter_map(present).collect();
-        let outputs: Vec<_> = written.into_iter().filter_map(present).collect();
-        let take = |&(name, object): &(&'static str, &Object<'_>)| Taken::new(owner, &|| name.to_owned(), object);
-        let read = inputs.iter().map(take).collect::<PyResult<Vec<_>>>()?;
-        let mut taken = outputs.iter().map(take).collect::<PyResult<Vec<_>>>()?;
-        for (array, &(name, _)) in taken.iter().zip(&outputs) {
-            array.check_writable(owner, &|| name.to_owned())?;
+        let count = read.iter().filter(|(_, object)| object.is_some()).count();
+        let objects = read.into_iter().chain(written).filter_map(|(name, object)| Some((name, object?)));
+        let (mut taken, mut names) = (Vec::with_capacity(W + R), Vec::with_capacity(W + R));
+        for (name, object) in objects {
+            let take = if names.len() < count { Taken::new } else { Taken::new_writable };
+            taken.push(take(owner, &|| name.to_owned(), object)?);
+            names.push(name);
         }
-        let (count, names) = (taken.len(), outputs.iter().chain(&inputs).map(|&(name, _)| name).collect());
-        taken.extend(read);
         let all = taken.iter().map(Taken::array).collect();
-        let arrays = Self { _alive: taken, all, names, written: count };
+        let arrays = Self { _alive: taken, all, names, read: count };
         arrays.check(owner)?;
         Ok(arrays)
     }
 
     fn check(&self, owner: &str) -> PyResult<()> {
-        let name = |k: usize| self.names[k].to_owned();
-        let layouts = self.all[..self.written].iter().map(|array| array.layout.clone()).collect();
+        let (read, written) = self.all.split_at(self.read);
+        let name = |k: usize| self.names[self.read + k].to_owned();
+        let layouts = written.iter().map(|array| array.layout.clone()).collect();
         let territory = Territory::new(layouts).map_err(|conflict| {
             let error = match conflict {
                 Conflict::Within(k) => Error::SelfOverlap(name(k)),
@@ -58,17 +56,17 @@ impl Arrays {
             value_error(owner, error)
         })?;
         // What is rewritten meets one output as a whole, and outputs do not meet: it need not be looked for.
-        let read = self.all.iter().enumerate().skip(self.written);
-        for (k, array) in read.filter(|(_, array)| !self.is_rewritten(array)) {
+        for (array, second) in read.iter().zip(&self.names).filter(|(array, _)| !self.is_rewritten(array)) {
             if let Some(other) = territory.find(&array.layout) {
-                return Err(value_error(owner, Error::Overlap { first: name(other), second: name(k) }));
+                let second = (*second).to_owned();
+                return Err(value_error(owner, Error::Overlap { first: name(other), second }));
             }
         }
         Ok(())
     }
 
     fn is_rewritten(&self, array: &Array) -> bool {
-        self.all[..self.written].iter().any(|output| output.layout == array.layout)
+        self.all[self.read..].iter().any(|output| output.layout == array.layout)
     }
 
     fn position(&self, name: &str) -> Option<usize> {

@@ -1,8 +1,9 @@
 //! Normalization.
 
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadwriteArray1};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
+use super::arrays::Fresh;
 use super::call::{Arrays, ChannelShape, Four, Object, Three, channels_of, check_len, check_lengths, named};
 use crate::{
     array::Output,
@@ -38,20 +39,19 @@ fn row_norm((rows, len, groups, run): Shape, divisor: &str, eps: f64) -> PyResul
     Ok(RowNorm { rows, len, place, divisor })
 }
 
-/// Normalizes rows of `x`, plus `residual` if there is one: then their sum is written too. `statistics` become each row's mean and
-/// what it was multiplied by.
+/// Normalizes rows of `x`, plus `residual` if there is one: then their sum is written too. Returns each row's mean and what it was
+/// multiplied by.
 #[allow(clippy::too_many_arguments)]
 #[pyfunction]
-fn norm_rows(
-    py: Python<'_>,
+fn norm_rows<'py>(
+    py: Python<'py>,
     owner: &str,
-    written: (Object<'_>, Option<Object<'_>>),
-    read: Four<'_>,
-    statistics: (PyReadwriteArray1<'_, f64>, PyReadwriteArray1<'_, f64>),
+    written: (Object<'py>, Option<Object<'py>>),
+    read: Four<'py>,
     shape: Shape,
     divisor: &str,
     eps: f64,
-) -> PyResult<()> {
+) -> PyResult<[Bound<'py, PyArray1<f64>>; 2]> {
     let (isa, norm) = (Isa::current()?, row_norm(shape, divisor, eps)?);
     let names = ["x", "residual", "weight", "bias"];
     let arrays = Arrays::new(owner, [("out", Some(&written.0)), ("sum", written.1.as_ref())], named(names, &read))?;
@@ -63,29 +63,25 @@ fn norm_rows(
     check_lengths(norm.places(), [("weight", weight.as_ref()), ("bias", bias.as_ref())])?;
     check_len("out", elements, y.len())?;
     check_len("sum", elements, sum.as_ref().map_or(elements, Output::len))?;
-    let (mut mean, mut rstd) = statistics;
-    let (mean, rstd) = (mean.as_slice_mut()?, rstd.as_slice_mut()?);
-    check_len("mean", norm.rows, mean.len())?;
-    check_len("rstd", norm.rows, rstd.len())?;
+    let [mut mean, mut rstd] = [(); 2].map(|()| Fresh::zeros(py, norm.rows));
     let inputs = rows::Inputs { x: &x, residual: residual.as_ref(), weight: weight.as_ref(), bias: bias.as_ref() };
-    let outputs = rows::Outputs { y: &mut y, sum: sum.as_mut(), mean, rstd };
+    let outputs = rows::Outputs { y: &mut y, sum: sum.as_mut(), mean: mean.numbers()?, rstd: rstd.numbers()? };
     py.detach(|| rows::forward(isa, norm, inputs, outputs));
-    Ok(())
+    Ok([mean, rstd].map(Fresh::into_array))
 }
 
-/// The gradient of the rows from `dy`, `x`, `weight` and what is added; `sums` become those for weight and bias, in float64.
+/// The gradient of the rows from `dy`, `x`, `weight` and what is added. Returns the sums for weight and bias.
 #[allow(clippy::too_many_arguments)]
 #[pyfunction]
-fn norm_rows_backward(
-    py: Python<'_>,
+fn norm_rows_backward<'py>(
+    py: Python<'py>,
     owner: &str,
-    dx: Object<'_>,
-    read: Four<'_>,
+    dx: Object<'py>,
+    read: Four<'py>,
     statistics: (PyReadonlyArray1<'_, f64>, PyReadonlyArray1<'_, f64>),
-    sums: (PyReadwriteArray1<'_, f64>, PyReadwriteArray1<'_, f64>),
     shape: Shape,
     divisor: &str,
-) -> PyResult<()> {
+) -> PyResult<[Bound<'py, PyArray1<f64>>; 2]> {
     let (isa, norm) = (Isa::current()?, row_norm(shape, divisor, 0.0)?);
     let names = ["dy", "x", "weight", "dh"];
     let arrays = Arrays::new(owner, [("dx", Some(&dx))], named(names, &read))?;
@@ -100,15 +96,12 @@ fn norm_rows_backward(
     let (mean, rstd) = (statistics.0.as_slice()?, statistics.1.as_slice()?);
     check_len("mean", norm.rows, mean.len())?;
     check_len("rstd", norm.rows, rstd.len())?;
-    let (mut dweight, mut dbias) = sums;
-    let (dweight, dbias) = (dweight.as_slice_mut()?, dbias.as_slice_mut()?);
     let places = if weight.is_some() { norm.places() } else { 0 };
-    check_len("dweight", places, dweight.len())?;
-    check_len("dbias", places, dbias.len())?;
+    let [mut dweight, mut dbias] = [(); 2].map(|()| Fresh::zeros(py, places));
     let inputs = rows_backward::Inputs { dy: &dy, x: &x, weight: weight.as_ref(), dsum: dsum.as_ref(), mean, rstd };
-    let mut outputs = rows_backward::Outputs { dx: &mut dx, dweight, dbias };
+    let mut outputs = rows_backward::Outputs { dx: &mut dx, dweight: dweight.numbers()?, dbias: dbias.numbers()? };
     py.detach(|| rows_backward::backward(isa, norm, inputs, &mut outputs));
-    Ok(())
+    Ok([dweight, dbias].map(Fresh::into_array))
 }
 
 /// Running mean and running variance.

@@ -90,7 +90,7 @@ impl Owned {
 
     fn array(&mut self) -> Array {
         let address = self.bytes.as_mut_ptr().expose_provenance() + self.start;
-        let layout = Layout { address, item: 4, shape: SHAPE.to_vec(), strides: self.strides.to_vec() };
+        let layout = Layout { address, item: 4, shape: SHAPE[..].into(), strides: self.strides[..].into() };
         Array { layout, dtype: DType::F32 }
     }
 

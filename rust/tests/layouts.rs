@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::layout::{Conflict, Layout, Territory, Walk};
+use crate::layout::{Axes, Conflict, Layout, Territory, Walk};
 use proptest::prelude::*;
 
 /// Every index of a shape, in C order.
@@ -49,7 +49,7 @@ fn layouts() -> impl Strategy<Value = Layout> {
 fn cuts() -> impl Strategy<Value = Layout> {
     let axis = (0_usize..4, 1_usize..4, 1_usize..5, any::<bool>());
     (axis.clone(), axis, any::<bool>()).prop_map(|(rows, columns, transposed)| {
-        let mut layout = Layout { address: 1000, item: 4, shape: vec![], strides: vec![] };
+        let mut layout = Layout { address: 1000, item: 4, shape: Axes::new(), strides: Axes::new() };
         for ((start, step, n, backward), stride) in [(rows, 64_isize), (columns, 4)] {
             let last = start + (n - 1) * step;
             layout.address = layout.address.wrapping_add_signed(stride * if backward { last } else { start } as isize);

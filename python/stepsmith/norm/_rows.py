@@ -6,7 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _core
-from stepsmith._outputs import apart, check_written, like, meets, of_forward, of_places, output, outputs, unwritten
+from stepsmith._outputs import (
+    Four,
+    apart,
+    check_written,
+    like,
+    meets,
+    of_forward,
+    of_places,
+    output,
+    outputs,
+    unwritten,
+)
 from stepsmith.norm._saved import Rows, Saved
 
 __all__ = ["backward", "forward"]
@@ -30,19 +41,19 @@ def forward(
     if residual is not None:
         name, h = "out[0]", output(owner, "out[1]", total, x.shape, x.dtype)
     y = output(owner, name, out, x.shape, x.dtype)
-    if out is not None or total is not None:
-        check_written(owner, {name: out, "out[1]": total})
-    mean, rstd = np.empty(rows.count), np.empty(rows.count)
     has_weight = weight is not None
     if bias is not None and weight is None:
         weight = np.ones_like(bias)
-    weight = unwritten(weight, (out, total))
     # Where there is no element no weight belongs to one.
-    read = apart((x, residual, weight, bias) if x.size else (x, residual, None, None), (out, total))
-    _core.norm_rows(owner, (y, h), read, (mean, rstd), rows.shape, rows.divisor, eps)
-    source = x if h is None else h
-    kept = None if meets(source, out) else source
-    return y, h, Saved(kept, weight, mean, rstd, has_weight, bias is not None, rows)
+    read: Four = (x, residual, weight, bias) if x.size else (x, residual, None, None)
+    source: Array | None = x if h is None else h
+    if out is not None or total is not None:
+        check_written(owner, {name: out, "out[1]": total})
+        weight = unwritten(weight, (out, total))
+        read = apart(read, (out, total))
+        source = None if meets(source, out) else source
+    mean, rstd = _core.norm_rows(owner, (y, h), read, rows[:4], rows.divisor, eps)
+    return y, h, Saved(source, weight, mean, rstd, has_weight, bias is not None, rows)
 
 
 def backward(
@@ -66,12 +77,11 @@ def backward(
     dbias = of_places(owner, "out[2]", given[2], weight if saved.has_bias else None)
     if out is not None:
         check_written(owner, {"out[0]": given[0], "out[1]": given[1], "out[2]": given[2]})
-    places = 0 if weight is None else weight.size
-    sums = np.zeros(places), np.zeros(places)
-    read, statistics = apart((dy, x, weight, other), (given[0],)), (saved.mean, saved.rstd)
+    sums = None
     if x.size:
-        _core.norm_rows_backward(owner, dx, read, statistics, sums, saved.rows.shape, saved.rows.divisor)
-    for gradient, total in zip((dweight, dbias), sums, strict=True):
+        read, statistics = apart((dy, x, weight, other), (given[0],)), (saved.mean, saved.rstd)
+        sums = _core.norm_rows_backward(owner, dx, read, statistics, saved.rows[:4], saved.rows.divisor)
+    for k, gradient in enumerate((dweight, dbias)):
         if gradient is not None:
-            gradient[...] = total.reshape(gradient.shape)
+            gradient[...] = 0 if sums is None else sums[k].reshape(gradient.shape)
     return dx, dweight, dbias

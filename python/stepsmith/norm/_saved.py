@@ -1,7 +1,7 @@
 """What a forward pass leaves for its backward pass."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,28 +13,22 @@ __all__ = ["Rows", "Saved"]
 Array = NDArray[Any]
 
 
-@dataclass(slots=True)
-class Rows:
+class Rows(NamedTuple):
     """How elements in C order form rows that are normalized, each on its own.
 
     Attributes:
-        count: rows.
+        number: of rows.
         length: elements of a row.
         groups: rows a sample, 0 where a weight belongs to an element's place in the row.
         run: elements of a channel in a row, 0 likewise.
         divisor: what a row is divided by: deviation, root_mean_square or length.
     """
 
-    count: int
+    number: int
     length: int
     groups: int = 0
     run: int = 0
     divisor: str = "deviation"
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """As the core takes it."""
-        return self.count, self.length, self.groups, self.run
 
 
 @dataclass(slots=True)

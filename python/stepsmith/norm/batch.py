@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stepsmith import _check, _core
 from stepsmith._outputs import (
+    Four,
     apart,
     check_weight,
     check_written,
@@ -116,14 +117,16 @@ def batch_norm(
     if bias is not None and weight is None:
         weight = np.ones_like(bias)
     y = output(owner, "out", out, x.shape, x.dtype)
-    weight = unwritten(weight, (out,))
     values = shape[0] * shape[2]
     if training and values == 1:
         raise ValueError(f"{owner}: x must have more than one value per channel in training, got shape {x.shape}")
-    read = apart((x, weight, bias, None), (out,))
+    source: Array | None = x
+    read: Four = (x, weight, bias, None)
+    if out is not None:
+        weight, read = unwritten(weight, (out,)), apart(read, (out,))
+        source = None if meets(x, out) else x
     assert read[0] is not None
     mean, rstd = _core.batch_norm(owner, y, (read[0], read[1], read[2]), running, new, eps, training, shape)
-    source = None if meets(x, out) else x
     return y, BatchSaved(source, weight, mean, rstd, has_weight, bias is not None, training, shape)
 
 

@@ -37,13 +37,13 @@ def _forward(
     total: Array | None = None,
 ) -> tuple[Array, Array | None, Saved]:
     """Rows over the last axes, as many as weight or bias have (the last one without any)."""
-    require_floats(owner, "x", x)
+    shape = require_floats(owner, "x", x).shape
     eps = _check.number(owner, "eps", eps, low=0.0)
     like = bias if weight is None else weight
     axes = 1 if like is None else require_array(owner, "bias" if weight is None else "weight", like).ndim
-    if not 1 <= axes <= x.ndim:
-        raise ValueError(f"{owner}: x must have an axis for each of weight and at least one, got shape {x.shape}")
-    outer, inner, compute = x.shape[: x.ndim - axes], x.shape[x.ndim - axes :], compute_dtype(x)
+    if not 1 <= axes <= len(shape):
+        raise ValueError(f"{owner}: x must have an axis for each of weight and at least one, got shape {shape}")
+    outer, inner, compute = shape[:-axes], shape[-axes:], compute_dtype(x)
     weight = check_weight(owner, "weight", weight, inner, compute)
     bias = check_weight(owner, "bias", bias, inner, compute)
     rows = Rows(math.prod(outer), math.prod(inner), 0, 0, divisor)
