@@ -126,7 +126,7 @@ def segments(terms: Array) -> float:
 # Batch norm: rust/norm/{channels,columns,batch}.rs.
 
 HEIGHT = 64
-FEW = 8 * HEIGHT
+FEW, BROAD = 8 * HEIGHT, 1024
 
 
 def merged(moments: list[tuple[float, Array, Array]]) -> tuple[float, Array, Array]:
@@ -145,6 +145,7 @@ def pieces(samples: int, channels: int, inner: int) -> list[slice]:
     worth = max(-(-samples * channels * inner // PIECES), PIECE)
     tall = -(-worth // max(channels * inner, 1))
     if inner == 1:
+        tall = -(-worth // min(max(channels, 1), BROAD))
         tall = samples if samples <= FEW else -(-tall // HEIGHT) * HEIGHT
     return [slice(start, start + tall) for start in range(0, samples, max(tall, 1))]
 

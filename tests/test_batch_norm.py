@@ -12,7 +12,7 @@ from reference_norm import batch_differentiate, batch_normalize, channel_moments
 
 Array = np.ndarray[Any, Any]
 SHAPES = [(2, 1, 1), (3, 5, 1), (70, 130, 1), (200, 700, 1), (2, 3, 4), (5, 3, 64), (33, 17, 49), (3, 2, 70_001)]
-SHAPES += [(2, 40, 3136), (1, 4, 9), (1100, 33, 1)]
+SHAPES += [(2, 40, 3136), (1, 4, 9), (1100, 33, 1), (600, 1100, 1)]
 
 
 def make(shape: tuple[int, ...], dtype: str) -> tuple[Array, Array, Array, Array]:

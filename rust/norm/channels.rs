@@ -36,11 +36,11 @@ pub struct Channels {
 
 /// Some samples of some channels.
 #[derive(Clone, Debug)]
-struct Piece<A> {
+struct Piece {
     samples: Range<usize>,
     channels: Range<usize>,
-    /// Made by the thread that fills it, in whose cache it then is.
-    all: A,
+    /// Two numbers for each channel, made by the thread that fills them, in whose cache they then are.
+    all: [Vec<f64>; 2],
 }
 
 impl Channels {
@@ -56,7 +56,7 @@ impl Channels {
     }
 
     /// Samples first; channels too where there are few samples and many elements of each channel or many channels.
-    fn pieces<A: Default>(&self) -> Vec<Piece<A>> {
+    fn pieces(&self) -> Vec<Piece> {
         let worth = self.len().div_ceil(PIECES).max(PIECE);
         let (tall, broad) = if self.inner == 1 { self.rectangle(worth) } else { self.runs(worth) };
         let mut pieces = vec![];
@@ -64,19 +64,20 @@ impl Channels {
             let channels = first..self.channels.min(first + broad);
             for start in (0..self.samples).step_by(tall) {
                 let samples = start..self.samples.min(start + tall);
-                pieces.push(Piece { samples, channels: channels.clone(), all: A::default() });
+                pieces.push(Piece { samples, channels: channels.clone(), all: [vec![], vec![]] });
             }
         }
         pieces
     }
 
     /// Samples and channels of a piece where each sample has one element of a channel. What a piece leaves for each channel goes
-    /// from core to core: few samples are not cut.
+    /// from core to core: few samples are not cut, and many channels are.
     fn rectangle(&self, worth: usize) -> (usize, usize) {
         if self.samples <= FEW {
             return (FEW, (worth / self.samples.max(1)).next_multiple_of(LANES).max(LANES));
         }
-        (worth.div_ceil(self.channels.max(1)).next_multiple_of(HEIGHT), self.channels)
+        let broad = self.channels.clamp(1, BROAD);
+        (worth.div_ceil(broad).next_multiple_of(HEIGHT), broad)
     }
 
     /// The same where each sample has several.
@@ -89,51 +90,69 @@ impl Channels {
 /// Samples that are not cut into pieces.
 const FEW: usize = 8 * HEIGHT;
 
+/// Channels of a piece at most, so that it has samples enough for each.
+const BROAD: usize = 1024;
+
 /// For each channel the mean and the centred sum of squares of its values.
 #[must_use]
 pub fn moments(isa: Isa, shape: Channels, x: &Input) -> [Vec<f64>; 2] {
-    let all = match x.dtype().compute() {
+    match x.dtype().compute() {
         DType::F64 => moments_as::<f64>(isa, shape, x),
         _ => moments_as::<f32>(isa, shape, x),
-    };
-    [all.iter().map(|moments| moments.mean).collect(), all.iter().map(|moments| moments.squares).collect()]
+    }
 }
 
-fn moments_as<T: Compute>(isa: Isa, shape: Channels, x: &Input) -> Vec<Moments> {
-    let mut pieces = shape.pieces::<Vec<Moments>>();
+fn moments_as<T: Compute>(isa: Isa, shape: Channels, x: &Input) -> [Vec<f64>; 2] {
+    let mut pieces = shape.pieces();
     parallel::for_each_mut(&mut pieces, shape.is_large(), &|_, piece| {
-        dispatch!(isa, simd => measure::<_, T>(simd, shape, x, piece));
+        dispatch!(isa, simd => piece.all = measure::<_, T>(simd, shape, x, piece));
     });
-    let (mut all, mut merge) = (vec![Moments::default(); shape.channels], Merge::default());
-    for piece in pieces {
-        for (moments, other) in all[piece.channels].iter_mut().zip(piece.all) {
-            *moments = merge.of(*moments, other);
-        }
-    }
+    let mut all = [vec![0.0; shape.channels], vec![0.0; shape.channels]];
+    dispatch!(isa, _simd => merge(shape, &pieces, &mut all));
     all
 }
 
+/// Pieces of the same channels follow each other in the order of their samples.
 #[inline(always)]
-fn measure<S: Simd, T: Compute>(simd: S, shape: Channels, x: &Input, piece: &mut Piece<Vec<Moments>>) {
-    let mut room = [vec![], vec![]];
-    piece.all.resize(piece.channels.len(), Moments::default());
-    if shape.inner == 1 {
-        for first in piece.samples.clone().step_by(HEIGHT) {
-            let rows = HEIGHT.min(piece.samples.end - first);
-            let columns = [piece.channels.start, piece.channels.len()];
-            let strip = Strip::<T>::new(simd, x, [first, rows], shape.channels, columns, &mut room);
-            columns::add_moments(simd, strip, &mut piece.all);
-        }
-        return;
+fn merge(shape: Channels, pieces: &[Piece], [means, squares]: &mut [Vec<f64>; 2]) {
+    for piece in pieces {
+        let count = |samples: usize| (samples * shape.inner) as f64;
+        let (channels, len) = (piece.channels.clone(), piece.channels.len());
+        let all = [&mut means[channels.clone()], &mut squares[channels]];
+        Merge::new(count(piece.samples.start), count(piece.samples.len()))
+            .add(all, [&piece.all[0][..len], &piece.all[1][..len]]);
     }
+}
+
+/// Mean and centred sum of squares of each channel of a piece.
+#[inline(always)]
+fn measure<S: Simd, T: Compute>(simd: S, shape: Channels, x: &Input, piece: &Piece) -> [Vec<f64>; 2] {
+    if shape.inner != 1 {
+        return measure_runs::<S, T>(simd, shape, x, piece);
+    }
+    let (mut room, width) = ([vec![], vec![]], piece.channels.len());
+    let [mut means, mut squares] = [columns::room(width), columns::room(width)];
+    for first in piece.samples.clone().step_by(HEIGHT) {
+        let rows = [first, HEIGHT.min(piece.samples.end - first)];
+        let strip = Strip::<T>::new(simd, x, rows, shape.channels, [piece.channels.start, width], &mut room);
+        columns::add_moments(simd, strip, first - piece.samples.start, [&mut means, &mut squares]);
+    }
+    [means, squares]
+}
+
+/// The same where a channel has several elements in a sample.
+#[inline(always)]
+fn measure_runs<S: Simd, T: Compute>(simd: S, shape: Channels, x: &Input, piece: &Piece) -> [Vec<f64>; 2] {
+    let (mut room, mut all) = (vec![], vec![Moments::default(); piece.channels.len()]);
     for run in Runs::<S>::new(shape, piece.samples.clone(), piece.channels.clone()) {
-        let block = x.block::<S, T>(simd, run.start, run.len * run.count, &mut room[0]);
+        let block = x.block::<S, T>(simd, run.start, run.len * run.count, &mut room);
         let (means, squares) = moments::of_rows(simd, block, run.len, run.count, true);
         for i in 0..run.count {
-            let moments = &mut piece.all[run.channel - piece.channels.start + i];
+            let moments = &mut all[run.channel - piece.channels.start + i];
             *moments = moments.and(Moments { count: run.len as f64, mean: means[i], squares: squares[i] });
         }
     }
+    [all.iter().map(|moments| moments.mean).collect(), all.iter().map(|moments| moments.squares).collect()]
 }
 
 /// The runs of a piece: a sample's values of a channel, or of several if they are short, or a segment of them if they are long.
@@ -200,7 +219,7 @@ fn sums_as<T: Compute>(isa: Isa, shape: Channels, inputs: [&Input; 2], statistic
         padded[..shape.channels].copy_from_slice(numbers);
     }
     let statistics = [&padded[0][..], &padded[1][..]];
-    let mut pieces = shape.pieces::<[Vec<f64>; 2]>();
+    let mut pieces = shape.pieces();
     parallel::for_each_mut(&mut pieces, shape.is_large(), &|_, piece| {
         dispatch!(isa, simd => add_up::<_, T>(simd, shape, inputs, statistics, piece));
     });
@@ -221,7 +240,7 @@ fn add_up<S: Simd, T: Compute>(
     shape: Channels,
     [dy, x]: [&Input; 2],
     statistics: [&[f64]; 2],
-    piece: &mut Piece<[Vec<f64>; 2]>,
+    piece: &mut Piece,
 ) {
     let (mut room_dy, mut room_x) = ([vec![], vec![]], [vec![], vec![]]);
     piece.all = [columns::room(piece.channels.len()), columns::room(piece.channels.len())];

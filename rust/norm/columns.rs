@@ -4,19 +4,24 @@
 
 use fearless_simd::prelude::*;
 
-use super::moments::{Merge, Moments};
+use super::moments::Merge;
 use crate::{
     array::Input,
     dtype::{Compute, load_native, store_native},
+    prefetch::prefetch_these,
     reduce::LANES,
+    row_sums::ROWS,
     simd::{TILE_VECTORS, Tile},
 };
 
 /// Rows of a block.
 pub(super) const HEIGHT: usize = 64;
 
-/// Columns that are worked on at once, so that a block of them stays in a core's cache.
-const WIDTH: usize = 128;
+/// Tiles of columns whose sums stay in registers down a block.
+const TILES: usize = 2;
+
+/// Elements of the widest tile of float64.
+const WIDEST: usize = TILE_VECTORS * ROWS;
 
 /// Elements of a tile of float64.
 const fn tile_of<S: Simd>() -> usize {
@@ -79,40 +84,94 @@ impl<'a, T: Compute> Strip<'a, T> {
         let start = row * self.stride + first;
         &self.elements[start..start + width]
     }
+
+    /// Asks for the columns of a row that are read after `width` ones from `first` on: rows lie too far from each other for a
+    /// CPU to guess. After a block's last columns come the next block's first ones.
+    #[inline(always)]
+    fn prefetch_after(&self, row: usize, first: usize, width: usize) {
+        let here = row * self.stride + first;
+        let next = if first + width < self.width { here + width } else { here - first + HEIGHT * self.stride };
+        prefetch_these(self.elements, next, width);
+    }
+
+    /// The columns from `first` on in `room`, zeros behind them up to `width`.
+    #[inline(always)]
+    fn whole<'b>(&self, first: usize, width: usize, room: &'b mut [T]) -> Strip<'b, T> {
+        let left = self.width - first;
+        for row in 0..self.rows {
+            room[row * width..row * width + left].copy_from_slice(self.part(row, first, left));
+        }
+        Strip { elements: room, stride: width, width, rows: self.rows }
+    }
 }
 
-/// Adds a block of rows to the moments of its columns.
+/// Adds a block of rows, before which there were `count`, to the means and sums of squares of its columns, which have room for
+/// whole tiles.
 #[inline(always)]
-pub(super) fn add_moments<S: Simd, T: Compute>(simd: S, x: Strip<'_, T>, all: &mut [Moments]) {
-    let (mut means, mut squares, mut merge) = ([0.0; WIDTH], [0.0; WIDTH], Merge::default());
-    for first in (0..x.width).step_by(WIDTH) {
-        let width = WIDTH.min(x.width - first);
-        means.fill(0.0);
-        squares.fill(0.0);
-        for row in 0..x.rows {
-            let row = x.part(row, first, width);
-            for at in (0..width).step_by(tile_of::<S>()) {
-                add(simd, &mut means, at, wide(simd, row, at));
+pub(super) fn add_moments<S: Simd, T: Compute>(
+    simd: S,
+    x: Strip<'_, T>,
+    count: usize,
+    [means, squares]: [&mut [f64]; 2],
+) {
+    let (merge, tile) = (Merge::new(count as f64, x.rows as f64), tile_of::<S>());
+    let (mut padded, mut at) = ([T::default(); HEIGHT * WIDEST], 0);
+    while at < x.width {
+        let (mut own, left) = ([[0.0; TILES * WIDEST]; 2], x.width - at);
+        let width = if left >= TILES * tile {
+            moments_of::<S, T, TILES>(simd, x, at, &mut own)
+        } else if left >= tile {
+            moments_of::<S, T, 1>(simd, x, at, &mut own)
+        } else {
+            moments_of::<S, T, 1>(simd, x.whole(at, tile, &mut padded), 0, &mut own)
+        };
+        let all = [&mut means[at..at + width], &mut squares[at..at + width]];
+        merge.add(all, [&own[0][..width], &own[1][..width]]);
+        at += width;
+    }
+}
+
+/// Means and sums of squares of `N` tiles of columns from `at` on; returns how many columns that are.
+#[inline(always)]
+fn moments_of<S: Simd, T: Compute, const N: usize>(
+    simd: S,
+    x: Strip<'_, T>,
+    at: usize,
+    moments: &mut [[f64; TILES * WIDEST]; 2],
+) -> usize {
+    let (tile, width) = (tile_of::<S>(), N * tile_of::<S>());
+    let mut means = [[S::f64s::splat(simd, 0.0); TILE_VECTORS]; N];
+    for row in 0..x.rows {
+        let row = x.part(row, at, width);
+        for k in 0..N {
+            let x = T::widen_slice(simd, row, k * tile);
+            for i in 0..TILE_VECTORS {
+                means[k][i] += x[i];
             }
-        }
-        for mean in &mut means {
-            *mean /= x.rows as f64;
-        }
-        for row in 0..x.rows {
-            let row = x.part(row, first, width);
-            for at in (0..width).step_by(tile_of::<S>()) {
-                let (mut x, mean) = (wide(simd, row, at), load_native::<S, f64>(simd, &means, at));
-                for i in 0..TILE_VECTORS {
-                    let deviation = x[i] - mean[i];
-                    x[i] = deviation * deviation;
-                }
-                add(simd, &mut squares, at, x);
-            }
-        }
-        for (k, moments) in all[first..first + width].iter_mut().enumerate() {
-            *moments = merge.of(*moments, Moments { count: x.rows as f64, mean: means[k], squares: squares[k] });
         }
     }
+    let mut squares = [[S::f64s::splat(simd, 0.0); TILE_VECTORS]; N];
+    for k in 0..N {
+        for i in 0..TILE_VECTORS {
+            means[k][i] /= S::f64s::splat(simd, x.rows as f64);
+        }
+    }
+    for row in 0..x.rows {
+        x.prefetch_after(row, at, width);
+        let row = x.part(row, at, width);
+        for k in 0..N {
+            let x = T::widen_slice(simd, row, k * tile);
+            for i in 0..TILE_VECTORS {
+                let deviation = x[i] - means[k][i];
+                squares[k][i] += deviation * deviation;
+            }
+        }
+    }
+    for k in 0..N {
+        store_native::<S, f64>(means[k], &mut moments[0], k * tile);
+        store_native::<S, f64>(squares[k], &mut moments[1], k * tile);
+    }
+    width
 }
 
 /// Adds to the sums of dy·x̂ and of dy of each column; all numbers of columns have room for whole tiles.

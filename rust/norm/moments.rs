@@ -37,14 +37,16 @@ impl Moments {
     /// These elements and others, in this order.
     #[inline(always)]
     pub(super) fn and(self, other: Self) -> Self {
-        Merge::default().of(self, other)
+        let (mut mean, mut squares) = ([self.mean], [self.squares]);
+        Merge::new(self.count, other.count).add([&mut mean, &mut squares], [&[other.mean], &[other.squares]]);
+        Self { count: self.count + other.count, mean: mean[0], squares: squares[0] }
     }
 }
 
 /// How moments of two counts merge. Channels have the same counts one after another: what they share is computed once.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Merge {
-    counts: [f64; 2],
+    is_first: bool,
     /// The second count's part of both.
     share: f64,
     /// The product of both by their sum.
@@ -53,20 +55,24 @@ pub(super) struct Merge {
 
 impl Merge {
     #[inline(always)]
-    pub(super) fn of(&mut self, first: Moments, second: Moments) -> Moments {
-        if first.count == 0.0 {
-            return second;
+    pub(super) fn new(first: f64, second: f64) -> Self {
+        let count = first + second;
+        Self { is_first: first == 0.0, share: second / count, between: first * second / count }
+    }
+
+    /// Means and sums of squares of each channel, and as many that join them.
+    #[inline(always)]
+    pub(super) fn add(self, [means, squares]: [&mut [f64]; 2], others: [&[f64]; 2]) {
+        if self.is_first {
+            means.copy_from_slice(others[0]);
+            squares.copy_from_slice(others[1]);
+            return;
         }
-        let count = first.count + second.count;
-        if self.counts != [first.count, second.count] {
-            let (share, between) = (second.count / count, first.count * second.count / count);
-            *self = Self { counts: [first.count, second.count], share, between };
-        }
-        let delta = second.mean - first.mean;
-        Moments {
-            count,
-            mean: first.mean + delta * self.share,
-            squares: first.squares + second.squares + delta * delta * self.between,
+        let others = others[0].iter().zip(others[1]);
+        for ((mean, squares), (other_mean, other_squares)) in means.iter_mut().zip(squares).zip(others) {
+            let delta = other_mean - *mean;
+            *mean += delta * self.share;
+            *squares = *squares + other_squares + delta * delta * self.between;
         }
     }
 }
