@@ -149,9 +149,12 @@ fn add_up<S: Simd, T: Compute, F: Terms<K, M>, const K: usize, const M: usize>(
     block: [&[T]; K],
     terms: F,
 ) -> [S::f64s; M] {
-    if M == 1 && block[0].len() <= TILE_VECTORS * S::f64s::LEN {
-        // The lanes behind the first tile stay +0.0, and to add them changes nothing.
+    let (tile, len) = (TILE_VECTORS * S::f64s::LEN, block[0].len());
+    // The lanes behind the last tile stay +0.0, and to add them changes nothing.
+    if M == 1 && len <= tile {
         columns::<S, T, F, K, M, 1, 1>(simd, block, terms)
+    } else if M == 1 && len <= 2 * tile {
+        columns::<S, T, F, K, M, 2, 2>(simd, block, terms)
     } else if S::f64s::LEN == 8 {
         if M == 1 {
             columns::<S, T, F, K, M, 4, 4>(simd, block, terms)

@@ -67,6 +67,25 @@ impl RowNorm {
         }
     }
 
+    /// The same of some rows.
+    #[inline(always)]
+    fn rstds<S: Simd>(&self, simd: S, squares: &OfRows, count: usize) -> OfRows {
+        let mut rstds = [0.0; ROWS];
+        if count == 1 {
+            rstds[0] = self.rstd(squares[0]);
+            return rstds;
+        }
+        for at in (0..ROWS).step_by(S::f64s::LEN) {
+            let squares = S::f64s::from_slice(simd, &squares[at..at + S::f64s::LEN]);
+            let square = match self.divisor {
+                Divisor::Deviation(eps) | Divisor::RootMeanSquare(eps) => squares / self.len as f64 + eps,
+                Divisor::Length => squares,
+            };
+            (S::f64s::splat(simd, 1.0) / square.sqrt()).store_slice(&mut rstds[at..at + S::f64s::LEN]);
+        }
+        rstds
+    }
+
     /// Rows that are worth a turn: fixed by the shape.
     pub(super) fn turn(&self) -> usize {
         let worth = (PIECE / self.len.max(1)).max(1);
@@ -193,10 +212,7 @@ impl<T: Compute> Forward<'_, T> {
         let block = Block { row, at: 0, len: self.norm.len, count };
         let x = self.read(simd, block, read);
         let (means, squares) = moments::of_rows(simd, x, block.len, count, self.norm.is_centred());
-        let mut rstds = [0.0; ROWS];
-        for i in 0..count {
-            rstds[i] = self.norm.rstd(squares[i]);
-        }
+        let rstds = self.norm.rstds(simd, &squares, count);
         let first = row - piece.rows.start;
         piece.mean[first..first + count].copy_from_slice(&means[..count]);
         piece.rstd[first..first + count].copy_from_slice(&rstds[..count]);
