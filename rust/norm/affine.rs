@@ -1,8 +1,8 @@
 //! Weight and bias of the elements of a row.
 
-use fearless_simd::prelude::*;
+use std::borrow::Cow;
 
-use crate::{array::Input, dtype::Compute};
+use crate::{array::Input, dispatch, dtype::Compute, simd::Isa};
 
 /// Which weight belongs to an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,18 +52,21 @@ impl<'a, T> OfBlock<'a, T> {
     }
 }
 
-/// Weights of the compute type, one for each place.
+/// Weights of the compute type, one for each place: the caller's own where they can be read as they are, since what one thread
+/// has written another one has to fetch from its cache.
 #[derive(Debug)]
-pub(super) struct Weights<T> {
+pub(super) struct Weights<'a, T: Compute> {
     place: Place,
     /// Elements of a row.
     width: usize,
-    all: Vec<T>,
+    all: Cow<'a, [T]>,
 }
 
-impl<T: Compute> Weights<T> {
-    pub(super) fn new<S: Simd>(simd: S, place: Place, width: usize, input: &Input) -> Self {
-        Self { place, width, all: input.to_vec(simd) }
+impl<'i, T: Compute> Weights<'i, T> {
+    pub(super) fn new(isa: Isa, place: Place, width: usize, input: &'i Input) -> Self {
+        let copy = || Cow::Owned(dispatch!(isa, simd => input.to_vec(simd)));
+        let all = input.slice(0, input.len()).map_or_else(copy, Cow::Borrowed);
+        Self { place, width, all }
     }
 
     /// The weights of a block: themselves, or spread in `room`.

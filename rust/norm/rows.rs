@@ -141,10 +141,8 @@ pub fn forward(isa: Isa, norm: RowNorm, inputs: Inputs<'_>, outputs: Outputs<'_>
 }
 
 fn run<T: Compute>(isa: Isa, norm: RowNorm, inputs: Inputs<'_>, outputs: Outputs<'_>) {
-    let weights = |input: Option<&Input>| {
-        input.map(|input| dispatch!(isa, simd => Weights::<T>::new(simd, norm.place, norm.len, input)))
-    };
-    let (weight, bias) = (weights(inputs.weight), weights(inputs.bias));
+    let [weight, bias] =
+        [inputs.weight, inputs.bias].map(|input| Some(Weights::<T>::new(isa, norm.place, norm.len, input?)));
     let forward = Forward { norm, inputs, weight, bias };
     parallel::for_each_mut(&mut pieces(&norm, outputs), norm.is_large(), &|_, piece| {
         dispatch!(isa, simd => forward.work_on(simd, piece));
@@ -167,11 +165,11 @@ fn pieces<'a>(norm: &RowNorm, outputs: Outputs<'a>) -> Vec<Piece<'a>> {
 }
 
 /// A forward pass.
-struct Forward<'a, T> {
+struct Forward<'a, T: Compute> {
     norm: RowNorm,
     inputs: Inputs<'a>,
-    weight: Option<Weights<T>>,
-    bias: Option<Weights<T>>,
+    weight: Option<Weights<'a, T>>,
+    bias: Option<Weights<'a, T>>,
 }
 
 /// Room for what is read of a block, in the compute type.

@@ -71,8 +71,7 @@ pub fn backward(isa: Isa, norm: RowNorm, inputs: Inputs<'_>, outputs: &mut Outpu
 }
 
 fn run<T: Compute>(isa: Isa, norm: RowNorm, inputs: Inputs<'_>, outputs: &mut Outputs<'_>) {
-    let weight =
-        inputs.weight.map(|input| dispatch!(isa, simd => Weights::<T>::new(simd, norm.place, norm.len, input)));
+    let weight = inputs.weight.map(|input| Weights::<T>::new(isa, norm.place, norm.len, input));
     let backward = Backward { norm, inputs, weight };
     let mut pieces = pieces(&norm, outputs.dx);
     let places = outputs.dweight.len();
@@ -104,10 +103,10 @@ fn pieces<'a>(norm: &RowNorm, dx: &'a mut Output) -> Vec<Piece<'a>> {
 }
 
 /// A backward pass.
-struct Backward<'a, T> {
+struct Backward<'a, T: Compute> {
     norm: RowNorm,
     inputs: Inputs<'a>,
-    weight: Option<Weights<T>>,
+    weight: Option<Weights<'a, T>>,
 }
 
 /// Room for a block in the compute type.

@@ -240,6 +240,13 @@ impl<'py> Fresh<'py> {
         Self(PyArray1::zeros(py, len, false))
     }
 
+    /// The same without the zeros, for one that is filled as a whole: what one thread has written another one has to fetch from
+    /// its cache.
+    pub(super) fn unwritten(py: Python<'py>, len: usize) -> Self {
+        // SAFETY: any bits are a float64, and `into_array` is called when all were written.
+        Self(unsafe { PyArray1::new(py, len, false) })
+    }
+
     /// To be filled.
     pub(super) fn numbers(&mut self) -> PyResult<&mut [f64]> {
         // SAFETY: `zeros` made the array, and nothing else holds it before `into_array`.

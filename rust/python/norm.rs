@@ -63,7 +63,7 @@ fn norm_rows<'py>(
     check_lengths(norm.places(), [("weight", weight.as_ref()), ("bias", bias.as_ref())])?;
     check_len("out", elements, y.len())?;
     check_len("sum", elements, sum.as_ref().map_or(elements, Output::len))?;
-    let [mut mean, mut rstd] = [(); 2].map(|()| Fresh::zeros(py, norm.rows));
+    let [mut mean, mut rstd] = [(); 2].map(|()| Fresh::unwritten(py, norm.rows));
     let inputs = rows::Inputs { x: &x, residual: residual.as_ref(), weight: weight.as_ref(), bias: bias.as_ref() };
     let outputs = rows::Outputs { y: &mut y, sum: sum.as_mut(), mean: mean.numbers()?, rstd: rstd.numbers()? };
     py.detach(|| rows::forward(isa, norm, inputs, outputs));
