@@ -115,7 +115,7 @@ pub(super) fn add_moments<S: Simd, T: Compute>(
     [means, squares]: [&mut [f64]; 2],
 ) {
     let (merge, tile) = (Merge::new(count as f64, x.rows as f64), tile_of::<S>());
-    let (mut padded, mut at) = ([T::default(); HEIGHT * WIDEST], 0);
+    let mut at = 0;
     while at < x.width {
         let (mut own, left) = ([[0.0; TILES * WIDEST]; 2], x.width - at);
         let width = if left >= TILES * tile {
@@ -123,6 +123,7 @@ pub(super) fn add_moments<S: Simd, T: Compute>(
         } else if left >= tile {
             moments_of::<S, T, 1>(simd, x, at, &mut own)
         } else {
+            let mut padded = [T::default(); HEIGHT * WIDEST];
             moments_of::<S, T, 1>(simd, x.whole(at, tile, &mut padded), 0, &mut own)
         };
         let all = [&mut means[at..at + width], &mut squares[at..at + width]];
