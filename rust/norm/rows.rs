@@ -58,24 +58,11 @@ impl RowNorm {
         matches!(self.divisor, Divisor::Deviation(_))
     }
 
-    /// 1 by what a row with that sum of squares is divided by.
-    #[inline(always)]
-    fn rstd(&self, squares: f64) -> f64 {
-        match self.divisor {
-            Divisor::Deviation(eps) | Divisor::RootMeanSquare(eps) => 1.0 / (squares / self.len as f64 + eps).sqrt(),
-            Divisor::Length => 1.0 / squares.sqrt(),
-        }
-    }
-
-    /// The same of some rows.
+    /// 1 by what rows with these sums of squares are divided by.
     #[inline(always)]
     fn rstds<S: Simd>(&self, simd: S, squares: &OfRows, count: usize) -> OfRows {
         let mut rstds = [0.0; ROWS];
-        if count == 1 {
-            rstds[0] = self.rstd(squares[0]);
-            return rstds;
-        }
-        for at in (0..ROWS).step_by(S::f64s::LEN) {
+        for at in (0..count).step_by(S::f64s::LEN) {
             let squares = S::f64s::from_slice(simd, &squares[at..at + S::f64s::LEN]);
             let square = match self.divisor {
                 Divisor::Deviation(eps) | Divisor::RootMeanSquare(eps) => squares / self.len as f64 + eps,
@@ -228,7 +215,7 @@ impl<T: Compute> Forward<'_, T> {
             let (means, squares) = moments::of_rows(simd, x, block.len, 1, self.norm.is_centred());
             all = all.and(Moments { count: block.len as f64, mean: means[0], squares: squares[0] });
         }
-        let (mean, rstd) = (all.mean, self.norm.rstd(all.squares));
+        let (mean, [rstd, ..]) = (all.mean, self.norm.rstds(simd, &[all.squares; ROWS], 1));
         piece.mean[row - piece.rows.start] = mean;
         piece.rstd[row - piece.rows.start] = rstd;
         for block in blocks {
