@@ -16,7 +16,7 @@ from stepsmith import nn
 from stepsmith.nn import functional
 
 Array = np.ndarray[Any, Any]
-SHAPES = [(1, 1), (3, 2), (7, 10), (9, 63), (17, 130), (5, 511), (4, 513), (3, 4097), (2, 70_001), (1000, 10)]
+SHAPES = [(1, 1), (3, 2), (7, 10), (9, 63), (9, 80), (17, 130), (5, 511), (4, 513), (3, 4097), (2, 70_001), (1000, 10)]
 NAMES = ["softmax", "log_softmax"]
 GOLDEN = Path(__file__).parent / "golden"
 LAYERS = {"softmax": nn.Softmax, "log_softmax": nn.LogSoftmax}
