@@ -22,6 +22,15 @@ pub enum Error {
     UnknownDivisor(String),
     /// No activation has that name.
     UnknownActivation(String),
+    /// No codec has that name.
+    UnknownCodec(String),
+    /// Bytes do not begin where their elements may.
+    Misaligned(&'static str),
+    /// An element that is to be quantized is NaN.
+    Nan {
+        /// Its index in C order.
+        index: usize,
+    },
     /// No rule has that name.
     UnknownRule(String),
     /// An argument's length is not what another argument implies.
@@ -84,6 +93,11 @@ impl fmt::Display for Error {
                 write!(f, "divisor must be one of deviation, root_mean_square, length, got '{name}'")
             }
             Self::UnknownActivation(name) => write!(f, "kind must be the name of an activation, got '{name}'"),
+            Self::UnknownCodec(name) => write!(f, "scheme must be the name of a codec, got '{name}'"),
+            Self::Misaligned(what) => write!(f, "{what} must be aligned to their elements"),
+            Self::Nan { index } => {
+                write!(f, "x must not have NaN (nan='zero' takes it for 0), got one at index {index}")
+            }
             Self::UnknownRule(name) => write!(f, "rule must be a name of the registry, got '{name}'"),
             Self::NumThreads(value) => write!(f, "STEPSMITH_NUM_THREADS must be a positive integer, got '{value}'"),
             Self::UnknownReduction(name) => {

@@ -18,6 +18,7 @@
 //! | [`activation`] | activations, their derivatives, and the list of them |
 //! | [`norm`] | normalization, forward and backward |
 //! | [`softmax`] | softmax, its logarithm and the cross entropy, forward and backward |
+//! | [`quant`] | codes of a few bits with scales that blocks share |
 //! | [`optim`] | rules, rows of arrays, the tile pipeline |
 //! | [`error`] | everything that can be wrong with a request |
 
@@ -36,6 +37,7 @@ pub mod parallel;
 pub mod prefetch;
 #[cfg(feature = "python")]
 mod python;
+pub mod quant;
 pub mod random;
 pub mod reduce;
 mod row_sums;

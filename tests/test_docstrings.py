@@ -28,7 +28,10 @@ def test_docstring_examples_run(name: str) -> None:
     "name",
     [
         "stepsmith",
-        *(f"stepsmith.{name}" for name in ("init", "optim", "schedules", "nn", "nn.functional", "norm", "train")),
+        *(
+            f"stepsmith.{name}"
+            for name in ("init", "optim", "schedules", "nn", "nn.functional", "norm", "quant", "train")
+        ),
     ],
 )
 def test_every_public_function_and_class_has_a_docstring(name: str) -> None:

@@ -26,6 +26,7 @@ __all__ = [
 
 __version__: Final[str]
 ACTIVATIONS: Final[dict[str, list[str]]]
+CODECS: Final[dict[str, list[str]]]
 BLOCK: Final[int]
 CHUNK: Final[int]
 
@@ -159,3 +160,19 @@ def cross_entropy_rows(
     is_mean: bool,
 ) -> float: ...
 def check_labels(owner: str, classes: tuple[NDArray[np.int64], int | None, bool], count: int) -> None: ...
+def quantize(
+    owner: str,
+    scheme: tuple[str, Sequence[float], tuple[int, int, int]],
+    x: object,
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.uint8],
+    zeroes_nan: bool,
+    checks_first: bool,
+) -> None: ...
+def dequantize(
+    owner: str,
+    scheme: tuple[str, Sequence[float], tuple[int, int, int]],
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.uint8],
+    out: object,
+) -> None: ...

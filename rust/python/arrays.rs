@@ -151,6 +151,11 @@ impl Taken {
         &self.numbers[..self.axes()]
     }
 
+    /// The same without signs.
+    pub(super) fn lengths(&self) -> Vec<usize> {
+        self.shape().iter().map(|&n| n as usize).collect()
+    }
+
     /// The array's shape as Python prints it.
     pub(super) fn shape_text(&self) -> String {
         match self.shape() {
@@ -167,7 +172,7 @@ impl Taken {
         let layout = Layout {
             address: self.data,
             item: self.dtype.size(),
-            shape: self.shape().iter().map(|&n| n as usize).collect(),
+            shape: self.lengths().into(),
             strides: self.numbers[self.axes()..].into(),
         };
         Array { layout, dtype: self.dtype }

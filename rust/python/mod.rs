@@ -8,6 +8,7 @@ mod call;
 mod functions;
 mod norm;
 mod optim;
+mod quant;
 mod softmax;
 mod vectors;
 
@@ -40,6 +41,16 @@ fn type_error(owner: &str, message: impl std::fmt::Display) -> PyErr {
     PyTypeError::new_err(format!("{owner}: {message}"))
 }
 
+/// The index of an element in C order, as Python would write it.
+fn index_text(mut element: usize, shape: &[usize]) -> String {
+    let mut index = vec![0; shape.len()];
+    for axis in (0..shape.len()).rev() {
+        index[axis] = element % shape[axis];
+        element /= shape[axis];
+    }
+    format!("{index:?}")
+}
+
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Isa::current()?;
@@ -51,6 +62,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<optim::Stepper>()?;
     activation::register(module)?;
     norm::register(module)?;
+    quant::register(module)?;
     softmax::register(module)?;
     vectors::register(module)?;
     functions::register(module)

@@ -7,7 +7,7 @@ use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use super::{
     NonFiniteError,
     arrays::{self, Name, Taken},
-    value_error,
+    index_text, value_error,
 };
 use crate::{
     array::Array,
@@ -431,7 +431,7 @@ impl Stepper {
     fn explain(&self, error: Error, params: &[Taken]) -> PyErr {
         match error {
             Error::NonFinite { tensor, element, value, grad_scale } => {
-                let (name, index) = (self.grad_name(tensor), index_text(element, params[tensor].shape()));
+                let (name, index) = (self.grad_name(tensor), index_text(element, &params[tensor].lengths()));
                 let (divided, value) = match grad_scale {
                     1.0 => (String::new(), python_float(value)),
                     _ => (" / grad_scale".to_owned(), format!("{} / {grad_scale:?}", python_float(value))),
@@ -557,14 +557,4 @@ impl Taking<'_> {
 /// `nan`, `inf` or `-inf`, or the number.
 fn python_float(value: f64) -> String {
     if value.is_nan() { "nan".to_owned() } else { format!("{value:?}") }
-}
-
-/// The index of an element in C order, as Python would write it.
-fn index_text(mut element: usize, shape: &[isize]) -> String {
-    let mut index = vec![0; shape.len()];
-    for axis in (0..shape.len()).rev() {
-        index[axis] = element % shape[axis] as usize;
-        element /= shape[axis] as usize;
-    }
-    format!("{index:?}")
 }

@@ -1,0 +1,166 @@
+"""Quantized arrays, and the way there and back."""
+
+from collections.abc import Mapping
+from math import prod
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from stepsmith import _check
+from stepsmith._outputs import FLOATS, output, require_floats
+from stepsmith._recycled import empty
+from stepsmith.quant._scheme import Scheme
+
+__all__ = ["QuantizedArray", "dequantize", "quantize"]
+
+Array = NDArray[Any]
+
+
+class QuantizedArray:
+    """Codes of a few bits, and the scales that blocks of them share.
+
+    Made by `quantize` or from arrays that exist; it holds them without a copy.
+
+    Args:
+        scheme: how elements became codes.
+        shape: of the array that was quantized.
+        parts: name → array, "codes", and "scales" where the scheme has them, as ``scheme.parts(shape)`` says.
+
+    Raises:
+        TypeError, ValueError: parts that are not what the scheme says.
+    """
+
+    def __init__(self, scheme: Scheme, shape: tuple[int, ...], parts: Mapping[str, Array]) -> None:
+        specs = scheme.parts(shape)
+        if set(specs) != set(parts):
+            raise ValueError(f"QuantizedArray: parts must be {sorted(specs)}, got {sorted(parts)}")
+        for name, (wanted, dtype) in specs.items():
+            part = output("QuantizedArray", f"parts['{name}']", parts[name], wanted, dtype)
+            if not part.flags.c_contiguous:
+                raise ValueError(f"QuantizedArray: parts['{name}'] must be in C order, got strides {part.strides}")
+        self.scheme = scheme
+        self.shape = shape
+        self.parts: Mapping[str, Array] = MappingProxyType(dict(parts))
+
+    @property
+    def codes(self) -> Array:
+        """The codes, packed where the scheme packs them."""
+        return self.parts["codes"]
+
+    @property
+    def scales(self) -> Array:
+        """What the elements of a block share."""
+        if "scales" not in self.parts:
+            raise AttributeError(f"QuantizedArray: {self.scheme!r} has no scales")
+        return self.parts["scales"]
+
+    @property
+    def size(self) -> int:
+        """Elements of the array that was quantized."""
+        return prod(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Axes of the array that was quantized."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.nbytes for part in self.parts.values())
+
+    def dequantize(self, out: Array | None = None, dtype: DTypeLike = np.float32) -> Array:
+        """The array that the codes stand for; see `dequantize`."""
+        return dequantize(self, out=out, dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"QuantizedArray(shape={self.shape}, scheme={self.scheme!r}, nbytes={self.nbytes})"
+
+
+def quantize(x: Array, scheme: Scheme, out: QuantizedArray | None = None, nan: str = "raise") -> QuantizedArray:
+    """Codes and scales of an array, in one sweep over it where a scale does not span more.
+
+    Numbers are quantized as float32: float64 is rounded to it as it is read. Infinity counts as the largest float32.
+
+    Args:
+        x: float32, float64, bfloat16 or float16, of any shape and layout.
+        scheme: how.
+        out: what a call with the same scheme and shape returned; its arrays are filled again.
+        nan: "raise" a ValueError at NaN, or take it for "zero".
+
+    Returns:
+        The codes and scales, `out` if it was given.
+
+    Raises:
+        TypeError, ValueError: another kind of array, a shape that the scheme cannot hold, NaN, an `out` that does not
+            fit or that `x` overlaps. Nothing has been written then.
+
+    Example:
+        >>> x = np.array([[0.0, 1.0, -2.0]], np.float32)
+        >>> q = ss.quant.quantize(x, ss.quant.NF4())
+        >>> q.dequantize()
+        array([[ 0.        ,  0.88141966, -2.        ]], dtype=float32)
+    """
+    require_floats("quantize", "x", x)
+    require_scheme("quantize", scheme)
+    _check.one_of("quantize", "nan", nan, ("raise", "zero"))
+    specs = scheme.parts(x.shape)
+    if out is not None:
+        _check_out(out, x, scheme)
+        scheme.quantize("quantize", x, out.parts, nan, True)
+        return out
+    parts = {name: empty(shape, dtype) for name, (shape, dtype) in specs.items()}
+    scheme.quantize("quantize", x, parts, nan, False)
+    return QuantizedArray(scheme, x.shape, parts)
+
+
+def require_scheme(owner: str, scheme: object) -> Scheme:
+    """The scheme, which must be one."""
+    if not isinstance(scheme, Scheme):
+        raise TypeError(f"{owner}: scheme must be one of stepsmith.quant, such as NF4(), got {scheme!r}")
+    return scheme
+
+
+def _check_out(out: object, x: Array, scheme: Scheme) -> None:
+    if not isinstance(out, QuantizedArray):
+        raise TypeError(f"quantize: out must be a QuantizedArray, got {type(out).__name__}")
+    if (out.scheme, out.shape) != (scheme, x.shape):
+        raise ValueError(f"quantize: out must have scheme {scheme!r} and shape {x.shape}, got {out!r}")
+    for name, part in out.parts.items():
+        if not part.flags.writeable:
+            raise ValueError(f"quantize: out.parts['{name}'] must be writable, got a read-only array")
+        if np.may_share_memory(part, x):
+            raise ValueError(f"quantize: out.parts['{name}'] and x must not share memory, got arrays that overlap")
+
+
+def dequantize(q: QuantizedArray, out: Array | None = None, dtype: DTypeLike = np.float32) -> Array:
+    """The array that the codes stand for.
+
+    Args:
+        q: what `quantize` returned.
+        out: float32, float64, bfloat16 or float16 of its shape, of any layout; each number is rounded once.
+        dtype: of a new array, without `out`.
+
+    Returns:
+        `out`, or a new array.
+
+    Raises:
+        TypeError, ValueError: another kind of array or shape, or an `out` that overlaps the codes.
+    """
+    if not isinstance(q, QuantizedArray):
+        raise TypeError(f"dequantize: q must be a QuantizedArray, got {type(q).__name__}")
+    if out is None:
+        wanted = np.dtype(dtype)
+        if wanted not in FLOATS:
+            raise TypeError(f"dequantize: dtype must be float32, float64, bfloat16 or float16, got {wanted}")
+        out = empty(q.shape, wanted)
+    else:
+        require_floats("dequantize", "out", out)
+        output("dequantize", "out", out, q.shape, out.dtype)
+        for name, part in q.parts.items():
+            if np.may_share_memory(part, out):
+                raise ValueError(f"dequantize: out and q.parts['{name}'] must not share memory, got ones that overlap")
+    q.scheme.dequantize("dequantize", q.parts, out)
+    return out

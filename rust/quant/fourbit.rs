@@ -1,0 +1,187 @@
+//! Sixteen levels: NF4 (Dettmers et al. 2023), and FP4 as bitsandbytes has it.
+
+use fearless_simd::prelude::*;
+
+use super::{
+    scaled::Levels,
+    tile::{from_planes, to_bytes},
+};
+use crate::simd::{TILE_VECTORS, Tile};
+
+/// Levels in rising order and their codes; a number halfway between two levels, as float32 has it, takes the lower one.
+#[derive(Clone, Copy, Debug)]
+pub struct FourBit<const N: usize> {
+    /// Between neighbours.
+    middles: [f32; N],
+    /// Byte k of the level of each code.
+    planes: [[u8; 16]; 4],
+    /// The code of each level.
+    codes: [u8; 16],
+    /// Are the levels magnitudes, negative ones having codes from 8 on?
+    has_sign: bool,
+}
+
+/// The quantiles of a normal distribution, with an exact zero.
+pub const NF4: FourBit<15> = FourBit::new(
+    [
+        0xbf80_0000,
+        0xbf32_39b1,
+        0xbf06_6b30,
+        0xbeca_32a0,
+        0xbe91_a24d,
+        0xbe3d_353f,
+        0xbdba_7871,
+        0x0000_0000,
+        0x3da2_faff,
+        0x3e24_cae3,
+        0x3e7c_04dd,
+        0x3ead_033a,
+        0x3ee1_a4b8,
+        0x3f10_07ab,
+        0x3f39_13b3,
+        0x3f80_0000,
+    ],
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+    false,
+);
+
+/// Sign, two bits of exponent and one of mantissa, of a kind of its own: 0, 1/192, 1/6, 1/4, 1/3, 1/2, 2/3 and 1.
+pub const FP4: FourBit<7> = FourBit::new(
+    [
+        0x0000_0000,
+        0x3baa_aaab,
+        0x3e2a_aaab,
+        0x3e80_0000,
+        0x3eaa_aaab,
+        0x3f00_0000,
+        0x3f2a_aaab,
+        0x3f80_0000,
+        0x8000_0000,
+        0xbbaa_aaab,
+        0xbe2a_aaab,
+        0xbe80_0000,
+        0xbeaa_aaab,
+        0xbf00_0000,
+        0xbf2a_aaab,
+        0xbf80_0000,
+    ],
+    [0, 1, 6, 7, 4, 5, 2, 3, 8, 9, 14, 15, 12, 13, 10, 11],
+    true,
+);
+
+impl<const N: usize> FourBit<N> {
+    /// From the levels' bits.
+    const fn new(levels: [u32; 16], codes: [u8; 16], has_sign: bool) -> Self {
+        let (mut middles, mut planes) = ([0.0; N], [[0; 16]; 4]);
+        let mut i = 0;
+        while i < 16 {
+            if i < N {
+                middles[i] = f32::midpoint(f32::from_bits(levels[i]), f32::from_bits(levels[i + 1]));
+            }
+            let bytes = levels[i].to_le_bytes();
+            let mut k = 0;
+            while k < 4 {
+                planes[k][codes[i] as usize] = bytes[k];
+                k += 1;
+            }
+            i += 1;
+        }
+        Self { middles, planes, codes, has_sign }
+    }
+
+    /// The rank of the nearest level.
+    #[inline(always)]
+    fn rank<S: Simd>(&self, simd: S, x: S::f32s) -> S::u32s {
+        let (magnitude, mut rank) = (if self.has_sign { x.abs() } else { x }, S::u32s::splat(simd, 0));
+        for i in 0..N {
+            rank = magnitude.simd_gt(self.middles[i]).select(rank + 1, rank);
+        }
+        // Zero has no sign, so that its code is one.
+        let is_negative = x.simd_lt(-self.middles[0]);
+        if self.has_sign { is_negative.select(rank + 8, rank) } else { rank }
+    }
+}
+
+impl<const N: usize> Levels for FourBit<N> {
+    const LARGEST: f32 = 1.0;
+    const BITS: usize = 4;
+
+    #[inline(always)]
+    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, _: Tile<S, f32>) -> S::u8s {
+        let mut ranks = [S::u32s::splat(simd, 0); TILE_VECTORS];
+        for k in 0..TILE_VECTORS {
+            ranks[k] = self.rank::<S>(simd, scaled[k]);
+        }
+        let ranks = to_bytes::<S>(ranks);
+        if self.has_sign { sixteen::<S>(simd, &self.codes).swizzle_dyn_within_blocks(ranks) } else { ranks }
+    }
+
+    #[inline(always)]
+    fn levels<S: Simd>(&self, simd: S, codes: S::u8s) -> Tile<S, f32> {
+        let mut planes = [codes; 4];
+        for k in 0..4 {
+            planes[k] = sixteen::<S>(simd, &self.planes[k]).swizzle_dyn_within_blocks(codes);
+        }
+        from_planes::<S>(planes)
+    }
+}
+
+/// A table of sixteen bytes in each block of a vector.
+#[inline(always)]
+fn sixteen<S: Simd>(simd: S, table: &[u8; 16]) -> S::u8s {
+    S::u8s::block_splat(<S::u8s as SimdBase<S>>::Block::from_slice(simd, table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        dispatch,
+        quant::{codec::Codec, scaled::Scaled},
+        simd::Isa,
+    };
+
+    fn encode<const N: usize>(isa: Isa, levels: FourBit<N>, x: &[f32]) -> Vec<u8> {
+        let (mut codes, mut scales) = (vec![0; x.len().div_ceil(2)], [0.0]);
+        dispatch!(isa, simd => Scaled(levels).encode(simd, 0, 64, x, &mut codes, &mut scales));
+        assert_eq!(scales, [1.0]);
+        codes
+    }
+
+    fn decode<const N: usize>(isa: Isa, levels: FourBit<N>, codes: &[u8], len: usize) -> Vec<f32> {
+        let mut out = vec![0.0; len];
+        dispatch!(isa, simd => Scaled(levels).decode(simd, 0, 64, codes, &[1.0], &mut out));
+        out
+    }
+
+    /// Each level and what lies on either side of a middle; the first of a pair of codes stands in the high half.
+    fn check<const N: usize>(levels: FourBit<N>) {
+        for isa in Isa::available() {
+            let all: Vec<u8> = (0..8).map(|k| 32 * k + 2 * k + 1).collect();
+            let values = decode(isa, levels, &all, 16);
+            let (codes, again) = (encode(isa, levels, &values), decode(isa, levels, &encode(isa, levels, &values), 16));
+            assert_eq!(again, values, "{isa:?}");
+            assert!(levels.has_sign || codes == all);
+            let mut x = vec![1.0];
+            for middle in levels.middles {
+                x.extend([
+                    middle,
+                    f32::from_bits(if middle > 0.0 { middle.to_bits() + 1 } else { middle.to_bits() - 1 }),
+                ]);
+            }
+            let got = decode(isa, levels, &encode(isa, levels, &x), x.len());
+            for pair in got[1..].chunks(2) {
+                assert!(pair[0] < pair[1], "{isa:?} {pair:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn levels_and_middles_at_each_level() {
+        check(NF4);
+        check(FP4);
+        for isa in Isa::available() {
+            assert_eq!(encode(isa, FP4, &[-1.0, -0.001, -0.0, 0.3]), [0xb0, 0x04]);
+        }
+    }
+}

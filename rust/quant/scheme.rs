@@ -1,0 +1,90 @@
+//! The list of codecs: a row here makes one exist.
+
+use super::{
+    codec::{self, Nan},
+    dynamic8::Dynamic8,
+    fourbit::{FP4, NF4},
+    geometry::Geometry,
+    scaled::Scaled,
+};
+use crate::{
+    array::{Input, Output},
+    error::Error,
+    simd::Isa,
+};
+
+/// Codes and scales as bytes, to write.
+#[derive(Debug)]
+pub struct CodesMut<'a> {
+    /// One code after another.
+    pub codes: &'a mut [u8],
+    /// One scale after another.
+    pub scales: &'a mut [u8],
+}
+
+/// The same to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Codes<'a> {
+    /// One code after another.
+    pub codes: &'a [u8],
+    /// One scale after another.
+    pub scales: &'a [u8],
+}
+
+/// What either way is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// CPU level.
+    pub isa: Isa,
+    /// The codec's parameters.
+    pub params: &'a [f64],
+    /// How the array is cut.
+    pub geometry: Geometry,
+}
+
+/// An array to codes.
+type Quantize = fn(Job<'_>, Nan, &Input, &mut CodesMut<'_>) -> Result<(), Error>;
+
+/// Codes to an array.
+type Dequantize = fn(Job<'_>, Codes<'_>, &mut Output) -> Result<(), Error>;
+
+/// A codec of the list.
+#[derive(Debug)]
+pub struct Entry {
+    /// The name that [`find`] knows.
+    pub name: &'static str,
+    /// Names of its parameters.
+    pub params: &'static [&'static str],
+    /// One way.
+    pub quantize: Quantize,
+    /// The other.
+    pub dequantize: Dequantize,
+}
+
+macro_rules! codecs {
+    ($($name:literal, $params:expr => $codec:expr;)*) => {
+        /// The codecs by name; each is made of its parameters.
+        pub const CODECS: &[Entry] = &[$(Entry {
+            name: $name,
+            params: &$params,
+            quantize: |Job { isa, params, geometry }, nan, x, to| {
+                codec::quantize(isa, $codec(params), geometry, nan, x, to.codes, to.scales)
+            },
+            dequantize: |Job { isa, params, geometry }, from, out| {
+                codec::dequantize(isa, $codec(params), geometry, from.codes, from.scales, out)
+            },
+        }),*];
+    };
+}
+
+codecs! {
+    "dynamic8_signed", [] => |_: &[f64]| Scaled(Dynamic8::<true, false>);
+    "dynamic8_unsigned", [] => |_: &[f64]| Scaled(Dynamic8::<false, false>);
+    "nf4", [] => |_: &[f64]| Scaled(NF4);
+    "fp4", [] => |_: &[f64]| Scaled(FP4);
+}
+
+/// The codec of that name.
+pub fn find(name: &str) -> Result<&'static Entry, Error> {
+    CODECS.iter().find(|codec| codec.name == name).ok_or_else(|| Error::UnknownCodec(name.to_owned()))
+}

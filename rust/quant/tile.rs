@@ -1,0 +1,105 @@
+//! Tiles of numbers and vectors of codes: four vectors of 32-bit lanes are as many elements as one vector of bytes has.
+
+use fearless_simd::prelude::*;
+
+use crate::{
+    dtype::load_native,
+    simd::{TILE_VECTORS, Tile, tile_len},
+};
+
+/// Elements of the largest tile.
+pub const WIDEST: usize = 64;
+
+/// A tile of words.
+pub type Words<S> = [<S as Simd>::u32s; TILE_VECTORS];
+
+/// The low byte of each word.
+#[inline(always)]
+pub fn to_bytes<S: Simd>([a, b, c, d]: Words<S>) -> S::u8s {
+    a.narrow(b).narrow(c.narrow(d))
+}
+
+/// Each byte as a word.
+#[inline(always)]
+pub fn to_words<S: Simd>(bytes: S::u8s) -> Words<S> {
+    let (low, high) = bytes.widen();
+    let ((a, b), (c, d)) = (low.widen(), high.widen());
+    [a, b, c, d]
+}
+
+/// The tile that starts at element `at`, zeros behind the last element.
+#[inline(always)]
+pub fn load<S: Simd>(simd: S, x: &[f32], at: usize) -> Tile<S, f32> {
+    if at + tile_len::<S, f32>() <= x.len() {
+        return load_native(simd, x, at);
+    }
+    let mut padded = [0.0; WIDEST];
+    padded[..x.len() - at].copy_from_slice(&x[at..]);
+    load_native(simd, &padded, 0)
+}
+
+/// Writes the tile from element `at` on, as far as there are elements.
+#[inline(always)]
+pub fn store<S: Simd>(tile: Tile<S, f32>, out: &mut [f32], at: usize) {
+    if at + tile_len::<S, f32>() <= out.len() {
+        return crate::dtype::store_native::<S, f32>(tile, out, at);
+    }
+    let (mut padded, count) = ([0.0; WIDEST], out.len() - at);
+    crate::dtype::store_native::<S, f32>(tile, &mut padded, 0);
+    out[at..].copy_from_slice(&padded[..count]);
+}
+
+/// The bytes that start at `at`, zeros behind the last.
+#[inline(always)]
+pub fn load_bytes<S: Simd>(simd: S, codes: &[u8], at: usize) -> S::u8s {
+    let wide = S::u8s::LEN;
+    if at + wide <= codes.len() {
+        return S::u8s::from_slice(simd, &codes[at..at + wide]);
+    }
+    let mut padded = [0; WIDEST];
+    padded[..codes.len() - at].copy_from_slice(&codes[at..]);
+    S::u8s::from_slice(simd, &padded[..wide])
+}
+
+/// Writes bytes from `at` on, as far as there are some and at most `count`.
+#[inline(always)]
+pub fn store_bytes<S: Simd>(bytes: S::u8s, codes: &mut [u8], at: usize, count: usize) {
+    let wide = S::u8s::LEN;
+    if count == wide && at + wide <= codes.len() {
+        return bytes.store_slice(&mut codes[at..at + wide]);
+    }
+    let end = codes.len().min(at + count);
+    codes[at..end].copy_from_slice(&bytes.as_slice()[..end - at]);
+}
+
+/// The largest of the elements' bits without their signs: of finite numbers the largest magnitude, above infinity's where
+/// there is a NaN.
+#[inline(always)]
+pub fn largest_bits<S: Simd>(simd: S, x: &[f32]) -> u32 {
+    let mut largest = [S::u32s::splat(simd, 0); TILE_VECTORS];
+    let mut at = 0;
+    while at < x.len() {
+        let tile = load(simd, x, at);
+        for k in 0..TILE_VECTORS {
+            largest[k] = largest[k].max(tile[k].bitcast::<S::u32s>() & 0x7fff_ffff);
+        }
+        at += tile_len::<S, f32>();
+    }
+    largest[0].max(largest[1]).max(largest[2].max(largest[3])).reduce_max()
+}
+
+/// The largest magnitude of finite elements.
+#[inline(always)]
+pub fn absmax<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    f32::from_bits(largest_bits(simd, x))
+}
+
+/// Four planes of bytes, the least significant first, as numbers.
+#[inline(always)]
+pub fn from_planes<S: Simd>([a, b, c, d]: [S::u8s; 4]) -> Tile<S, f32> {
+    let ((low0, low1), (high0, high1)) = (a.interleave(b), c.interleave(d));
+    let (low0, low1): (S::u16s, S::u16s) = (low0.bitcast(), low1.bitcast());
+    let (a, b) = low0.interleave(high0.bitcast::<S::u16s>());
+    let (c, d) = low1.interleave(high1.bitcast::<S::u16s>());
+    [a.bitcast(), b.bitcast(), c.bitcast(), d.bitcast()]
+}

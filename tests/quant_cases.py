@@ -1,0 +1,55 @@
+"""The schemes that the tests of quantization run through: a row here tests one against its oracle in every way."""
+
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from helpers import Array
+from stepsmith.quant import FP4, NF4, Dynamic8, Scheme
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16))
+
+FLAT = ((), (1,), (3,), (63,), (64,), (65,), (0,), (257,), (2, 0, 3), (5, 7, 11), (4099,), (33_001,), (150_007,))
+"""Shapes that any scheme over the flattened array takes."""
+
+
+class Case(NamedTuple):
+    """A scheme and shapes that it takes, the last ones of several pieces."""
+
+    scheme: Scheme
+    shapes: tuple[tuple[int, ...], ...]
+
+
+CASES = [
+    Case(Dynamic8(), FLAT),
+    Case(Dynamic8(64, signed=False), FLAT),
+    Case(Dynamic8(4096), FLAT),
+    Case(NF4(), FLAT),
+    Case(NF4(1024), FLAT),
+    Case(FP4(), FLAT),
+    Case(FP4(32), FLAT),
+]
+
+
+def numbers(shape: tuple[int, ...], dtype: np.dtype, seed: int = 0) -> Array:
+    """Blocks of many kinds: spread over orders of magnitude, all zero, subnormal, huge, all alike."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape) * 2.0 ** rng.uniform(-12, 2, shape)
+    flat = x.reshape(-1)
+    for start in range(0, flat.size, 1024):
+        kind, part = start // 1024 % 7, flat[start : start + 1024]
+        if kind == 1:
+            part[:512] = 0.0
+        elif kind == 2:
+            part *= 2.0**-134
+        elif kind == 3:
+            part *= 2.0**100 if dtype.itemsize > 2 or dtype != np.float16 else 2.0**10
+        elif kind == 4:
+            part[:] = 0.375
+        elif kind == 5:
+            part[::3] = -0.0
+        elif kind == 6:
+            part *= 2.0**-149
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.asarray(x, np.float32)).astype(dtype)
