@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from battery import CONFIGS, PAIRS, THREADS, Mxcsr, last_threads, layouts
-from helpers import Array, different, misaligned, offset, values
+from helpers import Array, different, flat_state, misaligned, offset, values
 from reference import DTYPES
+from reference_codes import MOMENTLESS
 from reference_stages import SHADOWS, Staged
 
 Arrays = dict[str, Array]
@@ -37,6 +38,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "shadow-arrays": {"shadow": True},
     "zero_grads": {"zero_grads": True},
     "state-bfloat16": {"state_dtype": "bfloat16"},
+    "state-int8": {"state_dtype": "int8", "min_8bit_size": 0},
     "maximize": {"maximize": True},
 }
 ALL = ("masks", "grad_scale", "clip_value", "norm", "agc", "ema", "shadow-arrays", "zero_grads", "state-bfloat16")
@@ -45,6 +47,7 @@ TOGETHER = {
     "master": (*ALL, "master", "maximize"),
     "norm-1": tuple(stage if stage != "norm" else "norm-1" for stage in (*ALL, "stochastic")),
     "norm-inf": tuple(stage if stage != "norm" else "norm-inf" for stage in (*ALL, "master")),
+    "int8": tuple(stage if stage != "state-bfloat16" else "state-int8" for stage in (*ALL, "stochastic")),
     "no-clip-value": tuple(stage for stage in (*ALL, "stochastic") if stage != "clip_value"),
 }
 SHAPES = [
@@ -136,7 +139,7 @@ def everything(optimizer: Any, params: Arrays, shadow: Any) -> dict[str, Array]:
     """All that a step writes but the gradients."""
     found = dict(params)
     for name, row in optimizer.state.items():
-        found |= {f"{name} {slot}": x for slot, x in row.items()}
+        found |= {f"{name} {slot}": x for slot, x in flat_state(row).items()}
     if isinstance(shadow, dict):
         found |= {f"{name} shadow": x for name, x in shadow.items()}
     return found
@@ -145,7 +148,8 @@ def everything(optimizer: Any, params: Arrays, shadow: Any) -> dict[str, Array]:
 def wanted(reference: Staged) -> dict[str, Array]:
     found = dict(reference.params)
     for name in reference.params:
-        found |= {f"{name} {slot}": x for slot, x in {**reference.state[name], **reference.copies[name]}.items()}
+        row = flat_state({**reference.state[name], **reference.copies[name]})
+        found |= {f"{name} {slot}": x for slot, x in row.items()}
     return found
 
 
@@ -214,8 +218,10 @@ def alone(stage: str) -> dict[str, Any]:
         wrong += lines
         _, plain = compare(config, (), partial(data, k))
         others = ("zero_grads", "ema", "shadow-bfloat16", "shadow-float16", "shadow-arrays")
-        changed = any(x.dtype != ended[name].dtype or different(x, ended[name]).size for name, x in plain.items())
-        if changed != (stage not in others) and (config, stage) != ("sgd", "state-bfloat16"):
+        changed = plain.keys() - ended.keys() or any(
+            x.dtype != ended[name].dtype or different(x, ended[name]).size for name, x in plain.items()
+        )
+        if bool(changed) != (stage not in others) and (config, stage.partition("-")[0]) != ("sgd", "state"):
             wrong.append(f"{config} {stage}: does {'something' if changed else 'nothing'}")
     return {"wrong": wrong}
 
@@ -234,6 +240,8 @@ def together(which: str) -> dict[str, Any]:
     """All stages at once under every configuration."""
     wrong = []
     for k, config in enumerate(CONFIGS):
+        if which == "int8" and CONFIGS[config][0] in MOMENTLESS:
+            continue
         stages = tuple(
             stage for stage in TOGETHER[which] if stage != "maximize" or "maximize" not in CONFIGS[config][1]
         )
@@ -278,7 +286,7 @@ def special_values() -> dict[str, Any]:
     wrong = []
     for config in ("sgd-momentum", "adam-amsgrad"):
         for k in range(len(stages) + 1):
-            for more in (("stochastic",), ("master",), ("state-bfloat16",)):
+            for more in (("stochastic",), ("master",), ("state-bfloat16",), ("state-int8",)):
                 chosen = (*stages[:k], *stages[k + 1 :], *more)
                 wrong += compare(config, chosen, special_data, on_nonfinite="propagate")[0]
     return {"wrong": wrong}

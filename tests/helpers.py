@@ -10,7 +10,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 HERE = Path(__file__).parent
-BITS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
+BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def different(got: Array, want: Array) -> Array:
@@ -35,6 +35,14 @@ def values(rng: np.random.Generator, shape: int | tuple[int, ...], dtype: np.dty
     x = rng.standard_normal(shape) * 2.0 ** rng.uniform(-24, 4, shape)
     x = np.where(rng.random(shape) < 0.02, np.copysign(0.0, x), x)
     return np.asarray(x, np.float32).astype(dtype) if np.dtype(dtype).itemsize == 2 else np.asarray(x).astype(dtype)
+
+
+def flat_state(row: Any) -> dict[str, Array]:
+    """Slot → array of a tensor's state; codes and scales of one that has codes, ours or the oracle's."""
+    flat: dict[str, Array] = {}
+    for slot, x in row.items():
+        flat |= {f"{slot}.{part}": y for part, y in x.parts.items()} if hasattr(x, "parts") else {slot: x}
+    return flat
 
 
 def misaligned(array: Array) -> Array:

@@ -11,9 +11,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from reference_codes import CodedType, coded_type
+
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64), "bf16": BFLOAT16, "f16": np.dtype(np.float16)}
 BLOCK = 4096
+SHARED = {"row_var", "col_var"}
+"""Means over rows and columns belong to no single element, so that no mask zeroes them."""
 LANES = 128
 
 Array = np.ndarray[Any, Any]
@@ -678,7 +682,15 @@ def decode(array: Array, compute: type[np.floating[Any]]) -> Array:
 
 def encode(array: Array, dtype: np.dtype[Any]) -> Array:
     """Rounded to storage; float64 becomes a 16-bit type by way of float32."""
+    if isinstance(dtype, CodedType):
+        return dtype.encode(array)
     return array.astype(np.float32).astype(dtype) if dtype.itemsize == 2 else array.astype(dtype)
+
+
+def state_type(param: Array, slot: str, state_dtype: str, min_8bit_size: int) -> Any:
+    """How a state array is stored."""
+    coded = coded_type(state_dtype, slot) if param.size >= min_8bit_size else None
+    return coded or state_dtype_of(param.dtype, state_dtype)
 
 
 def state_dtype_of(param: np.dtype[Any], state_dtype: str) -> np.dtype[Any]:
@@ -751,6 +763,7 @@ def step_tensor(
     maximize: bool = False,
     clip: float = 1.0,
     grad_scale: float = 1.0,
+    kept: Array | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Parameter and state after one update of stored arrays; a slot that is not in `state` reads as zeros."""
     compute = compute_type(param.dtype)
@@ -761,6 +774,10 @@ def step_tensor(
         zeros = np.zeros(param.shape, compute)
         values = tuple(decode(state[slot], compute) if slot in state else zeros for slot in STATE[rule])
         new_param, new_values = RULES[rule](decode(param, compute), decode(grad, compute) * factor, values, **rounded)
+        if kept is not None:
+            new_values = tuple(
+                x if slot in SHARED else np.where(kept, x, compute(0)) for slot, x in zip(STATE[rule], new_values)
+            )
         new_state = {slot: encode(x, state[slot].dtype) for slot, x in zip(STATE[rule], new_values) if slot in state}
         return encode(new_param, param.dtype), new_state
 
@@ -806,13 +823,14 @@ class Reference:
         self.rule = rule
         self.maximize = settings.pop("maximize", False)
         self.max_norm = settings.pop("max_norm", None)
+        min_8bit_size = settings.pop("min_8bit_size", 4096)
         self.settings = settings
         self.params = {name: param.copy() for name, param in params.items()}
         self.state = {
             name: {
                 slot: encode(
                     np.broadcast_to(initial(rule, slot, param, settings), state_shape(slot, param)),
-                    state_dtype_of(param.dtype, state_dtype),
+                    state_type(param, slot, state_dtype, min_8bit_size),
                 )
                 for slot in slots_of(rule, settings, param)
             }

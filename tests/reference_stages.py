@@ -25,8 +25,6 @@ from reference import (
 )
 
 LEAST_PARAM_NORM = 1e-3
-SHARED = {"row_var", "col_var"}
-"""Means over rows and columns belong to no single element, so that no mask zeroes them."""
 ROUNDING_STREAM = 2**24
 SHADOWS = {"bfloat16": DTYPES["bf16"], "float16": DTYPES["f16"]}
 
@@ -221,9 +219,9 @@ class Staged(Reference):
         kept, copies = self.masks.get(name), self.copies[name]
         wide = decode(self.worked_on(name), grad.dtype.type)
         # In the compute type the parameter comes back as it was computed.
-        new, state = step_tensor(self.rule, wide, grad, self.state[name], scalars, maximize=self.maximize)
+        state = self.state[name]
+        new, self.state[name] = step_tensor(self.rule, wide, grad, state, scalars, maximize=self.maximize, kept=kept)
         new = masked(new, kept)
-        self.state[name] = {slot: x if slot in SHARED else masked(x, kept) for slot, x in state.items()}
         if "master" in copies:
             copies["master"] = new
         self.params[name] = self._stored(name, new)

@@ -119,7 +119,7 @@ BAD = [
         "Adam",
         {"state_dtype": "float16"},
         ValueError,
-        "Adam: state_dtype must be one of float32, bfloat16, got 'float16'",
+        "Adam: state_dtype must be one of float32, bfloat16, int8, float8, got 'float16'",
     ),
     ("Adam", {"state_dtype": np.float32}, TypeError, "Adam: state_dtype must be a string"),
     ("Adam", {"max_norm": -1}, ValueError, "Adam: max_norm must be finite and at least 0, got -1"),

@@ -3,10 +3,11 @@
 
 use super::{
     bits::Bits,
+    coded::StateCodec,
     fold::STRIP,
     mapping::Mapping,
     plan::Chunk,
-    row::{EMA, GRAD, OPERANDS, PARAM, Row, SHADOW, STATE},
+    row::{EMA, GRAD, MAX_STATE, OPERANDS, PARAM, Row, SHADOW, STATE},
     stage::{Copies, Piece, Staged},
 };
 use crate::{
@@ -35,6 +36,11 @@ impl Drop for ChunkArrays<'_> {
                 Some(_) => continue,
             };
             mapping.release(operand.addresses(start, self.chunk.start, self.chunk.len));
+        }
+        for coded in self.row.coded.iter().flatten() {
+            for part in coded.addresses(self.chunk.start, self.chunk.len) {
+                mapping.release(part);
+            }
         }
     }
 }
@@ -136,6 +142,25 @@ impl<'a> ChunkArrays<'a> {
                 Copies { ema: operands[EMA].values_mut(start, len), shadow: operands[SHADOW].values_mut(start, len) };
             (Piece { param, grad, state }, copies)
         }
+    }
+
+    /// Which state arrays are kept as codes?
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_coded(&self) -> [bool; MAX_STATE] {
+        let [a, b, c, d] = &self.row.coded;
+        [a.is_some(), b.is_some(), c.is_some(), d.is_some()]
+    }
+
+    /// Codes and scales of elements `at..at + len` of the chunk in state array `k`, if it has codes; `at` begins a block.
+    #[inline(always)]
+    #[must_use]
+    pub fn coded(&mut self, k: usize, at: usize, len: usize) -> Option<(StateCodec, &mut [u8], &mut [f32])> {
+        let (coded, start) = (self.row.coded[k]?, self.chunk.start + at);
+        assert!(at + len <= self.chunk.len && start + len <= self.row.len, "a strip ends inside its chunk");
+        // SAFETY: codes are in C order, chunks begin with a block, and the chunk was handed out once.
+        let (codes, scales) = unsafe { coded.slices(start, len) };
+        Some((coded.codec, codes, scales))
     }
 
     /// Gathers elements `at..at + len` of the chunk in every array.

@@ -10,6 +10,7 @@ pub mod ademamix;
 pub mod asgd;
 pub mod bits;
 pub mod chunk;
+pub mod coded;
 mod factor;
 pub mod fold;
 pub mod grad;

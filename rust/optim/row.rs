@@ -1,7 +1,13 @@
 //! A row: one tensor of a step, its arrays as pointers and the order in which their elements are visited.
 #![allow(unsafe_code)]
 
-use super::{bits::Mask, tensors::Tensor};
+use std::ptr;
+
+use super::{
+    bits::Mask,
+    coded::{Coded, STATE_BLOCK, StateCodec},
+    tensors::Tensor,
+};
 use crate::{
     array::{
         Array,
@@ -26,6 +32,45 @@ pub(super) const EMA: usize = STATE + MAX_STATE;
 pub(super) const SHADOW: usize = EMA + 1;
 pub(super) const OPERANDS: usize = SHADOW + 1;
 
+/// Where the codes and the scales of a state array lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CodedAt {
+    pub(super) codec: StateCodec,
+    codes: *mut u8,
+    scales: *mut f32,
+}
+
+impl CodedAt {
+    fn new(coded: &Coded) -> Self {
+        Self {
+            codec: coded.codec,
+            codes: ptr::with_exposed_provenance_mut(coded.codes.address),
+            scales: ptr::with_exposed_provenance_mut(coded.scales.address),
+        }
+    }
+
+    /// The codes of elements `start..start + len`, and the scales of their blocks.
+    ///
+    /// # Safety
+    /// The arrays have them in C order, `start` begins a block, and nobody else uses them for `'a`.
+    #[inline(always)]
+    pub(super) unsafe fn slices<'a>(self, start: usize, len: usize) -> (&'a mut [u8], &'a mut [f32]) {
+        let (first, blocks) = (start / STATE_BLOCK, len.div_ceil(STATE_BLOCK));
+        // SAFETY: as the caller promises.
+        unsafe {
+            let codes = std::slice::from_raw_parts_mut(self.codes.add(start), len);
+            (codes, std::slice::from_raw_parts_mut(self.scales.add(first), blocks))
+        }
+    }
+
+    /// Where those lie.
+    pub(super) fn addresses(self, start: usize, len: usize) -> [std::ops::Range<usize>; 2] {
+        let codes = self.codes.addr() + start;
+        let scales = self.scales.addr() + start / STATE_BLOCK * size_of::<f32>();
+        [codes..codes + len, scales..scales + len.div_ceil(STATE_BLOCK) * size_of::<f32>()]
+    }
+}
+
 /// One tensor of a step.
 #[derive(Debug)]
 pub struct Row {
@@ -38,6 +83,7 @@ pub struct Row {
     /// The type in which it is computed.
     pub compute: DType,
     pub(super) operands: [Operand; OPERANDS],
+    pub(super) coded: [Option<CodedAt>; MAX_STATE],
     pub(super) factors: Option<Factors>,
     pub(super) mask: Option<Mask>,
     /// The gradient from its first element on, whatever the common order starts with.
@@ -97,6 +143,7 @@ impl Row {
             unit: if shape.len() > 1 { len / shape[0].max(1) } else { len },
             compute: arrays.param.dtype.compute(),
             operands: [Operand::ABSENT; OPERANDS],
+            coded: std::array::from_fn(|k| arrays.coded.get(k)?.as_ref().map(CodedAt::new)),
             factors: arrays.factors.as_ref().map(|factors| Factors::new(shape, factors)),
             mask: arrays.mask.clone(),
             grad_base: Operand::ABSENT,
@@ -115,6 +162,7 @@ impl Row {
             unit: grad.layout.len(),
             compute: grad.dtype.compute(),
             operands: [Operand::ABSENT; OPERANDS],
+            coded: [None; MAX_STATE],
             factors: None,
             mask: None,
             walk: None,

@@ -5,11 +5,13 @@ use fearless_simd::prelude::*;
 use super::{
     bits::Bits,
     chunk::{ChunkArrays, Strip},
+    coded::Decoded,
     factor::Means,
     fold::{Finish, Preparation, STRIP, Scratch, prepare},
     grad::Grad,
     measure::{Sums, Wanted},
     pipeline::{Looped, Pass, Scaled},
+    row::MAX_STATE,
     stage::{Copies, Piece, Staged},
 };
 use crate::{
@@ -28,7 +30,8 @@ impl Pass<'_> {
     /// Is there anything around the rule but a factor?
     pub(super) fn is_folded(&self, chunk: &ChunkArrays<'_>, means: Option<&Means>) -> bool {
         let after = chunk.has_copies() || chunk.zeroes_grads() || self.rounding(chunk).is_some();
-        self.prepares(chunk) || (after && !self.folds.only_rule) || means.is_some()
+        let is_coded = chunk.is_coded() != [false; MAX_STATE];
+        self.prepares(chunk) || (after && !self.folds.only_rule) || means.is_some() || is_coded
     }
 
     fn prepares(&self, chunk: &ChunkArrays<'_>) -> bool {
@@ -54,13 +57,16 @@ impl Pass<'_> {
     ) {
         let mut scratch = Scratch::default();
         let mut sums = Sums::default();
+        let (is_coded, mut decoded) = (chunk.is_coded(), Decoded::default());
         let mut at = 0;
         while let Some(strip) = chunk.strip(at) {
+            decoded.fill(simd, chunk, at);
             if strip.is_staged {
                 chunk.gather(at, strip.len, stage);
             }
             let work = self.folding(chunk, strip, means);
             let (mut piece, mut copies) = if strip.is_staged { stage.piece() } else { chunk.in_place(at, strip.len) };
+            decoded.stand_in(is_coded, at, &mut piece.state);
             match wanted {
                 Some(_) => work.measure(simd, rule, &mut piece, &mut scratch, &mut sums),
                 None => work.step(simd, rule, &mut piece, &mut copies, &mut scratch),
@@ -68,7 +74,12 @@ impl Pass<'_> {
             at += strip.len;
             match wanted {
                 Some(wanted) => wanted.take(&mut sums, chunk.chunk(), at),
-                None => self.leave(chunk, strip, stage),
+                None => {
+                    self.leave(chunk, strip, stage);
+                    if !self.folds.only_rule {
+                        decoded.leave(simd, chunk, at);
+                    }
+                }
             }
         }
     }

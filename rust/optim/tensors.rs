@@ -2,6 +2,7 @@
 
 use super::{
     bits::Mask,
+    coded::Coded,
     row::{MAX_STATE, Row},
 };
 use crate::{
@@ -32,6 +33,8 @@ pub struct Tensor {
     pub param: Array,
     /// Its state; `None` where a rule does without.
     pub state: Vec<Option<Array>>,
+    /// State that is kept as codes, in the places of the arrays that are not there; empty if there is none.
+    pub coded: Vec<Option<Coded>>,
     /// Means of squared gradients over rows and columns instead of the first two states; C order without gaps.
     pub factors: Option<[Array; 2]>,
     /// Moving average of the parameter.
@@ -46,7 +49,7 @@ impl Tensor {
     /// A parameter and nothing else.
     #[must_use]
     pub const fn alone(param: Array) -> Self {
-        Self { param, state: vec![], factors: None, ema: None, shadow: None, mask: None }
+        Self { param, state: vec![], coded: vec![], factors: None, ema: None, shadow: None, mask: None }
     }
 
     /// The arrays in the order of a row's operands: parameter, gradient, state, moving average, shadow copy.
@@ -57,9 +60,11 @@ impl Tensor {
         [Some(&self.param), grad, a, b, c, d, self.ema.as_ref(), self.shadow.as_ref()]
     }
 
-    /// The arrays that are written, in the same order, the means last.
-    pub fn written(&self) -> impl Iterator<Item = &Array> {
-        self.present(None).into_iter().flatten().chain(self.factors.iter().flatten())
+    /// Where the arrays that are written lie, in the same order, the means last but for codes and scales.
+    pub fn written(&self) -> impl Iterator<Item = &Layout> {
+        let arrays = self.present(None).into_iter().flatten().chain(self.factors.iter().flatten());
+        let coded = self.coded.iter().flatten().flat_map(|coded| [&coded.codes, &coded.scales]);
+        arrays.map(|array| &array.layout).chain(coded)
     }
 
     /// All arrays lie in C order without gaps, each element on its boundary.
@@ -87,7 +92,7 @@ impl Tensors {
     /// Checks that no element is written twice; `names` are those of all arrays that are written, tensor by tensor in the
     /// order of [`Tensor::written`]. `counted`: something depends on the elements' places in C order.
     pub fn new(tensors: Vec<Tensor>, names: Vec<String>, counted: bool) -> Result<Self, Error> {
-        let layouts = tensors.iter().flat_map(Tensor::written).map(|array| array.layout.clone()).collect();
+        let layouts = tensors.iter().flat_map(Tensor::written).cloned().collect();
         let territory = territory(layouts, &names)?;
         let plain = tensors.iter().map(Tensor::is_plain).collect();
         Ok(Self { arrays: tensors, plain, names, territory, counted })
@@ -143,7 +148,7 @@ impl Tensors {
     }
 
     fn counts(&self, tensor: usize) -> bool {
-        self.counted || self.arrays[tensor].mask.is_some()
+        self.counted || self.arrays[tensor].mask.is_some() || !self.arrays[tensor].coded.is_empty()
     }
 
     fn plain_array(&self, tensor: usize, address: usize, dtype: DType) -> Array {

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use numpy::{
-    PyArray1, PyArrayDescr, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
+    Element, PyArray1, PyArrayDescr, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
     npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, objects::PyArrayObject_fields},
 };
 use pyo3::{prelude::*, sync::PyOnceLock};
@@ -12,6 +12,7 @@ use super::{type_error, value_error};
 use crate::{
     array::{Array, Input, Output},
     dtype::DType,
+    error::Error,
     layout::Layout,
     optim::{mapping::Mapping, row::Row, table::Rows, tensors::Gradient},
 };
@@ -235,6 +236,22 @@ pub(super) fn input(array: &Array, is_rewritten: bool) -> Input {
 pub(super) fn output(array: &Array) -> Output {
     // SAFETY: as above; the binding saw that it repeats no element and that outputs do not meet.
     unsafe { Output::new(array) }
+}
+
+/// Where an array without axes to spare lies, which must be writable and without gaps.
+pub(super) fn layout_of<T: Element>(array: &Bound<'_, PyArray1<T>>, what: &'static str) -> PyResult<Layout> {
+    let untyped = array.as_untyped();
+    let needed = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED | NPY_ARRAY_WRITEABLE;
+    if fields(untyped).flags & needed != needed {
+        return Err(Error::Misaligned(what).into());
+    }
+    let (item, len) = (size_of::<T>(), untyped.len());
+    Ok(Layout {
+        address: fields(untyped).data as usize,
+        item,
+        shape: [len][..].into(),
+        strides: [item as isize][..].into(),
+    })
 }
 
 /// An array of float64 that nobody else knows yet.

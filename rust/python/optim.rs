@@ -2,11 +2,12 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use numpy::PyArray1;
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 
 use super::{
     NonFiniteError,
-    arrays::{self, Name, Taken},
+    arrays::{self, Name, Taken, layout_of},
     index_text, value_error,
 };
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     optim::{
         Cohorts, Gradients, Options, Reduction,
         bits::Mask,
+        coded::{Coded, STATE_BLOCK, StateCodec},
         internal,
         plan::PARALLEL,
         row::Row,
@@ -62,13 +64,20 @@ impl Settings {
     }
 }
 
+/// A state array: itself, or its codec's name, codes and scales.
+#[derive(FromPyObject)]
+enum State<'py> {
+    Coded(String, Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f32>>),
+    Plain(Bound<'py, PyAny>),
+}
+
 /// The arrays of one parameter as Python has them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Arrays<'py> {
     param: Bound<'py, PyAny>,
     master: Option<Bound<'py, PyAny>>,
-    state: Vec<Option<Bound<'py, PyAny>>>,
+    state: Vec<Option<State<'py>>>,
     ema: Option<Bound<'py, PyAny>>,
     shadow: Option<Bound<'py, PyAny>>,
 }
@@ -105,6 +114,8 @@ struct Inner {
     /// Kept alive. Their maker keeps them to himself, so they are not compared before each step.
     #[allow(dead_code)]
     others: Vec<Taken>,
+    #[allow(dead_code)]
+    alive: Vec<Py<PyAny>>,
     /// Shadow copies, which may be the caller's, each with its tensor.
     shadows: Vec<(usize, Taken)>,
     tensors: Tensors,
@@ -137,15 +148,22 @@ impl Stepper {
         settings: Settings,
     ) -> PyResult<Self> {
         let rule = rule::find(rule)?;
-        let mut taking =
-            Taking { owner: &owner, rule, written: vec![], params: vec![], others: vec![], shadows: vec![] };
+        let mut taking = Taking {
+            owner: &owner,
+            rule,
+            written: vec![],
+            params: vec![],
+            others: vec![],
+            shadows: vec![],
+            alive: vec![],
+        };
         let tensors = names.iter().zip(&arrays).map(|(name, arrays)| taking.tensor(name, arrays));
         let tensors = tensors.collect::<PyResult<Vec<_>>>()?;
-        let Taking { written, params, others, shadows, .. } = taking;
+        let Taking { written, params, others, shadows, alive, .. } = taking;
         let counted = rule.measures || settings.agc.is_some() || settings.rounding_seed.is_some();
         let cohorts = vec![0; tensors.len()];
         let tensors = Tensors::new(tensors, written, counted).map_err(|error| value_error(&owner, error))?;
-        let inner = Inner { params, others, shadows, tensors, cohorts, bound: None };
+        let inner = Inner { params, others, alive, shadows, tensors, cohorts, bound: None };
         Ok(Self { owner, names, rule, settings, moment: Mutex::default(), inner: Mutex::new(inner) })
     }
 
@@ -458,6 +476,8 @@ struct Taking<'a> {
     params: Vec<Taken>,
     others: Vec<Taken>,
     shadows: Vec<(usize, Taken)>,
+    /// Codes and scales.
+    alive: Vec<Py<PyAny>>,
 }
 
 impl Taking<'_> {
@@ -473,12 +493,16 @@ impl Taking<'_> {
         let mut tensor = Tensor::alone(master.unwrap_or_else(|| param.array()));
         let factored = self.rule.factored && shape.len() > 1;
         for (k, (slot, array)) in self.rule.state.iter().zip(&arrays.state).enumerate() {
-            if factored && k < 2 {
-                tensor.state.push(None);
-            } else {
-                let array = self.take(name, slot, array.as_ref(), &shape, &text)?;
-                tensor.state.push(array);
-            }
+            let array = array.as_ref().filter(|_| !factored || k >= 2);
+            let plain = array.and_then(|state| if let State::Plain(array) = state { Some(array) } else { None });
+            tensor.state.push(self.take(name, slot, plain, &shape, &text)?);
+            tensor.coded.push(match array {
+                Some(State::Coded(codec, codes, scales)) => Some(self.coded(codec, codes, scales, param.len())?),
+                _ => None,
+            });
+        }
+        if tensor.coded.iter().all(Option::is_none) {
+            tensor.coded.clear();
         }
         tensor.ema = self.take(name, "ema", arrays.ema.as_ref(), &shape, &text)?;
         if has_master {
@@ -490,8 +514,32 @@ impl Taking<'_> {
         if factored {
             tensor.factors = Some(self.factors(name, arrays, &shape)?);
         }
+        for (slot, _) in self.rule.state.iter().zip(&tensor.coded).filter(|(_, coded)| coded.is_some()) {
+            self.written.extend(["codes", "scales"].map(|part| format!("state['{name}']['{slot}'].{part}")));
+        }
         self.params.push(param);
         Ok(tensor)
+    }
+
+    /// State that is kept as codes.
+    fn coded(
+        &mut self,
+        codec: &str,
+        codes: &Bound<'_, PyArray1<u8>>,
+        scales: &Bound<'_, PyArray1<f32>>,
+        len: usize,
+    ) -> PyResult<Coded> {
+        let codec = StateCodec::find(codec)?;
+        let coded = Coded { codec, codes: layout_of(codes, "codes")?, scales: layout_of(scales, "scales")? };
+        for (what, want, got) in
+            [("codes", len, coded.codes.len()), ("scales", len.div_ceil(STATE_BLOCK), coded.scales.len())]
+        {
+            if want != got {
+                return Err(Error::Length { what, want, got }.into());
+            }
+        }
+        self.alive.extend([codes.clone().into_any().unbind(), scales.clone().into_any().unbind()]);
+        Ok(coded)
     }
 
     /// A shadow copy of the parameter that comes next.
@@ -515,6 +563,7 @@ impl Taking<'_> {
         (rows[shape.len() - 1], columns[shape.len() - 2]) = (1, 1);
         let mut take = |k: usize, shape: &[isize]| {
             let array = arrays.state.get(k).and_then(Option::as_ref);
+            let array = array.and_then(|state| if let State::Plain(array) = state { Some(array) } else { None });
             let found = self.take(name, self.rule.state[k], array, shape, &format!("{shape:?}"))?;
             found.ok_or_else(|| value_error(self.owner, format_args!("state['{name}'] must have means, got none")))
         };

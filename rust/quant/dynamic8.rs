@@ -5,7 +5,7 @@ use fearless_simd::prelude::*;
 use super::{
     dynamic_map,
     scaled::Levels,
-    tile::{WIDEST, Words, from_planes, to_bytes},
+    tile::{WIDEST, Words, from_planes, sixteen_bytes, to_bytes},
 };
 use crate::{
     dtype::load_native,
@@ -21,23 +21,46 @@ pub struct Dynamic8<const SIGNED: bool, const KEEPS: bool>;
 /// Decades of values.
 const DECADES: usize = 7;
 
-/// A decade's values lie on a line: rank = value · slope + offset, whole halfway between two values.
+/// Stretches of numbers: those that become zero, the decades, those that become one.
+const STRETCHES: usize = DECADES + 2;
+
+/// Bits behind the point of a rank.
+const FRACTION: u32 = 14;
+
+/// A rank plus this has [`FRACTION`] bits behind the point, the last of its mantissa.
+const MAGIC: f32 = 512.0;
+
+/// How far from a whole number, in last places, a rank may be that its line got wrong.
+const DOUBT: u32 = 3;
+
+/// The values of a decade lie on a line: rank = value · slope + offset, halfway between whole numbers.
 #[derive(Clone, Copy)]
 struct Line {
     slope: f32,
     offset: f32,
     /// The line ends before this rank.
     end: f32,
-    /// The largest number that belongs to the decade.
+    /// The largest number of the stretch.
     last: f32,
 }
 
-/// Magnitudes in rising order. A rank counts from `first`, so that decade i begins at `first` · 2^i.
+/// Magnitudes in rising order. What is nearest to value i has a rank from i to i + 1.
 struct Map<const N: usize> {
-    first: usize,
-    lines: [Line; DECADES],
+    lines: [Line; STRETCHES],
+    tables: Tables,
     /// The largest number that is nearer to a value than to the next one, for each value but the last.
     last: [f32; N],
+}
+
+/// The lines again, to be looked up by the exponent of a number.
+struct Tables {
+    /// For each exponent from 2^-31 to 2^0 the bits of the largest number of the stretch that it begins in,
+    last: [u32; 32],
+    /// and that stretch, as the four bytes of its place in the tables of lines.
+    stretch: [u32; 32],
+    slope: [f32; 16],
+    offset: [f32; 16],
+    end: [f32; 16],
 }
 
 static MAP: Map<129> = Map::new(dynamic_map::SIGNED, 1);
@@ -50,6 +73,7 @@ const fn round_down(x: f64) -> f32 {
 }
 
 impl<const N: usize> Map<N> {
+    /// From the values' bits; the first decade has so many of them, each other one twice as many as that before it.
     const fn new(values: [u32; N], first: usize) -> Self {
         let mut last = [f32::MAX; N];
         let mut i = 0;
@@ -58,21 +82,23 @@ impl<const N: usize> Map<N> {
             last[i] = round_down(f64::midpoint(low, high));
             i += 1;
         }
-        let empty = Line { slope: 0.0, offset: 0.0, end: 0.0, last: 0.0 };
-        let mut lines = [empty; DECADES];
+        let mut lines = [Line::level(0, last[0]); STRETCHES];
+        lines[STRETCHES - 1] = Line::level(N - 1, f32::MAX);
         let (mut decade, mut unit, mut steps) = (0, 1e6, first);
         while decade < DECADES {
-            lines[decade] = Line {
+            // The decade's values are those from this one on.
+            let index = steps + 1 - first;
+            lines[1 + decade] = Line {
                 slope: (unit * steps as f64 / 0.9) as f32,
-                offset: (steps as f64 - steps as f64 / 9.0) as f32,
-                end: 2.0 * steps as f32 - 0.5,
-                last: last[2 * steps - first],
+                offset: (index as f64 - steps as f64 / 9.0 + MAGIC as f64) as f32,
+                end: (index + steps) as f32 - 0.5 + MAGIC,
+                last: last[index + steps - 1],
             };
             decade += 1;
             unit /= 10.0;
             steps *= 2;
         }
-        Self { first, lines, last }
+        Self { lines, tables: Tables::new(&lines), last }
     }
 
     /// The index of the value nearest to `x`, searched from one that is near.
@@ -87,58 +113,132 @@ impl<const N: usize> Map<N> {
         index
     }
 
-    /// The ranks of magnitudes, in whole numbers. A number so near to the middle of two values that a line cannot tell is
-    /// compared with it.
+    /// The index of the value nearest to each magnitude, in the low byte of a word.
+    #[inline(always)]
+    fn indices<S: Simd>(&self, simd: S, x: Tile<S, f32>, doubt: &mut S::u32s) -> Words<S> {
+        let mut ranks = self.ranks(simd, x);
+        for k in 0..TILE_VECTORS {
+            *doubt = doubt.min(distance::<S>(ranks[k]));
+            ranks[k] >>= FRACTION;
+        }
+        ranks
+    }
+
+    /// The ranks of magnitudes, plus [`MAGIC`], as bits.
     #[inline(always)]
     fn ranks<S: Simd>(&self, simd: S, x: Tile<S, f32>) -> Words<S> {
-        let (mut ranks, mut doubt) = (x, S::f32s::splat(simd, 1.0));
+        let mut ranks = [S::u32s::splat(simd, 0); TILE_VECTORS];
         for k in 0..TILE_VECTORS {
-            ranks[k] = self.rank::<S>(simd, x[k]);
-            doubt = doubt.min((ranks[k] - ranks[k].round_ties_even()).abs());
+            let rank = if S::u8s::LEN == WIDEST { self.looked_up::<S>(simd, x[k]) } else { self.selected::<S>(x[k]) };
+            ranks[k] = rank.bitcast();
         }
-        if doubt.simd_lt(DOUBT).any_true() {
-            ranks = self.settle::<S>(x, ranks);
-        }
-        [ranks[0].to_int(), ranks[1].to_int(), ranks[2].to_int(), ranks[3].to_int()]
+        ranks
     }
 
-    /// On the line of its decade.
+    /// The rank on the line of the stretch that is not over before `x`.
     #[inline(always)]
-    fn rank<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
-        let Line { slope, offset, .. } = self.lines[DECADES - 1];
-        let mut rank = x * slope + offset;
-        for k in 0..DECADES - 1 {
-            let Line { slope, offset, end, last } = self.lines[DECADES - 2 - k];
-            rank = x.simd_gt(last).select(rank, (x * slope + offset).min(end));
+    fn selected<S: Simd>(&self, x: S::f32s) -> S::f32s {
+        let mut rank = self.lines[STRETCHES - 1].rank::<S>(x);
+        for k in 0..STRETCHES - 1 {
+            let line = &self.lines[STRETCHES - 2 - k];
+            rank = x.simd_gt(line.last).select(rank, line.rank::<S>(x));
         }
-        let (zero, one) = (S::f32s::splat(simd, self.middle(0)), S::f32s::splat(simd, self.middle(N - 1)));
-        rank = x.simd_gt(self.last[0]).select(rank, zero);
-        x.simd_gt(self.last[N - 2]).select(one, rank)
+        rank
     }
 
-    /// Halfway to the next rank.
-    const fn middle(&self, index: usize) -> f32 {
-        (index + self.first) as f32 - 0.5
+    /// The same: an exponent's numbers are of one stretch or of two, and what is below zero is in the first.
+    #[inline(always)]
+    fn looked_up<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
+        let tables = &self.tables;
+        let exponent = (x.bitcast::<S::i32s>().max(LEAST_EXPONENT << 23)).bitcast::<S::u32s>() >> 21;
+        let first = exponent
+            .swizzle_dyn_within_blocks(sixteen_bytes::<S>(simd, &[0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]));
+        let place: S::u8s = ((first & 0x7c7c_7c7c) | PLACE).bitcast();
+        let stretch: S::u32s = pair(simd, &tables.stretch, place);
+        let is_over = x.simd_gt(pair(simd, &tables.last, place).bitcast::<S::f32s>());
+        let line: S::u8s = is_over.select(stretch + NEXT, stretch).bitcast();
+        let slope = single::<S>(simd, &tables.slope, line);
+        let (offset, end) = (single::<S>(simd, &tables.offset, line), single::<S>(simd, &tables.end, line));
+        (x * slope + offset).min(end)
     }
 
-    /// Ranks that may be one off are looked up.
-    #[inline(never)]
-    fn settle<S: Simd>(&self, x: Tile<S, f32>, ranks: Tile<S, f32>) -> Tile<S, f32> {
-        let mut settled = ranks;
+    /// Indices as [`Self::indices`]; those that may be wrong are looked for.
+    #[inline(always)]
+    fn settled<S: Simd>(&self, simd: S, x: Tile<S, f32>) -> Words<S> {
+        let mut indices = self.ranks(simd, x);
         for k in 0..TILE_VECTORS {
-            for (i, &rank) in ranks[k].as_slice().iter().enumerate() {
-                if (rank - rank.round_ties_even()).abs() < DOUBT {
-                    let near = (rank as usize + 1).saturating_sub(self.first);
-                    settled[k].as_mut_slice()[i] = self.middle(self.nearest(x[k].as_slice()[i], near));
-                }
+            let mut lanes = distance::<S>(indices[k]).simd_le(2 * DOUBT).to_bitmask();
+            indices[k] >>= FRACTION;
+            while lanes != 0 {
+                let i = lanes.trailing_zeros() as usize;
+                let near = indices[k].as_slice()[i] as u8;
+                indices[k].as_mut_slice()[i] = self.nearest(x[k].as_slice()[i], usize::from(near)) as u32;
+                lanes &= lanes - 1;
             }
         }
-        settled
+        indices
     }
 }
 
-/// A line is exact to a quarter of this: ranks end at 257.
-const DOUBT: f32 = 1.0 / 4096.0;
+/// The exponent field of 2^-31.
+const LEAST_EXPONENT: i32 = 127 - 31;
+
+/// The four bytes of a table's first word, and how far the next word is from a word.
+const PLACE: u32 = 0x0302_0100;
+const NEXT: u32 = 0x0404_0404;
+
+impl Line {
+    const fn level(index: usize, last: f32) -> Self {
+        Self { slope: 0.0, offset: index as f32 + 0.5 + MAGIC, end: f32::MAX, last }
+    }
+
+    #[inline(always)]
+    fn rank<S: Simd>(&self, x: S::f32s) -> S::f32s {
+        (x * self.slope + self.offset).min(self.end)
+    }
+}
+
+impl Tables {
+    const fn new(lines: &[Line; STRETCHES]) -> Self {
+        let mut tables = Self { last: [0; 32], stretch: [0; 32], slope: [0.0; 16], offset: [0.0; 16], end: [0.0; 16] };
+        let (mut i, mut stretch) = (0, 0);
+        while i < 32 {
+            let first = f32::from_bits(((LEAST_EXPONENT + i as i32) as u32) << 23);
+            while first > lines[stretch].last {
+                stretch += 1;
+            }
+            assert!(stretch + 2 > STRETCHES || lines[stretch + 1].last >= 2.0 * first, "two stretches at most");
+            tables.last[i] = lines[stretch].last.to_bits();
+            tables.stretch[i] = PLACE + stretch as u32 * NEXT;
+            i += 1;
+        }
+        let mut i = 0;
+        while i < STRETCHES {
+            (tables.slope[i], tables.offset[i], tables.end[i]) = (lines[i].slope, lines[i].offset, lines[i].end);
+            i += 1;
+        }
+        tables
+    }
+}
+
+/// How far a rank is from a whole number, in last places and counted from [`DOUBT`] below it.
+#[inline(always)]
+fn distance<S: Simd>(rank: S::u32s) -> S::u32s {
+    (rank + DOUBT) & ((1 << FRACTION) - 1)
+}
+
+/// A table of as many bytes as two vectors have.
+#[inline(always)]
+fn pair<S: Simd>(simd: S, table: &[u32; 32], place: S::u8s) -> S::u32s {
+    let (low, high) = table.split_at(16);
+    S::u32s::from_slice(simd, low).concat_swizzle_dyn(S::u32s::from_slice(simd, high), place)
+}
+
+/// A table of as many bytes as a vector has.
+#[inline(always)]
+fn single<S: Simd>(simd: S, table: &[f32; 16], place: S::u8s) -> S::f32s {
+    S::f32s::from_slice(simd, table).swizzle_dyn(place)
+}
 
 /// The values of all codes, by bytes: plane k has byte k of each.
 const fn planes(values: &[f32; 256]) -> [[u8; 256]; 4] {
@@ -185,9 +285,24 @@ static UNSIGNED_PLANES: [[u8; 256]; 4] = planes(&unsigned_values());
 impl<const SIGNED: bool, const KEEPS: bool> Levels for Dynamic8<SIGNED, KEEPS> {
     const LARGEST: f32 = 1.0;
 
+    const DOUBT: Option<u32> = Some(2 * DOUBT);
+
     #[inline(always)]
-    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>) -> S::u8s {
-        if SIGNED { signed_codes(simd, scaled) } else { unsigned_codes::<S, KEEPS>(simd, scaled, x) }
+    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>, doubt: &mut S::u32s) -> S::u8s {
+        if SIGNED {
+            signed_codes::<S>(simd, to_bytes::<S>(MAP.indices(simd, magnitudes::<S>(scaled), doubt)), scaled)
+        } else {
+            unsigned_codes::<S, KEEPS>(to_bytes::<S>(UNSIGNED_MAP.indices(simd, scaled, doubt)), x)
+        }
+    }
+
+    #[inline(always)]
+    fn settled<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>) -> S::u8s {
+        if SIGNED {
+            signed_codes::<S>(simd, to_bytes::<S>(MAP.settled(simd, magnitudes::<S>(scaled))), scaled)
+        } else {
+            unsigned_codes::<S, KEEPS>(to_bytes::<S>(UNSIGNED_MAP.settled(simd, scaled)), x)
+        }
     }
 
     #[inline(always)]
@@ -199,31 +314,24 @@ impl<const SIGNED: bool, const KEEPS: bool> Levels for Dynamic8<SIGNED, KEEPS> {
 }
 
 #[inline(always)]
-fn signed_codes<S: Simd>(simd: S, mut x: Tile<S, f32>) -> S::u8s {
-    let mut is_negative = [x[0].simd_lt(0.0); TILE_VECTORS];
-    for k in 0..TILE_VECTORS {
-        is_negative[k] = x[k].simd_lt(0.0);
-        x[k] = x[k].abs();
-    }
-    let mut codes = MAP.ranks(simd, x);
-    for k in 0..TILE_VECTORS {
-        let below: S::u32s = S::u32s::splat(simd, 127) - codes[k].min(127);
-        codes[k] = is_negative[k].select(below, codes[k] + 127);
-    }
-    to_bytes::<S>(codes)
+fn magnitudes<S: Simd>([a, b, c, d]: Tile<S, f32>) -> Tile<S, f32> {
+    [a.abs(), b.abs(), c.abs(), d.abs()]
+}
+
+/// Code 127 ± index.
+#[inline(always)]
+fn signed_codes<S: Simd>(simd: S, indices: S::u8s, [a, b, c, d]: Tile<S, f32>) -> S::u8s {
+    let is_negative = (a.simd_lt(0.0).narrow(b.simd_lt(0.0))).narrow(c.simd_lt(0.0).narrow(d.simd_lt(0.0)));
+    is_negative.select(S::u8s::splat(simd, 127) - indices.min(127), indices + 127)
 }
 
 #[inline(always)]
-fn unsigned_codes<S: Simd, const KEEPS: bool>(simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>) -> S::u8s {
-    let mut codes = UNSIGNED_MAP.ranks(simd, scaled);
-    for k in 0..TILE_VECTORS {
-        codes[k] -= 1;
-        if KEEPS {
-            let least: S::u32s = codes[k].max(1);
-            codes[k] = x[k].simd_gt(0.0).select(least, codes[k]);
-        }
+fn unsigned_codes<S: Simd, const KEEPS: bool>(codes: S::u8s, [a, b, c, d]: Tile<S, f32>) -> S::u8s {
+    if !KEEPS {
+        return codes;
     }
-    to_bytes::<S>(codes)
+    let is_there = (a.simd_gt(0.0).narrow(b.simd_gt(0.0))).narrow(c.simd_gt(0.0).narrow(d.simd_gt(0.0)));
+    is_there.select(codes.max(1), codes)
 }
 
 /// Two tables of 128 bytes for each plane: what one instruction looks up.
@@ -258,7 +366,7 @@ mod tests {
     use super::*;
     use crate::{
         dispatch,
-        quant::scaled::{decode_levels, encode_block},
+        quant::scaled::{decode_blocks, encode_block},
         simd::Isa,
     };
 
@@ -270,7 +378,7 @@ mod tests {
 
     fn decode<L: Levels>(isa: Isa, levels: L, codes: &[u8]) -> Vec<f32> {
         let mut out = vec![0.0; codes.len()];
-        dispatch!(isa, simd => decode_levels(simd, &levels, codes, &mut out));
+        dispatch!(isa, simd => decode_blocks(simd, &levels, 256, codes, &[1.0], &mut out));
         out
     }
 

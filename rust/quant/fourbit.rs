@@ -4,7 +4,7 @@ use fearless_simd::prelude::*;
 
 use super::{
     scaled::Levels,
-    tile::{from_planes, to_bytes},
+    tile::{from_planes, sixteen_bytes, to_bytes},
 };
 use crate::simd::{TILE_VECTORS, Tile};
 
@@ -107,29 +107,23 @@ impl<const N: usize> Levels for FourBit<N> {
     const BITS: usize = 4;
 
     #[inline(always)]
-    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, _: Tile<S, f32>) -> S::u8s {
+    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, _: Tile<S, f32>, _: &mut S::u32s) -> S::u8s {
         let mut ranks = [S::u32s::splat(simd, 0); TILE_VECTORS];
         for k in 0..TILE_VECTORS {
             ranks[k] = self.rank::<S>(simd, scaled[k]);
         }
         let ranks = to_bytes::<S>(ranks);
-        if self.has_sign { sixteen::<S>(simd, &self.codes).swizzle_dyn_within_blocks(ranks) } else { ranks }
+        if self.has_sign { sixteen_bytes::<S>(simd, &self.codes).swizzle_dyn_within_blocks(ranks) } else { ranks }
     }
 
     #[inline(always)]
     fn levels<S: Simd>(&self, simd: S, codes: S::u8s) -> Tile<S, f32> {
         let mut planes = [codes; 4];
         for k in 0..4 {
-            planes[k] = sixteen::<S>(simd, &self.planes[k]).swizzle_dyn_within_blocks(codes);
+            planes[k] = sixteen_bytes::<S>(simd, &self.planes[k]).swizzle_dyn_within_blocks(codes);
         }
         from_planes::<S>(planes)
     }
-}
-
-/// A table of sixteen bytes in each block of a vector.
-#[inline(always)]
-fn sixteen<S: Simd>(simd: S, table: &[u8; 16]) -> S::u8s {
-    S::u8s::block_splat(<S::u8s as SimdBase<S>>::Block::from_slice(simd, table))
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use fearless_simd::prelude::*;
 
 use super::{
     codec::Codec,
-    tile::{WIDEST, absmax, load, load_bytes, store, store_bytes},
+    tile::{WIDEST, absmax, load, load_bytes, store},
 };
 use crate::{
-    dtype::load_native,
+    dtype::{load_native, store_native},
     simd::{TILE_VECTORS, Tile, tile_len},
 };
 
@@ -20,8 +20,17 @@ pub trait Levels: Copy + Send + Sync {
     const BITS: usize = 8;
 
     /// The code of the nearest level for each number of magnitude up to [`Self::LARGEST`]; `x` are the numbers before they
-    /// were scaled.
-    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>) -> S::u8s;
+    /// were scaled. Where a code may be wrong `doubt` falls to [`Self::DOUBT`] or below.
+    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>, doubt: &mut S::u32s) -> S::u8s;
+
+    /// What marks a code that may be wrong, if there are such codes.
+    const DOUBT: Option<u32> = None;
+
+    /// The codes of a tile, each beyond doubt.
+    #[inline(always)]
+    fn settled<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>) -> S::u8s {
+        self.nearest(simd, scaled, x, &mut S::u32s::splat(simd, u32::MAX))
+    }
 
     /// The level of each code.
     fn levels<S: Simd>(&self, simd: S, codes: S::u8s) -> Tile<S, f32>;
@@ -37,47 +46,98 @@ const LIFT: f32 = 18_446_744_073_709_551_616.0;
 /// Below this the inverse of a magnitude may overflow.
 const LOW: f32 = 1.0e-30;
 
-/// The scale of a block and the two factors that its numbers are multiplied by: 1 / scale may be no number, so that tiny
-/// numbers are lifted first.
-#[inline(always)]
-#[must_use]
-pub fn scale_of(absmax: f32, largest: f32) -> (f32, [f32; 2]) {
-    let scale = absmax / largest;
-    match absmax {
-        0.0 => (0.0, [1.0, 0.0]),
-        _ if absmax < LOW => (scale, [LIFT, largest / (absmax * LIFT)]),
-        _ => (scale, [1.0, largest / absmax]),
-    }
-}
-
-#[inline(always)]
-fn scaled<S: Simd>(mut tile: Tile<S, f32>, [lift, inverse]: [f32; 2]) -> Tile<S, f32> {
-    for k in 0..TILE_VECTORS {
-        tile[k] = tile[k] * lift * inverse;
-    }
-    tile
-}
-
-/// Codes of one block; returns its scale.
+/// Codes of one block; returns its scale, NaN where a number is not finite.
 #[inline(always)]
 pub fn encode_block<S: Simd, L: Levels>(simd: S, levels: &L, x: &[f32], codes: &mut [u8]) -> f32 {
-    let (scale, factors) = scale_of(absmax(simd, x), L::LARGEST);
-    let (mut at, wide) = (0, tile_len::<S, f32>());
-    while at < x.len() {
-        let tile = load(simd, x, at);
-        let found = levels.nearest(simd, scaled::<S>(tile, factors), tile);
-        if L::BITS == 8 {
-            store_bytes::<S>(found, codes, at, wide);
-        } else {
-            store_bytes::<S>(pack::<S>(found), codes, at / 2, wide / 2);
+    let absmax = absmax(simd, x);
+    match absmax {
+        0.0 => encode_numbers(simd, levels, x, 0.0, codes),
+        _ if !absmax.is_finite() => {
+            codes.fill(0);
+            return f32::NAN;
         }
+        _ if absmax < LOW => encode_lifted(simd, levels, x, L::LARGEST / (absmax * LIFT), codes),
+        _ => encode_numbers(simd, levels, x, L::LARGEST / absmax, codes),
+    }
+    absmax / L::LARGEST
+}
+
+/// The inverse of a scale may be no number: x · 2⁶⁴ instead of x.
+#[inline(never)]
+fn encode_lifted<S: Simd, L: Levels>(simd: S, levels: &L, x: &[f32], inverse: f32, codes: &mut [u8]) {
+    let lifted: Vec<f32> = x.iter().map(|x| x * LIFT).collect();
+    encode_numbers(simd, levels, &lifted, inverse, codes);
+}
+
+/// Whole tiles, then the rest in a padded one. Where there is doubt everything is done once more: seldom, so that the common
+/// loop calls nothing and keeps its tables in registers.
+#[inline(always)]
+fn encode_numbers<S: Simd, L: Levels>(simd: S, levels: &L, x: &[f32], inverse: f32, codes: &mut [u8]) {
+    let (mut doubt, wide) = (S::u32s::splat(simd, u32::MAX), tile_len::<S, f32>());
+    let whole = x.len() - x.len() % wide;
+    let mut at = 0;
+    while at < whole {
+        let tile = load_native(simd, x, at);
+        let found = levels.nearest(simd, times::<S>(tile, inverse), tile, &mut doubt);
+        store_codes::<S, L>(found, codes, at);
         at += wide;
     }
-    if L::BITS == 4 && x.len() % 2 == 1 {
-        // The half that no code needs is zero.
-        codes[x.len() / 2] &= 0xf0;
+    if whole < x.len() {
+        let tile = load(simd, x, whole);
+        let found = levels.nearest(simd, times::<S>(tile, inverse), tile, &mut doubt);
+        store_last::<S, L>(found, codes, whole, x.len() - whole);
     }
-    scale
+    if L::DOUBT.is_some_and(|least| doubt.simd_le(least).any_true()) {
+        settle(simd, levels, x, inverse, codes);
+    }
+}
+
+#[inline(never)]
+fn settle<S: Simd, L: Levels>(simd: S, levels: &L, x: &[f32], inverse: f32, codes: &mut [u8]) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let wide = tile_len::<S, f32>();
+            for at in (0..x.len()).step_by(wide) {
+                let tile = load(simd, x, at);
+                let found = levels.settled(simd, times::<S>(tile, inverse), tile);
+                store_last::<S, L>(found, codes, at, wide.min(x.len() - at));
+            }
+        },
+    );
+}
+
+/// The codes of a whole tile.
+#[inline(always)]
+fn store_codes<S: Simd, L: Levels>(found: S::u8s, codes: &mut [u8], at: usize) {
+    let wide = tile_len::<S, f32>();
+    if L::BITS == 8 {
+        found.store_slice(&mut codes[at..at + wide]);
+    } else {
+        codes[at / 2..][..wide / 2].copy_from_slice(&pack::<S>(found).as_slice()[..wide / 2]);
+    }
+}
+
+/// The first `count` codes; the half of a byte that no code needs is zero.
+#[inline(always)]
+fn store_last<S: Simd, L: Levels>(found: S::u8s, codes: &mut [u8], at: usize, count: usize) {
+    if L::BITS == 8 {
+        codes[at..at + count].copy_from_slice(&found.as_slice()[..count]);
+        return;
+    }
+    let bytes = count.div_ceil(2);
+    codes[at / 2..at / 2 + bytes].copy_from_slice(&pack::<S>(found).as_slice()[..bytes]);
+    if count % 2 == 1 {
+        codes[at / 2 + bytes - 1] &= 0xf0;
+    }
+}
+
+#[inline(always)]
+fn times<S: Simd>(mut tile: Tile<S, f32>, factor: f32) -> Tile<S, f32> {
+    for k in 0..TILE_VECTORS {
+        tile[k] *= factor;
+    }
+    tile
 }
 
 /// Pairs of codes as bytes, the first code in the high half; they fill the front half of the vector.
@@ -100,36 +160,60 @@ fn split<S: Simd>(pairs: S::u16s) -> S::u8s {
     ((pairs >> 4) | ((pairs & 0x0f) << 8)).bitcast()
 }
 
-/// The levels of `codes` in `out`, not yet scaled.
+/// The levels of codes times the scales of their blocks.
 #[inline(always)]
-pub fn decode_levels<S: Simd, L: Levels>(simd: S, levels: &L, codes: &[u8], out: &mut [f32]) {
+pub fn decode_blocks<S: Simd, L: Levels>(
+    simd: S,
+    levels: &L,
+    block: usize,
+    codes: &[u8],
+    scales: &[f32],
+    out: &mut [f32],
+) {
+    let wide = tile_len::<S, f32>();
+    // Whole blocks of whole tiles go tile by tile, two at a time where two come of a vector of codes.
+    let step = if L::BITS == 8 { wide } else { 2 * wide };
+    let whole = if block.is_multiple_of(wide) { out.len() - out.len() % step } else { 0 };
+    let mut at = 0;
+    while at < whole {
+        if L::BITS == 8 {
+            let tile = levels.levels(simd, S::u8s::from_slice(simd, &codes[at..at + wide]));
+            store_native::<S, f32>(times::<S>(tile, scales[at / block]), out, at);
+        } else {
+            let [first, second] = unpack::<S>(S::u8s::from_slice(simd, &codes[at / 2..at / 2 + wide]));
+            store_native::<S, f32>(times::<S>(levels.levels(simd, first), scales[at / block]), out, at);
+            let next = at + wide;
+            store_native::<S, f32>(times::<S>(levels.levels(simd, second), scales[next / block]), out, next);
+        }
+        at += step;
+    }
+    decode_rest(simd, levels, codes, &mut out[whole..], whole);
+    let mut at = whole;
+    while at < out.len() {
+        let end = out.len().min((at / block + 1) * block);
+        for value in &mut out[at..end] {
+            *value *= scales[at / block];
+        }
+        at = end;
+    }
+}
+
+/// The levels of the codes from number `start` on, not yet scaled.
+#[inline(always)]
+fn decode_rest<S: Simd, L: Levels>(simd: S, levels: &L, codes: &[u8], out: &mut [f32], start: usize) {
     let (mut at, wide) = (0, tile_len::<S, f32>());
     while at < out.len() {
         if L::BITS == 8 {
-            store::<S>(levels.levels(simd, load_bytes(simd, codes, at)), out, at);
+            store::<S>(levels.levels(simd, load_bytes(simd, codes, start + at)), out, at);
             at += wide;
         } else {
-            let [first, second] = unpack::<S>(load_bytes(simd, codes, at / 2));
+            let [first, second] = unpack::<S>(load_bytes(simd, codes, start / 2 + at / 2));
             store::<S>(levels.levels(simd, first), out, at);
             if at + wide < out.len() {
                 store::<S>(levels.levels(simd, second), out, at + wide);
             }
             at += 2 * wide;
         }
-    }
-}
-
-/// x *= scale
-#[inline(always)]
-pub fn multiply<S: Simd>(simd: S, x: &mut [f32], scale: f32) {
-    let wide = tile_len::<S, f32>();
-    let mut at = 0;
-    while at + wide <= x.len() {
-        store::<S>(scaled::<S>(load_native(simd, x, at), [scale, 1.0]), x, at);
-        at += wide;
-    }
-    for value in &mut x[at..] {
-        *value *= scale;
     }
 }
 
@@ -151,10 +235,7 @@ impl<L: Levels> Codec for Scaled<L> {
 
     #[inline(always)]
     fn decode<S: Simd>(&self, simd: S, _: usize, block: usize, codes: &[u8], scales: &[f32], out: &mut [f32]) {
-        decode_levels(simd, &self.0, codes, out);
-        for (k, out) in out.chunks_mut(block).enumerate() {
-            multiply(simd, out, scales[k]);
-        }
+        decode_blocks(simd, &self.0, block, codes, scales, out);
     }
 }
 

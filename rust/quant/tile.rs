@@ -61,31 +61,28 @@ pub fn load_bytes<S: Simd>(simd: S, codes: &[u8], at: usize) -> S::u8s {
     S::u8s::from_slice(simd, &padded[..wide])
 }
 
-/// Writes bytes from `at` on, as far as there are some and at most `count`.
-#[inline(always)]
-pub fn store_bytes<S: Simd>(bytes: S::u8s, codes: &mut [u8], at: usize, count: usize) {
-    let wide = S::u8s::LEN;
-    if count == wide && at + wide <= codes.len() {
-        return bytes.store_slice(&mut codes[at..at + wide]);
-    }
-    let end = codes.len().min(at + count);
-    codes[at..end].copy_from_slice(&bytes.as_slice()[..end - at]);
-}
-
 /// The largest of the elements' bits without their signs: of finite numbers the largest magnitude, above infinity's where
 /// there is a NaN.
 #[inline(always)]
 pub fn largest_bits<S: Simd>(simd: S, x: &[f32]) -> u32 {
-    let mut largest = [S::u32s::splat(simd, 0); TILE_VECTORS];
+    let (mut largest, wide) = ([S::u32s::splat(simd, 0); TILE_VECTORS], tile_len::<S, f32>());
+    let whole = x.len() - x.len() % wide;
     let mut at = 0;
-    while at < x.len() {
-        let tile = load(simd, x, at);
-        for k in 0..TILE_VECTORS {
-            largest[k] = largest[k].max(tile[k].bitcast::<S::u32s>() & 0x7fff_ffff);
-        }
-        at += tile_len::<S, f32>();
+    while at < whole {
+        add_bits::<S>(load_native(simd, x, at), &mut largest);
+        at += wide;
+    }
+    if whole < x.len() {
+        add_bits::<S>(load(simd, x, whole), &mut largest);
     }
     largest[0].max(largest[1]).max(largest[2].max(largest[3])).reduce_max()
+}
+
+#[inline(always)]
+fn add_bits<S: Simd>(tile: Tile<S, f32>, largest: &mut Words<S>) {
+    for k in 0..TILE_VECTORS {
+        largest[k] = largest[k].max(tile[k].bitcast::<S::u32s>() & 0x7fff_ffff);
+    }
 }
 
 /// The largest magnitude of finite elements.
@@ -102,4 +99,10 @@ pub fn from_planes<S: Simd>([a, b, c, d]: [S::u8s; 4]) -> Tile<S, f32> {
     let (a, b) = low0.interleave(high0.bitcast::<S::u16s>());
     let (c, d) = low1.interleave(high1.bitcast::<S::u16s>());
     [a.bitcast(), b.bitcast(), c.bitcast(), d.bitcast()]
+}
+
+/// A table of sixteen bytes in each block of a vector.
+#[inline(always)]
+pub fn sixteen_bytes<S: Simd>(simd: S, bytes: &[u8; 16]) -> S::u8s {
+    S::u8s::block_splat(<S::u8s as SimdBase<S>>::Block::from_slice(simd, bytes))
 }

@@ -9,8 +9,11 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith.optim._codes import fill, part_slot, scheme_of
 from stepsmith.optim._options import Options
 from stepsmith.optim._slab import FILE, Spec, allocate, map_file, place, state_dtype_of, wide_dtype_of
+from stepsmith.quant import QuantizedArray
+from stepsmith.quant._scheme import CodecScheme
 
 __all__ = ["Arrays", "Wanted"]
 
@@ -36,9 +39,14 @@ class Arrays:
     def __init__(self, options: Options, params: Mapping[str, Array], wanted: Sequence[Wanted]) -> None:
         self._options, self._params = options, params
         self._hidden = {(want.name, want.slot) for want in wanted if want.hidden}
+        self._schemes = {(want.name, want.slot): scheme for want in wanted if (scheme := self._scheme(want))}
         specs: dict[tuple[str, str], Spec] = {}
         for want in wanted:
             param = params[want.name]
+            if scheme := self._schemes.get((want.name, want.slot)):
+                for part, (shape, dtype) in scheme.parts(want.shape).items():
+                    specs[want.name, part_slot(want.slot, part)] = Spec(shape, dtype)
+                continue
             dtype = wide_dtype_of(param) if want.hidden else state_dtype_of(param, options.state_dtype)
             like = None if want.mean else param
             specs[want.name, want.slot] = Spec(want.shape, dtype, like)
@@ -46,7 +54,9 @@ class Arrays:
             specs |= {(name, slot): Spec(param.shape, dtype, param) for slot, dtype in self._copies_of(param)}
         self._all = self._made(specs)
         for want in wanted:
-            if want.initial is not None:
+            if (want.name, want.slot) in self._schemes:
+                fill(self.coded(want.name, want.slot), want.initial)
+            elif want.initial is not None:
                 self._all[want.name, want.slot][...] = want.initial
         for (name, slot), array in self._all.items():
             if slot in {"master", "ema"}:
@@ -80,6 +90,17 @@ class Arrays:
             copies.append(("shadow", np.dtype(getattr(ml_dtypes, options.shadow, np.float16))))
         return copies
 
+    def _scheme(self, want: Wanted) -> CodecScheme | None:
+        """The scheme of a state array that has codes."""
+        is_small = self._params[want.name].size < self._options.min_8bit_size
+        return None if is_small or want.hidden else scheme_of(self._options.state_dtype, want.slot)
+
+    def coded(self, name: str, slot: str) -> QuantizedArray:
+        """A state array that has codes."""
+        scheme, shape = self._schemes[name, slot], self._params[name].shape
+        parts = {part: self._all[name, part_slot(slot, part)].view() for part in scheme.parts(shape)}
+        return QuantizedArray(scheme, shape, parts)
+
     @property
     def kept(self) -> dict[tuple[str, str], Array]:
         """What is saved."""
@@ -100,10 +121,17 @@ class Arrays:
         return {
             "param": self._params[name],
             "master": self._all.get((name, "master")),
-            "state": [self._all.get((name, slot)) for slot in slots],
+            "state": [self._state_row(name, slot) for slot in slots],
             "ema": self._all.get((name, "ema")),
             "shadow": self.shadow(name),
         }
+
+    def _state_row(self, name: str, slot: str) -> object:
+        scheme = self._schemes.get((name, slot))
+        if scheme is None:
+            return self._all.get((name, slot))
+        q = self.coded(name, slot)
+        return scheme.codec, q.codes.reshape(-1).view(np.uint8), q.scales
 
     def discard(self) -> None:
         """Takes the file away again, if there is one."""
@@ -130,9 +158,20 @@ class Arrays:
         """Name → array of a slot that is not shown."""
         return {name: self._all[name, slot] for name, which in self._all if which == slot}
 
-    def shown(self) -> Mapping[str, Mapping[str, Array]]:
-        """Views for users, so that no change of a view's shape reaches the arrays that the core follows unseen."""
+    def rows(self) -> dict[str, dict[str, Array]]:
+        """Name → slot → array of what is saved; of a state array that has codes, these and its scales."""
         rows: dict[str, dict[str, Array]] = {name: {} for name in self._params}
         for (name, slot), array in self.kept.items():
-            rows[name][slot] = array.view()
+            rows[name][slot] = array
+        return rows
+
+    def shown(self) -> Mapping[str, Mapping[str, Array | QuantizedArray]]:
+        """Views for users, so that no change of a view's shape reaches the arrays that the core follows unseen."""
+        parts = {(name, part_slot(slot, "scales")) for name, slot in self._schemes}
+        rows: dict[str, dict[str, Array | QuantizedArray]] = {name: {} for name in self._params}
+        for (name, slot), array in self.kept.items():
+            if (name, slot) in self._schemes:
+                rows[name][slot] = self.coded(name, slot)
+            elif (name, slot) not in parts:
+                rows[name][slot] = array.view()
         return MappingProxyType({name: MappingProxyType(row) for name, row in rows.items()})

@@ -1,7 +1,7 @@
 """What every optimizer can fold into its steps: keyword arguments and their checks."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from numbers import Real
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check
+from stepsmith.optim._codes import STATE_DTYPES, UNCODED
 
 __all__ = ["Masks", "Options", "Shadow", "StepOptions", "mask_bits"]
 
@@ -30,7 +31,11 @@ class StepOptions(TypedDict, total=False):
     """
 
     state_dtype: str
-    """"float32" (the default; float64 for float64 parameters) or "bfloat16"."""
+    """"float32" (the default; float64 for float64 parameters), "bfloat16", or for moments "int8" (`quant.Dynamic8`,
+    blocks of 256): about 1 byte an element. A second moment above zero never becomes zero in it, so that no step
+    explodes, and NaN or infinity fills its block. ``opt.state[name]["m"]`` is a `quant.QuantizedArray` then."""
+    min_8bit_size: int
+    """Tensors with fewer elements keep state of the compute type under "int8"; 4096 unless told."""
     on_nonfinite: str
     """What NaN or infinity in a gradient does: "raise" NonFiniteError (the default), "skip" the step, "propagate"."""
     clip_value: float | None
@@ -74,6 +79,7 @@ class Options:
 
     owner: str
     state_dtype: str = "float32"
+    min_8bit_size: int = 4096
     on_nonfinite: str = "raise"
     clip_value: float | None = None
     max_norm: float | None = None
@@ -98,7 +104,8 @@ class Options:
 
     def __post_init__(self) -> None:
         owner = self.owner
-        _check.one_of(owner, "state_dtype", self.state_dtype, ("float32", "bfloat16"))
+        _check.one_of(owner, "state_dtype", self.state_dtype, ("float32", "bfloat16", *STATE_DTYPES))
+        _check.integer(owner, "min_8bit_size", self.min_8bit_size, low=0)
         _check.one_of(owner, "on_nonfinite", self.on_nonfinite, ("raise", "skip", "propagate"))
         for name in ("clip_value", "agc"):
             if getattr(self, name) is not None:
@@ -125,6 +132,14 @@ class Options:
             raise TypeError(f"{owner}: shadow must be {rule}, got {type(self.shadow).__name__}")
         if self.master and self.rounding == "stochastic":
             raise ValueError(f"{owner}: rounding must be 'nearest' beside master=True, got 'stochastic'")
+
+    def check_slots(self, slots: Sequence[str]) -> None:
+        """Codes are for moments, and there must be some."""
+        if self.state_dtype in STATE_DTYPES and UNCODED.issuperset(slots):
+            rule = "must be float32 or bfloat16 without moments"
+            raise ValueError(
+                f"{self.owner}: state_dtype {rule} (the state is {', '.join(slots)}), got {self.state_dtype!r}"
+            )
 
     def check_params(self, params: Mapping[str, Array]) -> None:
         """Nothing is asked for that these parameters cannot have."""

@@ -57,7 +57,7 @@ def dump(
         "state": {
             name: {slot: array.copy(order="K") for slot, array in row.items()}
             | {key: np.array(value) for key, value in zip(optimizer.carried, carried[name])}
-            for name, row in optimizer.state.items()
+            for name, row in optimizer._arrays.rows().items()
         },
         **mode,
         **({"masks": masks} if masks else {}),
@@ -192,7 +192,7 @@ def _state_problems(optimizer: Optimizer, state: Any) -> list[str]:
     if not isinstance(state, Mapping):
         return [f"state must be a mapping, got {type(state).__name__}"]
     problems = _compare("state", optimizer.state, state)
-    for name, row in optimizer.state.items():
+    for name, row in optimizer._arrays.rows().items():
         if name not in state:
             continue
         if not isinstance(state[name], Mapping):

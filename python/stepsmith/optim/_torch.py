@@ -207,7 +207,7 @@ def _array(tensor: Any, like: Array, what: str, problems: list[str]) -> Array:
 
 def _fresh(optimizer: Optimizer, name: str, slot: str, group: Mapping[str, Any]) -> Array:
     """A state array as it is before the first update."""
-    array = np.zeros_like(optimizer.state[name][slot], order="C")
+    array: Array = np.zeros_like(optimizer.state[name][slot], order="C")
     initial = getattr(optimizer, "_initial", None)
     value = None if initial is None else initial(slot, optimizer.params[name], group)
     if value is not None:

@@ -159,6 +159,7 @@ class Optimizer(ABC):
     def _make_state(self, given: Mapping[str, Group]) -> None:
         options, params = self._options, self.params
         options.check_params(params)
+        options.check_slots(self.slots)
         masks = mask_bits(self._owner, params, options.masks)
         wanted = [want for name in params for want in self._wanted(name, given[name])]
         arrays = self._arrays = Arrays(options, params, wanted)
@@ -171,7 +172,7 @@ class Optimizer(ABC):
         self._stepper.set_masks(masks)
         self._masks = masks
         arrays.fill_shadows()
-        self.state: Mapping[str, Mapping[str, Array]] = arrays.shown()
+        self.state: Mapping[str, Mapping[str, Any]] = arrays.shown()
 
     def _wanted(self, name: str, group: Group) -> Iterator[Wanted]:
         """The state arrays of a parameter."""

@@ -75,24 +75,34 @@ class Scheme(ABC):
 class CodecScheme(Scheme):
     """A scheme that one codec of the core works out in one sweep."""
 
+    @property
     @abstractmethod
-    def _codec(self) -> tuple[str, list[float]]:
-        """Name of the core's codec, and its parameters."""
+    def codec(self) -> str:
+        """Name of the core's codec."""
+
+    @property
+    def codec_params(self) -> list[float]:
+        """The codec's parameters."""
+        return []
 
     @abstractmethod
     def _blocks(self, shape: tuple[int, ...]) -> Blocks:
         """How an array is cut."""
 
     def _core_scheme(self, shape: tuple[int, ...]) -> tuple[str, list[float], tuple[int, int, int]]:
-        return (*self._codec(), self._blocks(shape))
+        return self.codec, self.codec_params, self._blocks(shape)
 
     def quantize(self, owner: str, x: Array, parts: Parts, nan: str, checks_first: bool) -> None:
         """Fills the parts in one sweep over `x`."""
+        if not x.size:
+            return
         codes, scales = as_bytes(parts["codes"]), as_bytes(parts.get("scales"))
         _core.quantize(owner, self._core_scheme(x.shape), x, codes, scales, nan == "zero", checks_first)
 
     def dequantize(self, owner: str, parts: Parts, out: Array) -> None:
         """Fills `out` in one sweep."""
+        if not out.size:
+            return
         codes, scales = as_bytes(parts["codes"]), as_bytes(parts.get("scales"))
         _core.dequantize(owner, self._core_scheme(out.shape), codes, scales, out)
 

@@ -41,8 +41,10 @@ class Dynamic8(CodecScheme):
         """A code an element, and the largest magnitude of each block."""
         return {"codes": Spec(shape, UINT8), "scales": Spec((self._blocks(shape).number,), FLOAT32)}
 
-    def _codec(self) -> tuple[str, list[float]]:
-        return ("dynamic8_signed" if self.signed else "dynamic8_unsigned"), []
+    @property
+    def codec(self) -> str:
+        """With or without signs."""
+        return "dynamic8_signed" if self.signed else "dynamic8_unsigned"
 
     def _blocks(self, shape: tuple[int, ...]) -> Blocks:
         return flat_blocks(shape, self.block_size)
@@ -62,8 +64,10 @@ class FourBit(CodecScheme):
         codes = Spec((-(-prod(shape) // 2),), UINT8)
         return {"codes": codes, "scales": Spec((self._blocks(shape).number,), FLOAT32)}
 
-    def _codec(self) -> tuple[str, list[float]]:
-        return self.name, []
+    @property
+    def codec(self) -> str:
+        """Named as the scheme."""
+        return self.name
 
     def _blocks(self, shape: tuple[int, ...]) -> Blocks:
         return flat_blocks(shape, self.block_size)

@@ -1,0 +1,146 @@
+//! State kept as codes of eight bits: a block of 256 elements in C order shares a scale.
+//!
+//! A strip's codes become float32 in the first-level cache, the rule steps those, and when all elements of a block are new its
+//! scale is known and they become codes again.
+
+use fearless_simd::prelude::*;
+
+use super::{chunk::ChunkArrays, fold::STRIP, plan::CHUNK, row::MAX_STATE};
+use crate::{
+    dtype::ValuesMut,
+    error::Error,
+    layout::Layout,
+    quant::{
+        dynamic8::Dynamic8,
+        scaled::{Levels, decode_blocks, encode_block},
+    },
+};
+
+/// Elements that share a scale.
+pub const STATE_BLOCK: usize = 256;
+
+const _: () = assert!(STRIP.is_multiple_of(STATE_BLOCK) && CHUNK.is_multiple_of(STRIP));
+
+/// How a state array is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateCodec {
+    /// Dynamic 8-bit codes.
+    Dynamic8,
+    /// The same without signs. What is above zero stays so: a second moment of 0 would make a step of any size.
+    UnsignedDynamic8,
+}
+
+impl StateCodec {
+    /// The codec of that name.
+    pub fn find(name: &str) -> Result<Self, Error> {
+        match name {
+            "dynamic8_signed" => Ok(Self::Dynamic8),
+            "dynamic8_unsigned" => Ok(Self::UnsignedDynamic8),
+            _ => Err(Error::UnknownCodec(name.to_owned())),
+        }
+    }
+
+    fn decode<S: Simd>(self, simd: S, codes: &[u8], scales: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Dynamic8 => decode(simd, &Dynamic8::<true, false>, codes, scales, out),
+            Self::UnsignedDynamic8 => decode(simd, &Dynamic8::<false, true>, codes, scales, out),
+        }
+    }
+
+    fn encode<S: Simd>(self, simd: S, x: &[f32], codes: &mut [u8], scales: &mut [f32]) {
+        match self {
+            Self::Dynamic8 => encode(simd, &Dynamic8::<true, false>, x, codes, scales),
+            Self::UnsignedDynamic8 => encode(simd, &Dynamic8::<false, true>, x, codes, scales),
+        }
+    }
+}
+
+#[inline(never)]
+fn decode<S: Simd, L: Levels>(simd: S, levels: &L, codes: &[u8], scales: &[f32], out: &mut [f32]) {
+    simd.vectorize(
+        #[inline(always)]
+        || decode_blocks(simd, levels, STATE_BLOCK, codes, scales, out),
+    );
+}
+
+#[inline(never)]
+fn encode<S: Simd, L: Levels>(simd: S, levels: &L, x: &[f32], codes: &mut [u8], scales: &mut [f32]) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            for (k, x) in x.chunks(STATE_BLOCK).enumerate() {
+                let start = k * STATE_BLOCK;
+                scales[k] = encode_block(simd, levels, x, &mut codes[start..start + x.len()]);
+            }
+        },
+    );
+}
+
+/// A state array of the caller: codes and scales, each in C order without gaps.
+#[derive(Clone, Debug)]
+pub struct Coded {
+    /// How.
+    pub codec: StateCodec,
+    /// A byte an element.
+    pub codes: Layout,
+    /// A float32 a block.
+    pub scales: Layout,
+}
+
+/// The coded state of a strip as float32, for each state array of the rule that has codes.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    numbers: [[f32; STRIP]; MAX_STATE],
+}
+
+impl Default for Decoded {
+    fn default() -> Self {
+        Self { numbers: [[0.0; STRIP]; MAX_STATE] }
+    }
+}
+
+impl Decoded {
+    /// Decodes the strip's elements when it begins one.
+    #[inline(always)]
+    pub(super) fn fill<S: Simd>(&mut self, simd: S, chunk: &mut ChunkArrays<'_>, at: usize) {
+        if !at.is_multiple_of(STRIP) {
+            return;
+        }
+        let len = STRIP.min(chunk.len() - at);
+        for (k, numbers) in self.numbers.iter_mut().enumerate() {
+            if let Some((codec, codes, scales)) = chunk.coded(k, at, len) {
+                codec.decode(simd, codes, scales, &mut numbers[..len]);
+                numbers[len..].fill(0.0);
+            }
+        }
+    }
+
+    /// Encodes the strip that ends at `end`, if one does.
+    #[inline(always)]
+    pub(super) fn leave<S: Simd>(&self, simd: S, chunk: &mut ChunkArrays<'_>, end: usize) {
+        if !end.is_multiple_of(STRIP) && end < chunk.len() {
+            return;
+        }
+        let at = (end - 1) / STRIP * STRIP;
+        for (k, numbers) in self.numbers.iter().enumerate() {
+            if let Some((codec, codes, scales)) = chunk.coded(k, at, end - at) {
+                codec.encode(simd, &numbers[..end - at], codes, scales);
+            }
+        }
+    }
+
+    /// Numbers stand in for the state arrays that have codes.
+    #[inline(always)]
+    pub(super) fn stand_in<'a, const N: usize>(
+        &'a mut self,
+        is_coded: [bool; MAX_STATE],
+        at: usize,
+        state: &mut [ValuesMut<'a>; N],
+    ) {
+        for ((values, numbers), is_coded) in state.iter_mut().zip(&mut self.numbers).zip(is_coded) {
+            if is_coded {
+                *values = ValuesMut::F32(&mut numbers[at % STRIP..]);
+            }
+        }
+    }
+}
