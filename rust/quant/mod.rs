@@ -8,13 +8,17 @@
 //! | [`scaled`] | codes of levels, scaled by the largest magnitude of a block |
 //! | [`dynamic8`] | dynamic 8-bit codes |
 //! | [`fourbit`] | NF4 and FP4 |
+//! | [`minifloat`] | conversions of floats of at most eight bits |
+//! | [`float8`] | 8-bit floats |
 //! | [`scheme`] | the list of codecs |
 
 pub mod codec;
 pub mod dynamic8;
 mod dynamic_map;
+pub mod float8;
 pub mod fourbit;
 pub mod geometry;
+pub mod minifloat;
 pub mod scaled;
 pub mod scheme;
 pub mod tile;
