@@ -3,11 +3,12 @@
 use fearless_simd::prelude::*;
 
 use super::{
-    minifloat::{Minifloat, decode, encode, encode_small, magnitude, magnitude_code},
+    codec::Codec,
+    minifloat::{Minifloat, decode, encode, encode_finite, encode_small, magnitude, magnitude_code},
     scaled::Levels,
-    tile::{to_bytes, to_words},
+    tile::{load, load_bytes, store, store_bytes, to_bytes, to_words},
 };
-use crate::simd::{TILE_VECTORS, Tile};
+use crate::simd::{TILE_VECTORS, Tile, tile_len};
 
 /// Four bits of exponent, three of mantissa; no infinity, one NaN of each sign.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,33 @@ impl<F: Minifloat> Levels for Float8<F> {
     }
 }
 
+/// Codes without any scale, saturating.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain<F>(pub F);
+
+impl<F: Minifloat> Codec for Plain<F> {
+    type Scale = ();
+
+    fn code_bytes(&self, len: usize) -> usize {
+        len
+    }
+
+    #[inline(always)]
+    fn encode<S: Simd>(&self, simd: S, _: usize, _: usize, x: &[f32], codes: &mut [u8], _: &mut [()]) {
+        let wide = tile_len::<S, f32>();
+        for at in (0..x.len()).step_by(wide) {
+            store_bytes::<S>(encode_finite::<S, F>(simd, load(simd, x, at)), codes, at, wide);
+        }
+    }
+
+    #[inline(always)]
+    fn decode<S: Simd>(&self, simd: S, _: usize, _: usize, codes: &[u8], _: &[()], out: &mut [f32]) {
+        for at in (0..out.len()).step_by(tile_len::<S, f32>()) {
+            store::<S>(decode::<S, F>(simd, load_bytes(simd, codes, at)), out, at);
+        }
+    }
+}
+
 /// Levels without a sign: five bits of exponent and three of mantissa, the top bits of a float16 behind its sign. What is
 /// below zero becomes zero.
 ///
@@ -133,9 +161,9 @@ mod tests {
         dtype::load_native,
         quant::{
             scaled::{decode_levels, encode_block},
-            tile::{WIDEST, load_bytes, store, store_bytes},
+            tile::WIDEST,
         },
-        simd::{Isa, tile_len},
+        simd::Isa,
     };
 
     #[inline(always)]
