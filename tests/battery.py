@@ -170,7 +170,7 @@ def large_data(p: str, g: str, chunk: int, steps: int = 2) -> Data:
 
 def small_sizes(config: str) -> dict[str, Any]:
     data, wrong = small_data(STEPS.get(config, 3)), []
-    coded = () if CONFIGS[config][0] in MOMENTLESS else ("int8",)
+    coded = () if CONFIGS[config][0] in MOMENTLESS else ("int8", "float8")
     for state_dtype in ("float32", "bfloat16", *coded):
         settings = {"min_8bit_size": 0} if state_dtype in coded else {}
         want = oracle(config, state_dtype, data, **settings)

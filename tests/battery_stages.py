@@ -39,6 +39,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "zero_grads": {"zero_grads": True},
     "state-bfloat16": {"state_dtype": "bfloat16"},
     "state-int8": {"state_dtype": "int8", "min_8bit_size": 0},
+    "state-float8": {"state_dtype": "float8", "min_8bit_size": 0},
     "maximize": {"maximize": True},
 }
 ALL = ("masks", "grad_scale", "clip_value", "norm", "agc", "ema", "shadow-arrays", "zero_grads", "state-bfloat16")
@@ -48,6 +49,7 @@ TOGETHER = {
     "norm-1": tuple(stage if stage != "norm" else "norm-1" for stage in (*ALL, "stochastic")),
     "norm-inf": tuple(stage if stage != "norm" else "norm-inf" for stage in (*ALL, "master")),
     "int8": tuple(stage if stage != "state-bfloat16" else "state-int8" for stage in (*ALL, "stochastic")),
+    "float8": tuple(stage if stage != "state-bfloat16" else "state-float8" for stage in (*ALL, "master")),
     "no-clip-value": tuple(stage for stage in (*ALL, "stochastic") if stage != "clip_value"),
 }
 SHAPES = [
@@ -240,7 +242,7 @@ def together(which: str) -> dict[str, Any]:
     """All stages at once under every configuration."""
     wrong = []
     for k, config in enumerate(CONFIGS):
-        if which == "int8" and CONFIGS[config][0] in MOMENTLESS:
+        if which in {"int8", "float8"} and CONFIGS[config][0] in MOMENTLESS:
             continue
         stages = tuple(
             stage for stage in TOGETHER[which] if stage != "maximize" or "maximize" not in CONFIGS[config][1]
@@ -286,7 +288,7 @@ def special_values() -> dict[str, Any]:
     wrong = []
     for config in ("sgd-momentum", "adam-amsgrad"):
         for k in range(len(stages) + 1):
-            for more in (("stochastic",), ("master",), ("state-bfloat16",), ("state-int8",)):
+            for more in (("stochastic",), ("master",), ("state-bfloat16",), ("state-int8",), ("state-float8",)):
                 chosen = (*stages[:k], *stages[k + 1 :], *more)
                 wrong += compare(config, chosen, special_data, on_nonfinite="propagate")[0]
     return {"wrong": wrong}

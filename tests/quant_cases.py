@@ -6,12 +6,16 @@ import ml_dtypes
 import numpy as np
 
 from helpers import Array
-from stepsmith.quant import FP4, NF4, Dynamic8, Scheme
+from stepsmith.quant import FP4, MX, NF4, NVFP4, Dynamic8, Float8, Scheme
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16))
 
 FLAT = ((), (1,), (3,), (63,), (64,), (65,), (0,), (257,), (2, 0, 3), (5, 7, 11), (4099,), (33_001,), (150_007,))
 """Shapes that any scheme over the flattened array takes."""
+
+
+ROWS = ((), (1,), (0,), (2, 0, 3), (3, 0), (31,), (5, 70), (3, 4, 33), (7, 1), (2, 2048), (9, 4099), (211, 711))
+"""Shapes whose last axis is cut into blocks."""
 
 
 class Case(NamedTuple):
@@ -29,6 +33,17 @@ CASES = [
     Case(NF4(1024), FLAT),
     Case(FP4(), FLAT),
     Case(FP4(32), FLAT),
+    Case(NF4(double_quant=True), FLAT[:-1]),
+    Case(FP4(32, double_quant=True), FLAT[:-2]),
+    Case(Float8("e4m3fn"), FLAT),
+    Case(Float8("e5m2"), FLAT),
+    Case(Float8("e4m3fn", 64), FLAT),
+    Case(Float8("e5m2", 4096), FLAT),
+    Case(Float8("ue5m3", 256), FLAT),
+    Case(MX("mxfp8_e4m3"), ROWS),
+    Case(MX("mxfp8_e5m2"), ROWS),
+    Case(MX("mxfp4"), ROWS),
+    Case(NVFP4(), ROWS),
 ]
 
 

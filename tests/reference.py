@@ -12,13 +12,12 @@ import ml_dtypes
 import numpy as np
 
 from reference_codes import CodedType, coded_type
+from reference_sums import fixed_sum
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64), "bf16": BFLOAT16, "f16": np.dtype(np.float16)}
-BLOCK = 4096
 SHARED = {"row_var", "col_var"}
 """Means over rows and columns belong to no single element, so that no mask zeroes them."""
-LANES = 128
 
 Array = np.ndarray[Any, Any]
 
@@ -695,29 +694,6 @@ def state_type(param: Array, slot: str, state_dtype: str, min_8bit_size: int) ->
 
 def state_dtype_of(param: np.dtype[Any], state_dtype: str) -> np.dtype[Any]:
     return BFLOAT16 if state_dtype == "bfloat16" else np.dtype(compute_type(param))
-
-
-# Fixed-shape sums: rust/reduce.rs.
-
-
-def fixed_sum(terms: Array) -> float:
-    """Blocks of 4,096; lane i mod 128 in order from +0.0; lanes fold by halves; the blocks' results likewise."""
-    terms = terms.astype(np.float64).reshape(-1)
-    while True:
-        blocks = -(-terms.size // BLOCK)
-        padded = np.zeros(max(blocks, 1) * BLOCK)
-        padded[: terms.size] = terms
-        rows = padded.reshape(-1, BLOCK // LANES, LANES)
-        lanes = np.zeros((len(rows), LANES))
-        for row in range(BLOCK // LANES):
-            lanes = lanes + rows[:, row]
-        half = LANES // 2
-        while half > 0:
-            lanes = lanes[:, :half] + lanes[:, half:]
-            half //= 2
-        terms = lanes[:, 0]
-        if terms.size == 1:
-            return float(terms[0])
 
 
 def wide(array: Array, compute: type[np.floating[Any]] | None = None) -> Array:

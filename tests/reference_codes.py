@@ -4,8 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reference_quant import ORACLES, Array, Parts
+from reference_quant import ORACLES as BLOCKWISE
+from reference_quant import Array, Parts
+from reference_quant_float8 import ORACLES as FLOAT8
 
+ORACLES = {**BLOCKWISE, **FLOAT8}
 BLOCK = 256
 UNSIGNED = {"v", "v_max", "u", "n", "square_avg", "acc_delta", "sum", "variance"}
 UNCODED = {"prev", "step_size", "ax", "z", "prev_grad", "row_var", "col_var", "update"}
@@ -55,7 +58,9 @@ def coded_type(state_dtype: str, slot: str) -> CodedType | None:
     """How a state array is coded; None if it is not."""
     from stepsmith import quant
 
-    if slot in UNCODED or state_dtype not in {"int8"}:
+    if slot in UNCODED or state_dtype not in {"int8", "float8"}:
         return None
     signed = slot not in UNSIGNED
-    return CodedType(quant.Dynamic8(BLOCK, signed=signed), not signed)
+    if state_dtype == "int8":
+        return CodedType(quant.Dynamic8(BLOCK, signed=signed), not signed)
+    return CodedType(quant.Float8("e4m3fn" if signed else "ue5m3", BLOCK), not signed)

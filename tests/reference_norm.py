@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from reference import BLOCK, Array, compute_type, encode, fixed_sum, wide
+from reference import Array, compute_type, encode, wide
+from reference_sums import BLOCK, fixed_sum
 
 SEGMENT = 16 * BLOCK
 PIECE, PIECES, TOGETHER = 8 * 1024, 64, 8

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from helpers import HERE
+from reference_sums import fixed_sum
 
 Array = np.ndarray[Any, Any]
 Parts = dict[str, Array]
@@ -97,13 +98,33 @@ def unpack_high(packed: Array, count: int) -> Array:
     return np.stack([packed >> 4, packed & 15], axis=-1).reshape(-1)[:count]
 
 
+class ScaleScheme(NamedTuple):
+    """How double quantization quantizes scales."""
+
+    block_size: int = 256
+    signed: bool = True
+
+
 def encode_fourbit(x: Array, scheme: Any) -> Parts:
     codes_of = {"nf4": codes_nf4, "fp4": codes_fp4}[scheme.name]
     codes, scales = of_blocks(x, scheme.block_size, 1.0, codes_of)
-    return {"codes": pack_high(codes), "scales": scales}
+    if not scheme.double_quant:
+        return {"codes": pack_high(codes), "scales": scales}
+    offset = F(fixed_sum(scales.astype(np.float64)) / max(scales.size, 1))
+    nested = encode_dynamic8(scales - offset, ScaleScheme())
+    return {
+        "codes": pack_high(codes),
+        "scale_codes": nested["codes"],
+        "scale_absmax": nested["scales"],
+        "scale_offset": np.asarray(offset),
+    }
 
 
 def decode_fourbit(parts: Parts, scheme: Any, shape: tuple[int, ...]) -> Array:
+    if scheme.double_quant:
+        nested = {"codes": parts["scale_codes"], "scales": parts["scale_absmax"]}
+        values = decode_dynamic8(nested, ScaleScheme(), parts["scale_codes"].shape)
+        parts = {**parts, "scales": np.maximum(values + parts["scale_offset"], F(0))}
     levels = GOLDEN[f"{scheme.name}-256/levels"][unpack_high(parts["codes"], int(np.prod(shape)))]
     return times_scales(levels, parts["scales"], scheme.block_size).reshape(shape)
 

@@ -10,19 +10,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from reference import (
-    BLOCK,
-    DTYPES,
-    LANES,
-    Array,
-    Reference,
-    compute_type,
-    decode,
-    encode,
-    fixed_sum,
-    philox4x32,
-    step_tensor,
-)
+from reference import DTYPES, Array, Reference, compute_type, decode, encode, philox4x32, step_tensor
+from reference_sums import BLOCK, LANES, fixed_sum
 
 LEAST_PARAM_NORM = 1e-3
 ROUNDING_STREAM = 2**24

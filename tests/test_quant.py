@@ -9,8 +9,11 @@ import pytest
 import stepsmith as ss
 from helpers import LAYOUTS, Array, assert_same_bits, laid_out, run_python
 from quant_cases import CASES, DTYPES, Case, numbers
-from reference_quant import ORACLES
+from reference_quant import ORACLES as BLOCKWISE
+from reference_quant_float8 import ORACLES as FLOAT8
 from stepsmith import _core
+
+ORACLES = {**BLOCKWISE, **FLOAT8}
 
 ids = [repr(case.scheme) for case in CASES]
 
@@ -110,7 +113,9 @@ def test_bad_arguments_are_named() -> None:
         quantize(x, "nf4")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="nan must be one of raise, zero, got 'skip'"):
         quantize(x, nf4, nan="skip")
-    with pytest.raises(ValueError, match=r"out must have scheme NF4\(block_size=64\) and shape \(4, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"out must have scheme NF4\(block_size=64, double_quant=False\) and shape \(4, 3\)"
+    ):
         quantize(x.reshape(4, 3), nf4, out=q)
     with pytest.raises(TypeError, match="out must be a QuantizedArray, got ndarray"):
         quantize(x, nf4, out=x)  # type: ignore[arg-type]

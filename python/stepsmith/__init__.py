@@ -7,6 +7,7 @@ from stepsmith._grads import clip_grad_norm, clip_grad_value, grad_norm
 from stepsmith._recycled import keep_memory
 from stepsmith._threads import threads
 from stepsmith.gradcheck import GradcheckError, GradcheckReport, gradcheck
+from stepsmith.quant.cast import cast
 from stepsmith.train import Trainer
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Trainer",
     "__version__",
     "asarray",
+    "cast",
     "clip_grad_norm",
     "clip_grad_value",
     "grad_norm",

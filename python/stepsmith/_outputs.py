@@ -17,6 +17,7 @@ __all__ = [
     "check_weight",
     "check_written",
     "compute_dtype",
+    "is_same",
     "kept",
     "like",
     "meets",
@@ -123,7 +124,7 @@ def apart(inputs: Four, given: tuple[Array | None, ...]) -> Four:
 def _apart(array: Array | None, outputs: list[Array]) -> Array | None:
     if array is None:
         return None
-    met = (np.may_share_memory(array, out) and not _is_same(array, out) for out in outputs)
+    met = (np.may_share_memory(array, out) and not is_same(array, out) for out in outputs)
     return array.copy() if any(met) else array
 
 
@@ -132,7 +133,8 @@ def meets(array: Array | None, given: Array | None) -> bool:
     return array is not None and given is not None and np.may_share_memory(array, given)
 
 
-def _is_same(a: Array, b: Array) -> bool:
+def is_same(a: Array, b: Array) -> bool:
+    """Do both have the same elements in the same order?"""
     place_a, place_b = a.__array_interface__["data"][0], b.__array_interface__["data"][0]
     return bool(place_a == place_b and a.strides == b.strides and a.shape == b.shape and a.dtype == b.dtype)
 

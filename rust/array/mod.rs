@@ -1,12 +1,14 @@
 //! Arrays that somebody else owns: where their elements lie, and how they are read and written in C order.
 
 pub mod buffer;
+pub mod bytes;
 pub mod input;
 pub(crate) mod operand;
 pub mod output;
 pub mod reading;
 pub(crate) mod spread;
 
+pub use bytes::{Bytes, BytesMut, BytesPart};
 pub use input::Input;
 pub use output::{Output, Part};
 

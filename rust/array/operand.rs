@@ -123,7 +123,12 @@ impl Operand {
 
 /// # Safety
 /// `data` has elements `start..start + out.len()` of the walk (dense without one), which nobody writes meanwhile.
-unsafe fn read_elements<E: Copy>(data: *const u8, walk: Option<(&Walk, usize)>, start: usize, out: &mut [E]) {
+pub(super) unsafe fn read_elements<E: Copy>(
+    data: *const u8,
+    walk: Option<(&Walk, usize)>,
+    start: usize,
+    out: &mut [E],
+) {
     let Some((walk, array)) = walk else {
         // SAFETY: dense, as the caller promises; copied as bytes, so alignment does not matter.
         unsafe {
@@ -145,7 +150,7 @@ unsafe fn read_elements<E: Copy>(data: *const u8, walk: Option<(&Walk, usize)>, 
 
 /// # Safety
 /// As [`read_elements`], and nobody else uses the elements meanwhile.
-unsafe fn write_elements<E: Copy>(from: &[E], data: *mut u8, walk: Option<(&Walk, usize)>, start: usize) {
+pub(super) unsafe fn write_elements<E: Copy>(from: &[E], data: *mut u8, walk: Option<(&Walk, usize)>, start: usize) {
     let Some((walk, array)) = walk else {
         // SAFETY: dense, as the caller promises; copied as bytes, so alignment does not matter.
         unsafe { ptr::copy_nonoverlapping(from.as_ptr().cast(), data.add(start * size_of::<E>()), size_of_val(from)) };

@@ -10,7 +10,7 @@ use super::{
     buffer::{Buffer, STAGE},
     is_in_place,
     operand::Operand,
-    reading::encode,
+    reading::encode_all,
 };
 use crate::{
     dtype::{Compute, DType},
@@ -106,25 +106,32 @@ impl Part<'_> {
         work: impl FnOnce(&mut [T]),
     ) {
         let is_staged = self.slice::<T>(start, len).is_none();
-        if is_staged && room.len() < len.next_multiple_of(STAGE) {
-            room.resize(len.next_multiple_of(STAGE), T::default());
+        if is_staged && room.len() < len {
+            room.resize(len, T::default());
         }
         let staged = if is_staged { &mut room[..len] } else { &mut [] };
         work(self.slice(start, len).unwrap_or(staged));
         if is_staged {
-            self.write(simd, start, room, len);
+            self.put(simd, start, &room[..len]);
         }
     }
 
-    /// Writes elements from `start` on; `from` goes on up to a multiple of [`STAGE`].
+    /// Writes `x` from element `start` on, each element rounded once.
     #[inline(never)]
-    fn write<S: Simd, T: Compute>(&mut self, simd: S, start: usize, from: &[T], len: usize) {
-        self.check(start, len);
-        let mut stage = Buffer::default();
+    pub fn put<S: Simd, T: Compute>(&mut self, simd: S, start: usize, x: &[T]) {
+        self.check(start, x.len());
+        let mut done = 0;
+        if self.output.is_slice {
+            done = x.len() - x.len() % STAGE;
+            // SAFETY: dense and aligned in C order, inside the part, which is borrowed as a whole.
+            encode_all(simd, &x[..done], &mut unsafe { self.output.operand.values_mut(start, done) });
+        }
+        let (mut stage, mut padded) = (Buffer::default(), [T::default(); STAGE]);
         stage.set_dtype(Some(self.output.dtype));
-        for at in (0..len).step_by(STAGE) {
-            let count = STAGE.min(len - at);
-            encode(simd, &from[at..], &mut stage);
+        for at in (done..x.len()).step_by(STAGE) {
+            let count = STAGE.min(x.len() - at);
+            padded[..count].copy_from_slice(&x[at..at + count]);
+            encode_all(simd, &padded, &mut stage.values_mut());
             // SAFETY: inside the part, which is borrowed as a whole.
             unsafe { self.output.operand.write(Some((&self.output.walk, 0)), start + at, count, &stage) };
         }

@@ -4,7 +4,7 @@ use fearless_simd::prelude::*;
 
 use super::buffer::{Buffer, STAGE};
 use crate::{
-    dtype::{Compute, DType, Values, load_native, store_native},
+    dtype::{Compute, DType, Values, ValuesMut, load_native, store_native},
     simd::tile_len,
 };
 
@@ -46,13 +46,18 @@ pub(crate) fn round_through<S: Simd, T: Compute>(simd: S, dtype: DType, x: &mut 
 }
 
 /// [`STAGE`] elements, each rounded once to the stored type.
-#[inline(never)]
 pub(crate) fn encode<S: Simd, T: Compute>(simd: S, from: &[T], stage: &mut Buffer) {
+    encode_all(simd, &from[..STAGE], &mut stage.values_mut());
+}
+
+/// Elements in a multiple of the tile, each rounded once to the stored type.
+#[inline(never)]
+pub(crate) fn encode_all<S: Simd, T: Compute>(simd: S, from: &[T], to: &mut ValuesMut<'_>) {
     simd.vectorize(
         #[inline(always)]
         || {
-            for at in (0..STAGE).step_by(tile_len::<S, T>()) {
-                T::store(simd, load_native(simd, from, at), &mut stage.values_mut(), at);
+            for at in (0..from.len()).step_by(tile_len::<S, T>()) {
+                T::store(simd, load_native(simd, from, at), to, at);
             }
         },
     );

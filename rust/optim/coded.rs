@@ -12,6 +12,7 @@ use crate::{
     layout::Layout,
     quant::{
         dynamic8::Dynamic8,
+        float8::{E4m3, Float8, Ue5m3},
         scaled::{Levels, decode_blocks, encode_block},
     },
 };
@@ -28,6 +29,10 @@ pub enum StateCodec {
     Dynamic8,
     /// The same without signs. What is above zero stays so: a second moment of 0 would make a step of any size.
     UnsignedDynamic8,
+    /// Floats of four bits of exponent.
+    E4m3,
+    /// Floats of five bits of exponent without signs. What is above zero stays so.
+    Ue5m3,
 }
 
 impl StateCodec {
@@ -36,6 +41,8 @@ impl StateCodec {
         match name {
             "dynamic8_signed" => Ok(Self::Dynamic8),
             "dynamic8_unsigned" => Ok(Self::UnsignedDynamic8),
+            "scaled_e4m3fn" => Ok(Self::E4m3),
+            "scaled_ue5m3" => Ok(Self::Ue5m3),
             _ => Err(Error::UnknownCodec(name.to_owned())),
         }
     }
@@ -44,6 +51,8 @@ impl StateCodec {
         match self {
             Self::Dynamic8 => decode(simd, &Dynamic8::<true, false>, codes, scales, out),
             Self::UnsignedDynamic8 => decode(simd, &Dynamic8::<false, true>, codes, scales, out),
+            Self::E4m3 => decode(simd, &Float8(E4m3), codes, scales, out),
+            Self::Ue5m3 => decode(simd, &Ue5m3::<true>, codes, scales, out),
         }
     }
 
@@ -51,6 +60,8 @@ impl StateCodec {
         match self {
             Self::Dynamic8 => encode(simd, &Dynamic8::<true, false>, x, codes, scales),
             Self::UnsignedDynamic8 => encode(simd, &Dynamic8::<false, true>, x, codes, scales),
+            Self::E4m3 => encode(simd, &Float8(E4m3), x, codes, scales),
+            Self::Ue5m3 => encode(simd, &Ue5m3::<true>, x, codes, scales),
         }
     }
 }

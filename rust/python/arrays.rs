@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use numpy::{
-    Element, PyArray1, PyArrayDescr, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
+    Element, PyArray1, PyArrayDescr, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray,
+    PyUntypedArrayMethods,
     npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, objects::PyArrayObject_fields},
 };
 use pyo3::{prelude::*, sync::PyOnceLock};
@@ -10,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::{type_error, value_error};
 use crate::{
-    array::{Array, Input, Output},
+    array::{Array, Bytes, BytesMut, Input, Output},
     dtype::DType,
     error::Error,
     layout::Layout,
@@ -252,6 +253,31 @@ pub(super) fn layout_of<T: Element>(array: &Bound<'_, PyArray1<T>>, what: &'stat
         shape: [len][..].into(),
         strides: [item as isize][..].into(),
     })
+}
+
+/// Where the elements of an array of bytes lie.
+pub(super) fn byte_layout(object: &Bound<'_, PyAny>) -> PyResult<Layout> {
+    let array = object.cast::<PyArrayDyn<u8>>()?.as_untyped();
+    let found = fields(array);
+    let lengths = numbers(found.dimensions, found.nd, array).iter().map(|&n| n as usize);
+    Ok(Layout {
+        address: found.data as usize,
+        item: 1,
+        shape: lengths.collect(),
+        strides: numbers(found.strides, found.nd, array).iter().copied().collect(),
+    })
+}
+
+/// An array of bytes to read.
+pub(super) fn bytes(layout: &Layout) -> Bytes {
+    // SAFETY: as `input`; what is written in its place is written after it was read.
+    unsafe { Bytes::new(layout) }
+}
+
+/// An array of bytes to write.
+pub(super) fn bytes_mut(layout: &Layout) -> BytesMut {
+    // SAFETY: as `output`.
+    unsafe { BytesMut::new(layout) }
 }
 
 /// An array of float64 that nobody else knows yet.

@@ -5,6 +5,7 @@
 mod activation;
 mod arrays;
 mod call;
+mod cast;
 mod functions;
 mod norm;
 mod optim;
@@ -61,6 +62,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CHUNK", crate::optim::plan::CHUNK)?;
     module.add_class::<optim::Stepper>()?;
     activation::register(module)?;
+    cast::register(module)?;
     norm::register(module)?;
     quant::register(module)?;
     softmax::register(module)?;

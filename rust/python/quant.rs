@@ -11,7 +11,7 @@ use crate::{
     array::Input,
     error::Error,
     quant::{
-        codec::{Nan, check_nan},
+        codec::{self, Nan, check_nan},
         geometry::Geometry,
         scheme::{self, Codes, CodesMut, Job},
     },
@@ -21,6 +21,7 @@ use crate::{
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let params = scheme::CODECS.iter().map(|codec| (codec.name, codec.params.to_vec()));
     module.add("CODECS", params.collect::<std::collections::BTreeMap<_, _>>())?;
+    module.add_function(wrap_pyfunction!(absmax, module)?)?;
     module.add_function(wrap_pyfunction!(quantize, module)?)?;
     module.add_function(wrap_pyfunction!(dequantize, module)?)
 }
@@ -78,6 +79,17 @@ fn quantize(
         (entry.quantize)(job, nan, input, &mut to)
     };
     let result = py.detach(|| run(&input));
+    result.or_else(|error| Err(explain(owner, &shape_of(&x)?, error)))
+}
+
+/// The largest magnitude of `x`, infinity being the largest float32.
+#[pyfunction]
+fn absmax(py: Python<'_>, owner: &str, x: Object<'_>, zeroes_nan: bool) -> PyResult<f32> {
+    let isa = Isa::current()?;
+    let nan = if zeroes_nan { Nan::Zeroed } else { Nan::Refused };
+    let arrays = Arrays::new(owner, [], [("x", Some(&x))])?;
+    let Some(input) = arrays.input("x") else { return Err(Error::Missing("x").into()) };
+    let result = py.detach(|| codec::absmax(isa, nan, &input));
     result.or_else(|error| Err(explain(owner, &shape_of(&x)?, error)))
 }
 

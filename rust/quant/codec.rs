@@ -1,6 +1,6 @@
 //! What a codec is, and the sweeps over an array: strips of whole blocks, read or written where they are.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use bytemuck::Pod;
 use fearless_simd::prelude::*;
@@ -234,6 +234,32 @@ fn find_nan<S: Simd>(simd: S, x: &Input, start: usize, end: usize, first_nan: &A
             first_nan.fetch_min(at + found.unwrap_or(0), Relaxed);
         }
     }
+}
+
+/// The largest magnitude of an array, infinity being the largest number. Under [`Nan::Refused`] a NaN is an error.
+pub fn absmax(isa: Isa, nan: Nan, x: &Input) -> Result<f32, Error> {
+    let (first_nan, largest) = (AtomicUsize::new(usize::MAX), AtomicU32::new(0));
+    parallel::for_each(x.len().div_ceil(PIECE), x.len() >= PARALLEL, &|piece| {
+        let end = x.len().min((piece + 1) * PIECE);
+        dispatch!(isa, simd => find_absmax(simd, x, piece * PIECE, end, &first_nan, &largest));
+    });
+    let first_nan = if nan == Nan::Refused { first_nan.into_inner() } else { usize::MAX };
+    nan_error(first_nan).map(|()| f32::from_bits(largest.into_inner()))
+}
+
+#[inline(always)]
+fn find_absmax<S: Simd>(simd: S, x: &Input, start: usize, end: usize, first_nan: &AtomicUsize, largest: &AtomicU32) {
+    let (mut room, mut clean, mut most) = (vec![], vec![], 0);
+    for at in (start..end).step_by(STRIP) {
+        let x = x.block::<S, f32>(simd, at, STRIP.min(end - at), &mut room);
+        let mut found = largest_bits(simd, x);
+        if found >= f32::INFINITY.to_bits() {
+            make_finite(x, at, true, &mut clean, Some(first_nan));
+            found = largest_bits(simd, &clean);
+        }
+        most = most.max(found);
+    }
+    largest.fetch_max(most, Relaxed);
 }
 
 /// Decodes an array in one sweep.

@@ -3,11 +3,12 @@
 use fearless_simd::prelude::*;
 
 use super::{
-    minifloat::{Minifloat, decode, encode, encode_small, magnitude, magnitude_code},
+    codec::Codec,
+    minifloat::{Minifloat, decode, encode, encode_finite, encode_small, magnitude, magnitude_code},
     scaled::Levels,
-    tile::{to_bytes, to_words},
+    tile::{load, load_bytes, store, store_bytes, to_bytes, to_words},
 };
-use crate::simd::{TILE_VECTORS, Tile};
+use crate::simd::{TILE_VECTORS, Tile, tile_len};
 
 /// Four bits of exponent, three of mantissa; no infinity, one NaN of each sign.
 #[derive(Clone, Copy, Debug)]
@@ -67,13 +68,40 @@ impl<F: Minifloat> Levels for Float8<F> {
     const LARGEST: f32 = F::LARGEST;
 
     #[inline(always)]
-    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, _: Tile<S, f32>) -> S::u8s {
+    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, _: Tile<S, f32>, _: &mut S::u32s) -> S::u8s {
         encode_small::<S, F>(simd, scaled)
     }
 
     #[inline(always)]
     fn levels<S: Simd>(&self, simd: S, codes: S::u8s) -> Tile<S, f32> {
         decode::<S, F>(simd, codes)
+    }
+}
+
+/// Codes without any scale, saturating.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain<F>(pub F);
+
+impl<F: Minifloat> Codec for Plain<F> {
+    type Scale = ();
+
+    fn code_bytes(&self, len: usize) -> usize {
+        len
+    }
+
+    #[inline(always)]
+    fn encode<S: Simd>(&self, simd: S, _: usize, _: usize, x: &[f32], codes: &mut [u8], _: &mut [()]) {
+        let wide = tile_len::<S, f32>();
+        for at in (0..x.len()).step_by(wide) {
+            store_bytes::<S>(encode_finite::<S, F>(simd, load(simd, x, at)), codes, at, wide);
+        }
+    }
+
+    #[inline(always)]
+    fn decode<S: Simd>(&self, simd: S, _: usize, _: usize, codes: &[u8], _: &[()], out: &mut [f32]) {
+        for at in (0..out.len()).step_by(tile_len::<S, f32>()) {
+            store::<S>(decode::<S, F>(simd, load_bytes(simd, codes, at)), out, at);
+        }
     }
 }
 
@@ -98,7 +126,7 @@ impl<const KEEPS: bool> Levels for Ue5m3<KEEPS> {
     const LARGEST: f32 = <Self as Minifloat>::LARGEST;
 
     #[inline(always)]
-    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>) -> S::u8s {
+    fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>, _: &mut S::u32s) -> S::u8s {
         let mut codes = [S::u32s::splat(simd, 0); TILE_VECTORS];
         for k in 0..TILE_VECTORS {
             let magnitude = scaled[k].max(0.0);
@@ -132,10 +160,10 @@ mod tests {
         dispatch,
         dtype::load_native,
         quant::{
-            scaled::{decode_levels, encode_block},
-            tile::{WIDEST, load_bytes, store, store_bytes},
+            scaled::{decode_blocks, encode_block},
+            tile::WIDEST,
         },
-        simd::{Isa, tile_len},
+        simd::Isa,
     };
 
     #[inline(always)]
@@ -247,7 +275,7 @@ mod tests {
         let all: Vec<u8> = (0..248).collect();
         for isa in Isa::available() {
             let mut values = vec![0.0; 248];
-            dispatch!(isa, simd => decode_levels(simd, &Ue5m3::<true>, &all, &mut values));
+            dispatch!(isa, simd => decode_blocks(simd, &Ue5m3::<true>, 256, &all, &[1.0], &mut values));
             for code in 0..248 {
                 assert_eq!(f64::from(values[code]), value::<Ue5m3<true>>(code as u32));
             }

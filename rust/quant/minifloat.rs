@@ -52,7 +52,8 @@ const fn lift<F: Minifloat>() -> u32 {
 #[inline(always)]
 pub fn magnitude_code<S: Simd, F: Minifloat>(magnitude: S::f32s) -> S::u32s {
     let power: S::f32s = (magnitude.bitcast::<S::u32s>() & F32_EXPONENT).bitcast();
-    let lifted: S::f32s = (power.max(least_normal::<F>()).bitcast::<S::u32s>() + lift::<F>()).bitcast();
+    let lifted: S::f32s =
+        (power.max(const { least_normal::<F>() }).bitcast::<S::u32s>() + const { lift::<F>() }).bitcast();
     let sum: S::u32s = (magnitude + lifted).bitcast();
     sum + (sum >> (F32_MANTISSA - F::MANTISSA))
 }
@@ -62,7 +63,7 @@ pub fn magnitude_code<S: Simd, F: Minifloat>(magnitude: S::f32s) -> S::u32s {
 pub fn magnitude<S: Simd, F: Minifloat>(code: S::u32s) -> S::f32s {
     let bits = (code << (F32_MANTISSA - F::MANTISSA)) + ((F32_BIAS - F::BIAS) << F32_MANTISSA);
     let number: S::f32s = bits.bitcast();
-    number + (number - least_normal::<F>()).min(0.0)
+    number + (number - const { least_normal::<F>() }).min(0.0)
 }
 
 /// The sign of each number at its place in the code, joined with the magnitude's code.
@@ -119,4 +120,23 @@ pub fn decode<S: Simd, F: Minifloat>(simd: S, codes: S::u8s) -> Tile<S, f32> {
         tile[k] = (bits | ((words[k] << (31 - F::SIGN)) & 0x8000_0000)).bitcast();
     }
     tile
+}
+
+/// The code of one magnitude up to [`Minifloat::OVERFLOW`], as [`magnitude_code`].
+#[must_use]
+pub fn code_of<F: Minifloat>(magnitude: f32) -> u8 {
+    let power = f32::from_bits(magnitude.to_bits() & F32_EXPONENT).max(const { least_normal::<F>() });
+    let sum = (magnitude + f32::from_bits(power.to_bits() + const { lift::<F>() })).to_bits();
+    sum.wrapping_add(sum >> (F32_MANTISSA - F::MANTISSA)) as u8
+}
+
+/// The number of one code, as [`decode`].
+#[must_use]
+pub fn value_of<F: Minifloat>(code: u8) -> f32 {
+    let word = u32::from(code) & ((1 << F::SIGN) - 1);
+    let bits = (word << (F32_MANTISSA - F::MANTISSA)) + ((F32_BIAS - F::BIAS) << F32_MANTISSA);
+    let number = f32::from_bits(bits);
+    let magnitude = (number + (number - const { least_normal::<F>() }).min(0.0)).to_bits();
+    let special = if word >= F::SPECIAL { F32_EXPONENT } else { 0 };
+    f32::from_bits(magnitude | special | u32::from(code) >> F::SIGN << 31)
 }

@@ -10,14 +10,18 @@
 //! | [`fourbit`] | NF4 and FP4 |
 //! | [`minifloat`] | conversions of floats of at most eight bits |
 //! | [`float8`] | 8-bit floats |
+//! | [`micro`] | short blocks under a scale of a byte: MX and NVFP4 |
+//! | [`cast`] | casts between stored types |
 //! | [`scheme`] | the list of codecs |
 
+pub mod cast;
 pub mod codec;
 pub mod dynamic8;
 mod dynamic_map;
 pub mod float8;
 pub mod fourbit;
 pub mod geometry;
+pub mod micro;
 pub mod minifloat;
 pub mod scaled;
 pub mod scheme;

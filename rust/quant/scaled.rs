@@ -41,10 +41,10 @@ pub trait Levels: Copy + Send + Sync {
 pub struct Scaled<L>(pub L);
 
 /// 2⁶⁴
-const LIFT: f32 = 18_446_744_073_709_551_616.0;
+pub(super) const LIFT: f32 = 18_446_744_073_709_551_616.0;
 
 /// Below this the inverse of a magnitude may overflow.
-const LOW: f32 = 1.0e-30;
+pub(super) const LOW: f32 = 1.0e-30;
 
 /// Codes of one block; returns its scale, NaN where a number is not finite.
 #[inline(always)]

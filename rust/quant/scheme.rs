@@ -3,8 +3,10 @@
 use super::{
     codec::{self, Nan},
     dynamic8::Dynamic8,
+    float8::{E4m3, E5m2, Float8, Plain, Ue5m3},
     fourbit::{FP4, NF4},
     geometry::Geometry,
+    micro::{E2m1, Micro, PowerOfTwo, UnderTensor},
     scaled::Scaled,
 };
 use crate::{
@@ -82,6 +84,15 @@ codecs! {
     "dynamic8_unsigned", [] => |_: &[f64]| Scaled(Dynamic8::<false, false>);
     "nf4", [] => |_: &[f64]| Scaled(NF4);
     "fp4", [] => |_: &[f64]| Scaled(FP4);
+    "float8_e4m3fn", [] => |_: &[f64]| Plain(E4m3);
+    "float8_e5m2", [] => |_: &[f64]| Plain(E5m2);
+    "scaled_e4m3fn", [] => |_: &[f64]| Scaled(Float8(E4m3));
+    "scaled_e5m2", [] => |_: &[f64]| Scaled(Float8(E5m2));
+    "scaled_ue5m3", [] => |_: &[f64]| Scaled(Ue5m3::<false>);
+    "mxfp8_e4m3", [] => |_: &[f64]| Micro { format: E4m3, scale: PowerOfTwo::<8> };
+    "mxfp8_e5m2", [] => |_: &[f64]| Micro { format: E5m2, scale: PowerOfTwo::<15> };
+    "mxfp4", [] => |_: &[f64]| Micro { format: E2m1, scale: PowerOfTwo::<2> };
+    "nvfp4", ["tensor"] => |params: &[f64]| Micro { format: E2m1, scale: UnderTensor { tensor: params[0] as f32 } };
 }
 
 /// The codec of that name.

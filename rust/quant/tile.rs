@@ -61,6 +61,17 @@ pub fn load_bytes<S: Simd>(simd: S, codes: &[u8], at: usize) -> S::u8s {
     S::u8s::from_slice(simd, &padded[..wide])
 }
 
+/// Writes bytes from `at` on, as far as there are some and at most `count`.
+#[inline(always)]
+pub fn store_bytes<S: Simd>(bytes: S::u8s, codes: &mut [u8], at: usize, count: usize) {
+    let wide = S::u8s::LEN;
+    if count == wide && at + wide <= codes.len() {
+        return bytes.store_slice(&mut codes[at..at + wide]);
+    }
+    let end = codes.len().min(at + count);
+    codes[at..end].copy_from_slice(&bytes.as_slice()[..end - at]);
+}
+
 /// The largest of the elements' bits without their signs: of finite numbers the largest magnitude, above infinity's where
 /// there is a NaN.
 #[inline(always)]

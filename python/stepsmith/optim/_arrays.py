@@ -131,7 +131,7 @@ class Arrays:
         if scheme is None:
             return self._all.get((name, slot))
         q = self.coded(name, slot)
-        return scheme.codec, q.codes.reshape(-1).view(np.uint8), q.scales
+        return scheme.codec()[0], q.codes.reshape(-1).view(np.uint8), q.scales
 
     def discard(self) -> None:
         """Takes the file away again, if there is one."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith.quant import Dynamic8, QuantizedArray, quantize
+from stepsmith.quant import Dynamic8, Float8, QuantizedArray, quantize
 from stepsmith.quant._scheme import CodecScheme
 
 __all__ = ["STATE_DTYPES", "UNCODED", "fill", "part_slot", "quantized", "scheme_of"]
@@ -18,6 +18,7 @@ BLOCK = 256
 
 STATE_DTYPES: Mapping[str, Mapping[bool, CodecScheme]] = {
     "int8": {True: Dynamic8(BLOCK, signed=True), False: Dynamic8(BLOCK, signed=False)},
+    "float8": {True: Float8("e4m3fn", BLOCK), False: Float8("ue5m3", BLOCK)},
 }
 """For each state_dtype with codes the schemes of moments that have signs and of those that have none."""
 

@@ -3,5 +3,19 @@
 from stepsmith.quant._scheme import REGISTRY, Scheme
 from stepsmith.quant.array import QuantizedArray, dequantize, quantize
 from stepsmith.quant.blockwise import FP4, NF4, Dynamic8
+from stepsmith.quant.float8 import Float8
+from stepsmith.quant.micro import MX, NVFP4
 
-__all__ = ["FP4", "NF4", "REGISTRY", "Dynamic8", "QuantizedArray", "Scheme", "dequantize", "quantize"]
+__all__ = [
+    "FP4",
+    "MX",
+    "NF4",
+    "NVFP4",
+    "REGISTRY",
+    "Dynamic8",
+    "Float8",
+    "QuantizedArray",
+    "Scheme",
+    "dequantize",
+    "quantize",
+]

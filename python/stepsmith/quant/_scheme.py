@@ -75,22 +75,16 @@ class Scheme(ABC):
 class CodecScheme(Scheme):
     """A scheme that one codec of the core works out in one sweep."""
 
-    @property
     @abstractmethod
-    def codec(self) -> str:
-        """Name of the core's codec."""
-
-    @property
-    def codec_params(self) -> list[float]:
-        """The codec's parameters."""
-        return []
+    def codec(self) -> tuple[str, list[float]]:
+        """Name of the core's codec, and its parameters."""
 
     @abstractmethod
     def _blocks(self, shape: tuple[int, ...]) -> Blocks:
         """How an array is cut."""
 
     def _core_scheme(self, shape: tuple[int, ...]) -> tuple[str, list[float], tuple[int, int, int]]:
-        return self.codec, self.codec_params, self._blocks(shape)
+        return (*self.codec(), self._blocks(shape))
 
     def quantize(self, owner: str, x: Array, parts: Parts, nan: str, checks_first: bool) -> None:
         """Fills the parts in one sweep over `x`."""
