@@ -1,5 +1,6 @@
 """Quantization: arrays as codes of a few bits, and the scales that blocks of them share."""
 
+from stepsmith.quant._figures import QuantizationError
 from stepsmith.quant._files import Tensors, load, save
 from stepsmith.quant._scheme import REGISTRY, Scheme, scheme
 from stepsmith.quant.array import QuantizedArray, dequantize, quantize
@@ -10,6 +11,7 @@ __all__ = [
     "NF4",
     "REGISTRY",
     "Dynamic8",
+    "QuantizationError",
     "QuantizedArray",
     "Scheme",
     "Tensors",
