@@ -6,7 +6,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-import stepsmith as ss
 from helpers import LAYOUTS, Array, laid_out, run_python
 from quant_cases import CASES, DTYPES, Case, numbers
 from stepsmith.quant import NF4, Dynamic8, QuantizationError, quantize

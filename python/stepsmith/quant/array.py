@@ -79,8 +79,8 @@ class QuantizedArray:
     def error(self, x: Array) -> QuantizationError:
         """How far the codes are from the array that they were made of, in one sweep in float64.
 
-        max = max |e|, rms = sqrt(Σe² / n), sqnr = 10·log10(Σx² / Σe²) in dB, cosine = Σxy / sqrt(Σx²·Σy²), where y is the
-        decoded array, float32, and e = y - x. Nothing but y is allocated.
+        max = max |e|, rms = sqrt(Σe² / n), sqnr = 10·log10(Σx² / Σe²) in dB, cosine = Σxy / sqrt(Σx²·Σy²), where y is
+        the decoded array, float32, and e = y - x. Nothing but y is allocated.
 
         Args:
             x: float32, float64, bfloat16 or float16 of this shape, of any layout. NaN and infinity go into the figures.
