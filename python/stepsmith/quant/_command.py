@@ -67,14 +67,16 @@ class Choice(NamedTuple):
 
 def quantize(arguments: Namespace) -> None:
     """Run the command; errors are OSError and ValueError."""
-    choice = _choice(arguments)
+    choice, size = _choice(arguments), os.path.getsize(arguments.input)
     _check_output(arguments.output, arguments.force)
     with Archive("quantize", arguments.input, mapped=True) as archive:
         _check_globs(list(archive), [*choice.include, *choice.exclude])
         tensors, rows = _work(archive, choice, arguments.nan)
         save(arguments.output, tensors, archive.metadata)
     print(_table(rows))
-    print(_summary(rows, choice.scheme, arguments))
+    print(_summary(rows, choice.scheme))
+    after = os.path.getsize(arguments.output)
+    print(f"{arguments.input}: {size:,} bytes\n{arguments.output}: {after:,} bytes, {after / size:.1%}")
 
 
 def _choice(arguments: Namespace) -> Choice:
@@ -168,14 +170,12 @@ def _table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _summary(rows: Sequence[Row], chosen: Scheme, arguments: Namespace) -> str:
+def _summary(rows: Sequence[Row], chosen: Scheme) -> str:
     errors = {row.name: row.error.sqnr for row in rows if row.error is not None}
     lines = [f"{chosen}: {len(errors)} of {count(len(rows), 'tensor')} quantized, {len(rows) - len(errors)} kept"]
     if errors:
         worst = min(errors, key=errors.__getitem__)
         lines.append(f"lowest SQNR: {errors[worst]:.2f} dB, {worst}")
-    before, after = os.path.getsize(arguments.input), os.path.getsize(arguments.output)
-    lines.append(f"{arguments.input}: {before:,} bytes\n{arguments.output}: {after:,} bytes, {after / before:.1%}")
     return "\n".join(lines)
 
 
