@@ -175,7 +175,7 @@ USERS_ERRORS = {
         ["quantize", "model.safetensors", "no/out"],
         "the output must be in a folder that exists, got no/out",
     ),
-    "scheme": (["quantize", "model.safetensors", "out", "--scheme", "nf5"], "name must be one of dynamic8, "),
+    "scheme": (["quantize", "model.safetensors", "out", "--scheme", "nf5"], "scheme: name must be one of "),
     "setting": (["quantize", "model.safetensors", "out", "--set", "x=1"], "settings of nf4 are block_size, got 'x'"),
     "value": (
         ["quantize", "model.safetensors", "out", "--set", "block_size=a"],

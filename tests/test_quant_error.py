@@ -21,7 +21,7 @@ def brute(x: Array, y: Array) -> QuantizationError:
         max(abs(e) for e in errors),
         math.sqrt(noise / len(pairs)),
         10 * math.log10(signal / noise) if noise else math.inf,
-        product / math.sqrt(signal * decoded),
+        product / math.sqrt(signal * decoded) if decoded else 0.0,
     )
 
 

@@ -1,4 +1,8 @@
-"""Quantization: arrays as codes of a few bits, and the scales that blocks of them share."""
+"""Quantization: arrays as codes of a few bits, and the scales that blocks of them share.
+
+A scheme says how, `quantize` makes a `QuantizedArray` of an array, which decodes itself and tells its error, `save` and
+`load` take quantized and plain arrays to a safetensors file and back; ``stepsmith quantize`` is the command for that.
+"""
 
 from stepsmith.quant._figures import QuantizationError
 from stepsmith.quant._files import Tensors, load, save

@@ -8,7 +8,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith.quant._scheme import Scheme, scheme
+from stepsmith.quant._scheme import Scheme
+from stepsmith.quant._scheme import scheme as by_name
 from stepsmith.quant._tensors import DTYPES, Path, TensorFile
 from stepsmith.quant.array import QuantizedArray
 
@@ -108,10 +109,11 @@ class Archive:
         record = self._record(name)
         if "scheme" not in record:
             return self._read(name, record)
+        scheme = self._scheme(name, record)
         parts = {part: self._read(f"{name}.{part}", each) for part, each in record["parts"].items()}
         try:
-            return QuantizedArray(self._scheme(name, record), tuple(record["shape"]), parts)
-        except TypeError as error:
+            return QuantizedArray(scheme, tuple(record["shape"]), parts)
+        except (TypeError, ValueError) as error:
             raise self._damaged(f"'{name}'", error) from None
 
     def _listed(self) -> dict[str, Record] | None:
@@ -139,7 +141,7 @@ class Archive:
     def _scheme(self, name: str, record: Record) -> Scheme:
         fields = {key: tuple(value) if isinstance(value, list) else value for key, value in record["settings"].items()}
         try:
-            return scheme(record["scheme"], **fields)
+            return by_name(record["scheme"], **fields)
         except (TypeError, ValueError) as error:
             raise self._error(f"must have schemes that are known here, got '{name}' of another one ({error})") from None
 

@@ -1,6 +1,6 @@
 """Quantized and plain arrays to a .safetensors file and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,18 @@ Array = NDArray[Any]
 
 
 class Tensors(dict[str, QuantizedArray | Array]):
-    """What a file held: name → quantized or plain array, in the order in which they were saved."""
+    """What a file held: name → quantized or plain array, in the order in which they were saved.
 
-    metadata: dict[str, str]
-    """What else the file said, strings by name."""
+    Args:
+        items: names and arrays.
+        metadata: what else the file said, strings by name.
+    """
+
+    def __init__(
+        self, items: Iterable[tuple[str, QuantizedArray | Array]] = (), metadata: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(items)
+        self.metadata: dict[str, str] = dict(metadata or {})
 
 
 def save(path: Path, tensors: Mapping[str, QuantizedArray | Array], metadata: Mapping[str, str] | None = None) -> None:
@@ -78,9 +86,7 @@ def load(path: Path) -> Tensors:
         ValueError: one that is damaged or no safetensors file, or has a scheme or dtype that is not known here.
     """
     with Archive("load", path) as archive:
-        tensors = Tensors((name, archive.read(name)) for name in archive)
-        tensors.metadata = archive.metadata
-    return tensors
+        return Tensors(((name, archive.read(name)) for name in archive), archive.metadata)
 
 
 def _further(metadata: Mapping[str, str] | None) -> dict[str, str]:
