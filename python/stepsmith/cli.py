@@ -115,8 +115,8 @@ def demo(arguments: argparse.Namespace) -> int:
 def quantize(arguments: argparse.Namespace) -> int:
     """Quantize the tensors of a safetensors file.
 
-    Only float tensors of two or more axes are quantized unless --include names them; all others are kept as they are.
-    A table shows each tensor's bytes and error.
+    Only float tensors of two or more axes are quantized, unless --include names others. All else is kept as it is, and
+    so is what the scheme cannot hold or would not make smaller. A table shows bytes and error of each tensor.
     """
     from stepsmith.quant import _command
 

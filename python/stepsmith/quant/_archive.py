@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any, NamedTuple, Self
 
 import ml_dtypes
@@ -13,7 +14,7 @@ from stepsmith.quant._scheme import scheme as by_name
 from stepsmith.quant._tensors import DTYPES, Path, TensorFile
 from stepsmith.quant.array import QuantizedArray
 
-__all__ = ["HASH", "KEY", "OTHERS", "PLAIN", "Archive", "Entry", "Record", "listed", "sha256"]
+__all__ = ["HASH", "KEY", "OTHERS", "PLAIN", "Archive", "Entry", "Record", "described", "listed", "sha256"]
 
 Array = NDArray[Any]
 Record = dict[str, Any]
@@ -49,12 +50,19 @@ def _digest(metadata: Mapping[str, str]) -> str:
     return sha256(json.dumps(metadata, sort_keys=True))
 
 
+def described(scheme: Scheme) -> str:
+    """Its name and the settings that are not the defaults, such as "nf4 block_size=128"."""
+    defaults = {field.name: field.default for field in fields(scheme)}  # type: ignore[arg-type]
+    settings = scheme.settings().items()
+    return " ".join([scheme.name, *(f"{key}={value}" for key, value in settings if value != defaults.get(key))])
+
+
 class Entry(NamedTuple):
     """What is known of an array before it is read."""
 
     shape: tuple[int, ...]
     kind: str
-    """Its scheme with the settings, or its dtype."""
+    """Its scheme as `described`, or its dtype."""
     nbytes: int
     is_quantized: bool
 
@@ -101,7 +109,7 @@ class Archive:
         tensors, record = self._file.tensors, self._record(name)
         nbytes = sum(tensors[place].nbytes for place in _places(name, record))
         if "scheme" in record:
-            return Entry(tuple(record["shape"]), repr(self._scheme(name, record)), nbytes, True)
+            return Entry(tuple(record["shape"]), described(self._scheme(name, record)), nbytes, True)
         return Entry(tensors[name].shape, record["dtype"], nbytes, False)
 
     def read(self, name: str) -> QuantizedArray | Array:
@@ -139,9 +147,11 @@ class Archive:
         return {"dtype": DTYPES[tag].name if tag in DTYPES else tag}
 
     def _scheme(self, name: str, record: Record) -> Scheme:
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in record["settings"].items()}
+        settings = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in record["settings"].items()
+        }
         try:
-            return by_name(record["scheme"], **fields)
+            return by_name(record["scheme"], **settings)
         except (TypeError, ValueError) as error:
             raise self._error(f"must have schemes that are known here, got '{name}' of another one ({error})") from None
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stepsmith._outputs import FLOATS
 from stepsmith._table import Table, count
-from stepsmith.quant._archive import Archive, Entry
+from stepsmith.quant._archive import Archive, Entry, described
 from stepsmith.quant._figures import QuantizationError
 from stepsmith.quant._files import save
 from stepsmith.quant._scheme import Scheme, scheme
@@ -59,10 +59,11 @@ class Choice(NamedTuple):
         if size < self.min_size:
             return count(size, "element")
         try:
-            self.scheme.parts(entry.shape)
+            specs = self.scheme.parts(entry.shape).values()
         except ValueError as error:
             return str(error)
-        return None
+        nbytes = sum(prod(spec.shape) * spec.dtype.itemsize for spec in specs)
+        return None if nbytes < entry.nbytes else "not smaller"
 
 
 def quantize(arguments: Namespace) -> None:
@@ -172,7 +173,9 @@ def _table(rows: Sequence[Row]) -> Table:
 
 def _summary(rows: Sequence[Row], chosen: Scheme) -> str:
     errors = {row.name: row.error.sqnr for row in rows if row.error is not None}
-    lines = [f"{chosen}: {len(errors)} of {count(len(rows), 'tensor')} quantized, {len(rows) - len(errors)} kept"]
+    lines = [
+        f"{described(chosen)}: {len(errors)} of {count(len(rows), 'tensor')} quantized, {len(rows) - len(errors)} kept"
+    ]
     if errors:
         worst = min(errors, key=errors.__getitem__)
         lines.append(f"lowest SQNR: {errors[worst]:.2f} dB, {worst}")
