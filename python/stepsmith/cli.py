@@ -7,20 +7,32 @@ import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from inspect import cleandoc
+from typing import Any, NamedTuple
 
 __all__ = ["main"]
 
 Handler = Callable[[argparse.Namespace], int]
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
-COMMANDS: dict[str, tuple[Handler, tuple[Option, ...]]] = {}
+
+class Command(NamedTuple):
+    """A subcommand."""
+
+    handler: Handler
+    options: tuple[Option, ...]
+    failure: int
+    """Exit code after an error."""
+
+
+COMMANDS: dict[str, Command] = {}
 
 # Distribution and module of what the extras install.
 OPTIONAL = {
     "scikit-learn": "sklearn",
     "matplotlib": "matplotlib",
     "torch": "torch",
+    "gguf": "gguf",
 }
 
 
@@ -29,33 +41,45 @@ def option(*flags: str, **settings: Any) -> Option:
     return flags, settings
 
 
-def command(*options: Option) -> Callable[[Handler], Handler]:
+def command(*options: Option, failure: int = 1) -> Callable[[Handler], Handler]:
     """Make a function a subcommand: its name is the command's, its docstring the help, its result the exit code."""
 
     def register(handler: Handler) -> Handler:
-        COMMANDS[handler.__name__] = handler, options
+        COMMANDS[handler.__name__] = Command(handler, options, failure)
         return handler
 
     return register
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0 done, 1 failed with one line on stderr, 2 wrong usage."""
+    """Run the command line and return the exit code.
+
+    That is 0 if all was done, 2 for wrong usage, and after an error, which is one line on stderr, 1, or 2 where the
+    command works on files that the user names.
+    """
     parsed = _parser().parse_args(arguments)
+    command = COMMANDS[parsed.command]
     try:
-        return COMMANDS[parsed.command][0](parsed)
+        return command.handler(parsed)
     except (ImportError, OSError, ValueError) as error:
-        print(f"stepsmith {parsed.command}: {error}", file=sys.stderr)
-        return 1
+        owner = f"{parsed.command}: "
+        print(f"stepsmith {owner}{_sentence(error).removeprefix(owner)}", file=sys.stderr)
+        return command.failure
     except KeyboardInterrupt:
         return 130
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="stepsmith", description="Optimizer steps for arrays you already have.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (handler, options) in COMMANDS.items():
-        summary = (handler.__doc__ or "").strip()
+    for name, (handler, options, _) in COMMANDS.items():
+        summary = cleandoc(handler.__doc__ or "")
         sub = commands.add_parser(name, help=summary.splitlines()[0], description=summary)
         for flags, settings in options:
             sub.add_argument(*flags, **settings)
@@ -73,6 +97,39 @@ def demo(arguments: argparse.Namespace) -> int:
     from stepsmith.demo import run
 
     run(arguments.epochs, arguments.seed, arguments.output, compare=not arguments.no_compare)
+    return 0
+
+
+@command(
+    option("input", metavar="IN.safetensors"),
+    option("output", metavar="OUT.safetensors"),
+    option("--scheme", required=True, metavar="NAME", help="such as nf4; a wrong one lists what there is"),
+    option("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the scheme; may be repeated"),
+    option("--include", action="append", default=[], metavar="GLOB", help="only these names, whatever their axes"),
+    option("--exclude", action="append", default=[], metavar="GLOB", help="not these names"),
+    option("--min-size", type=int, default=0, metavar="N", help="only tensors of at least N elements"),
+    option("--nan", choices=("raise", "zero"), default="raise", help="what NaN becomes: an error (default) or zero"),
+    option("--force", action="store_true", help="replace an output that exists"),
+    failure=2,
+)
+def quantize(arguments: argparse.Namespace) -> int:
+    """Quantize the tensors of a safetensors file.
+
+    Only float tensors of two or more axes are quantized, unless --include names others. All else is kept as it is, and
+    so is what the scheme cannot hold or would not make smaller. A table shows bytes and error of each tensor.
+    """
+    from stepsmith.quant import _command
+
+    _command.quantize(arguments)
+    return 0
+
+
+@command(option("file", metavar="FILE"), failure=2)
+def inspect(arguments: argparse.Namespace) -> int:
+    """Show what a .safetensors or .gguf file holds, and check the hashes that `stepsmith quantize` put into it."""
+    from stepsmith.quant import _inspect
+
+    _inspect.show(arguments.file)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from math import prod
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stepsmith import _check, _core
 
-__all__ = ["REGISTRY", "Blocks", "CodecScheme", "Parts", "Scheme", "Spec"]
+__all__ = ["REGISTRY", "Blocks", "CodecScheme", "Parts", "Scheme", "Spec", "scheme"]
 
 Array = NDArray[Any]
 Parts = Mapping[str, Array]
@@ -70,6 +70,33 @@ class Scheme(ABC):
     def settings(self) -> dict[str, Any]:
         """The scheme's fields, as JSON values."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+
+def scheme(name: str, /, **settings: Any) -> Scheme:
+    """A scheme by its name.
+
+    Args:
+        name: a key of ``REGISTRY``.
+        settings: fields of the scheme; those left out have their defaults.
+
+    Raises:
+        ValueError: a name or setting that does not exist (the message lists those that do), a setting that is missing.
+        TypeError, ValueError: a value that the scheme refuses.
+
+    Example:
+        >>> ss.quant.scheme("nf4", block_size=128)
+        NF4(block_size=128)
+    """
+    cls = REGISTRY[_check.one_of("scheme", "name", name, sorted(REGISTRY))]
+    known = [field for field in fields(cls) if field.init]  # type: ignore[arg-type]
+    names = [field.name for field in known]
+    for key in settings:
+        if key not in names:
+            raise ValueError(f"scheme: settings of {name} are {', '.join(names) or 'none'}, got {key!r}")
+    for field in known:
+        if field.name not in settings and field.default is MISSING and field.default_factory is MISSING:
+            raise ValueError(f"scheme: {name} needs the setting {field.name}, got {sorted(settings) or 'none'}")
+    return cls(**settings)
 
 
 class CodecScheme(Scheme):

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from stepsmith import _check
 from stepsmith._outputs import FLOATS, output, require_floats
 from stepsmith._recycled import empty
+from stepsmith.quant._figures import QuantizationError, compare
 from stepsmith.quant._scheme import Scheme
 
 __all__ = ["QuantizedArray", "dequantize", "quantize"]
@@ -74,6 +75,29 @@ class QuantizedArray:
     def dequantize(self, out: Array | None = None, dtype: DTypeLike = np.float32) -> Array:
         """The array that the codes stand for; see `dequantize`."""
         return dequantize(self, out=out, dtype=dtype)
+
+    def error(self, x: Array) -> QuantizationError:
+        """How far the codes are from the array that they were made of, in one sweep in float64.
+
+        max = max |e|, rms = sqrt(Σe² / n), sqnr = 10·log10(Σx² / Σe²) in dB, cosine = Σxy / sqrt(Σx²·Σy²), where y is
+        the decoded array, float32, and e = y - x. Nothing but y is allocated.
+
+        Args:
+            x: float32, float64, bfloat16 or float16 of this shape, of any layout. NaN and infinity go into the figures.
+
+        Raises:
+            TypeError, ValueError: another kind of array or shape.
+
+        Example:
+            >>> x = np.array([1.0, 0.5, -1.0, 0.0], np.float32)
+            >>> error = ss.quant.quantize(x, ss.quant.NF4()).error(x)
+            >>> f"{error.max:.4f} {error.rms:.4f} {error.sqnr:.2f} dB {error.cosine:.6f}"
+            '0.0593 0.0296 28.06 dB 0.999288'
+        """
+        require_floats("QuantizedArray.error", "x", x)
+        if x.shape != self.shape:
+            raise ValueError(f"QuantizedArray.error: x must have shape {self.shape}, got {x.shape}")
+        return compare(x, self.dequantize())
 
     def __repr__(self) -> str:
         return f"QuantizedArray(shape={self.shape}, scheme={self.scheme!r}, nbytes={self.nbytes})"
