@@ -6,12 +6,18 @@ import ml_dtypes
 import numpy as np
 
 from helpers import Array
-from stepsmith.quant import FP4, NF4, Dynamic8, Scheme
+from stepsmith.quant import FP4, GGML, NF4, Dynamic8, Scheme
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16))
 
 FLAT = ((), (1,), (3,), (63,), (64,), (65,), (0,), (257,), (2, 0, 3), (5, 7, 11), (4099,), (33_001,), (150_007,))
 """Shapes that any scheme over the flattened array takes."""
+
+ROWS32 = ((32,), (0,), (96,), (3, 0, 32), (3, 96), (2, 5, 64), (0, 32), (1029, 32), (2, 7, 9984))
+"""Shapes of whole blocks of 32 along the last axis."""
+
+ROWS256 = ((256,), (0,), (3, 512), (2, 0, 256), (2, 5, 256), (129, 256), (2, 5, 15_104))
+"""Shapes of whole blocks of 256 along the last axis."""
 
 
 class Case(NamedTuple):
@@ -19,6 +25,8 @@ class Case(NamedTuple):
 
     scheme: Scheme
     shapes: tuple[tuple[int, ...], ...]
+    has_zero: bool = True
+    """Is zero exact in blocks that have other numbers too?"""
 
 
 CASES = [
@@ -29,6 +37,9 @@ CASES = [
     Case(NF4(1024), FLAT),
     Case(FP4(), FLAT),
     Case(FP4(32), FLAT),
+    *(Case(GGML(kind), ROWS32, kind != "q4_1") for kind in ("q8_0", "q4_0", "q4_1", "q5_0")),
+    Case(GGML("q4_k"), ROWS256, False),
+    Case(GGML("q6_k"), ROWS256),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import reference_quant_ggml as ggml
 from helpers import HERE
 
 Array = np.ndarray[Any, Any]
@@ -112,4 +113,5 @@ ORACLES = {
     "dynamic8": Oracle(encode_dynamic8, decode_dynamic8),
     "nf4": Oracle(encode_fourbit, decode_fourbit),
     "fp4": Oracle(encode_fourbit, decode_fourbit),
+    "ggml": Oracle(ggml.encode, ggml.decode),
 }

@@ -8,6 +8,7 @@
 //! | [`scaled`] | codes of levels, scaled by the largest magnitude of a block |
 //! | [`dynamic8`] | dynamic 8-bit codes |
 //! | [`fourbit`] | NF4 and FP4 |
+//! | [`ggml`] | blocks as GGML lays them out |
 //! | [`scheme`] | the list of codecs |
 
 pub mod codec;
@@ -15,6 +16,7 @@ pub mod dynamic8;
 mod dynamic_map;
 pub mod fourbit;
 pub mod geometry;
+pub mod ggml;
 pub mod scaled;
 pub mod scheme;
 pub mod tile;

@@ -5,6 +5,7 @@ use super::{
     dynamic8::Dynamic8,
     fourbit::{FP4, NF4},
     geometry::Geometry,
+    ggml::{Ggml, Q4K, Q6K, Q40, Q41, Q50, Q80},
     scaled::Scaled,
 };
 use crate::{
@@ -82,6 +83,12 @@ codecs! {
     "dynamic8_unsigned", [] => |_: &[f64]| Scaled(Dynamic8::<false, false>);
     "nf4", [] => |_: &[f64]| Scaled(NF4);
     "fp4", [] => |_: &[f64]| Scaled(FP4);
+    "q8_0", [] => |_: &[f64]| Ggml(Q80);
+    "q4_0", [] => |_: &[f64]| Ggml(Q40);
+    "q4_1", [] => |_: &[f64]| Ggml(Q41);
+    "q5_0", [] => |_: &[f64]| Ggml(Q50);
+    "q4_k", [] => |_: &[f64]| Ggml(Q4K);
+    "q6_k", [] => |_: &[f64]| Ggml(Q6K);
 }
 
 /// The codec of that name.
