@@ -1,4 +1,6 @@
-"""GGML's blocks beside the package gguf: bytes of those that it quantizes, numbers of all, errors of those it does not."""
+"""GGML's blocks beside the package gguf: bytes of those that it quantizes, numbers of all."""
+
+from collections.abc import Callable
 
 import gguf
 import numpy as np
@@ -13,7 +15,7 @@ PLAIN = ("q8_0", "q4_0", "q4_1", "q5_0")
 
 
 def their(kind: str) -> gguf.GGMLQuantizationType:
-    return gguf.GGMLQuantizationType[kind.upper().replace("_k", "_K")]
+    return gguf.GGMLQuantizationType[kind.upper()]
 
 
 def our(x: Array, kind: str) -> ss.quant.QuantizedArray:
@@ -37,6 +39,8 @@ def tame(shape: tuple[int, ...], seed: int) -> Array:
 def test_bytes_and_numbers_are_ggufs(kind: str) -> None:
     for seed, shape in enumerate([(7, 1024), (1, 32), (3, 5, 20_160)]):
         x = tame(shape, seed) if shape != (1, 32) else numbers(shape, DTYPES[0])
+        if kind == "q4_1":
+            x += 0.0  # of zeros with two signs gguf takes one that depends on the CPU
         q = our(x, kind)
         with np.errstate(invalid="ignore", over="ignore"):
             want = gguf.quantize(x, their(kind))
@@ -75,7 +79,7 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=list(DRAWS))
-def test_k_blocks_err_less_than_plain_ones(draw) -> None:  # noqa: ANN001
+def test_k_blocks_err_less_than_plain_ones(draw: Callable[[np.random.Generator], Array]) -> None:
     x = draw(np.random.default_rng(3)).astype(np.float32)
     assert rms(x, "q4_k") <= 1.05 * rms(x, "q4_1")
     assert rms(x, "q6_k") <= 0.5 * rms(x, "q5_0")
@@ -86,8 +90,8 @@ def test_scales_beyond_float16_stay_at_its_largest(kind: str) -> None:
     x = np.linspace(-1e30, 1e30, 512, dtype=np.float32)
     back = our(x, kind).dequantize()
     assert np.isfinite(back).all()
-    assert (np.sign(back) == np.sign(x)).all() or kind in ("q4_0", "q4_1", "q4_k")
-    assert np.abs(back).max() > 9e5
+    assert (np.sign(back) == np.sign(x)).all() or kind in ("q4_1", "q4_k")
+    assert np.abs(back).max() > 5e5
     x[0], x[-1] = -np.inf, np.inf
     assert our(x, kind).dequantize().tobytes() == back.tobytes()
 

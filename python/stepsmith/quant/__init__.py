@@ -4,5 +4,18 @@ from stepsmith.quant._scheme import REGISTRY, Scheme
 from stepsmith.quant.array import QuantizedArray, dequantize, quantize
 from stepsmith.quant.blockwise import FP4, NF4, Dynamic8
 from stepsmith.quant.ggml import GGML
+from stepsmith.quant.gguf import load_gguf, save_gguf
 
-__all__ = ["FP4", "GGML", "NF4", "REGISTRY", "Dynamic8", "QuantizedArray", "Scheme", "dequantize", "quantize"]
+__all__ = [
+    "FP4",
+    "GGML",
+    "NF4",
+    "REGISTRY",
+    "Dynamic8",
+    "QuantizedArray",
+    "Scheme",
+    "dequantize",
+    "load_gguf",
+    "quantize",
+    "save_gguf",
+]

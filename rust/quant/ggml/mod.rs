@@ -3,12 +3,14 @@
 //! | module | what it knows |
 //! |---|---|
 //! | `lanes` | thirty-two numbers as two vectors, bytes and sums of them |
+//! | `plain` | sixteen blocks of 32 at once |
 //! | `symmetric` | Q8_0, Q4_0 and Q5_0: one scale a block |
 //! | `q4_1` | Q4_1: a scale and a minimum |
 //! | `q4_k` | Q4_K: eight such blocks whose scales and minimums have six bits |
 //! | `q6_k` | Q6_K: sixteen blocks of sixteen whose scales have eight bits |
 
 mod lanes;
+mod plain;
 mod q4_1;
 mod q4_k;
 mod q6_k;
@@ -32,10 +34,13 @@ pub trait Kind: Copy + Send + Sync {
     /// Bytes of a block.
     const BYTES: usize;
 
-    /// One block.
+    /// Blocks that are encoded at once, at most.
+    const GROUP: usize = 1;
+
+    /// Some blocks.
     fn encode<S: Simd>(simd: S, x: &[f32], to: &mut [u8]);
 
-    /// The reverse.
+    /// The reverse for one block.
     fn decode<S: Simd>(simd: S, from: &[u8], out: &mut [f32]);
 }
 
@@ -52,8 +57,10 @@ impl<K: Kind> Codec for Ggml<K> {
 
     #[inline(always)]
     fn encode<S: Simd>(&self, simd: S, _: usize, _: usize, x: &[f32], codes: &mut [u8], _: &mut [()]) {
-        for k in 0..x.len() / K::LEN {
-            K::encode(simd, &x[k * K::LEN..][..K::LEN], &mut codes[k * K::BYTES..][..K::BYTES]);
+        let blocks = x.len() / K::LEN;
+        for k in (0..blocks).step_by(K::GROUP) {
+            let end = blocks.min(k + K::GROUP);
+            K::encode(simd, &x[k * K::LEN..end * K::LEN], &mut codes[k * K::BYTES..end * K::BYTES]);
         }
     }
 
@@ -81,15 +88,6 @@ fn get_f16(from: &[u8], at: usize) -> f32 {
 }
 
 const F16_MAX: f32 = 65504.0;
-
-/// From here on a number is nearer to 2^16 than to the largest float16.
-const F16_OVERFLOW: f32 = 65520.0;
-
-/// The scale, or the largest float16 if it is beyond.
-#[inline(always)]
-fn saturated(scale: f32) -> f32 {
-    if scale.abs() < F16_OVERFLOW { scale } else { F16_MAX.copysign(scale) }
-}
 
 /// 1 / scale, or 0 where that is no number: such a scale becomes 0 in float16.
 #[inline(always)]

@@ -3,9 +3,9 @@
 use fearless_simd::{f32x16, i32x16, prelude::*};
 
 use super::{
-    Kind, get_f16, inverse,
-    lanes::{BLOCK, extremes, load, nibbles, store, to_floats, to_half_bytes},
-    put_f16, saturated,
+    Kind, get_f16,
+    lanes::{BLOCK, nibbles, store, to_floats, to_half_bytes},
+    plain::{self, GROUP, Plain, Scales, extremes, saturated},
 };
 
 /// d = (max - min) / 15 and m = min, then bytes of two codes as Q4_0 has them: code = ⌊(x - m) / d + 0.5⌋.
@@ -16,17 +16,11 @@ impl Kind for Q41 {
     const LEN: usize = BLOCK;
     const BYTES: usize = 4 + BLOCK / 2;
 
+    const GROUP: usize = GROUP;
+
     #[inline(always)]
     fn encode<S: Simd>(simd: S, x: &[f32], to: &mut [u8]) {
-        let lanes = load(simd, x);
-        let (largest, least) = extremes(lanes);
-        // Of zeros the positive one, whichever a vector's minimum is.
-        let m = saturated(least + 0.0);
-        let d = saturated((largest - m) / 15.0);
-        let (id, [a, b]) = (inverse(d), lanes);
-        put_f16(to, 0, d);
-        put_f16(to, 2, m);
-        to_half_bytes(above::<S>(a, m, id) | (above::<S>(b, m, id) << 4)).store_slice(&mut to[4..]);
+        plain::encode::<S, Self>(simd, x, to);
     }
 
     #[inline(always)]
@@ -37,7 +31,25 @@ impl Kind for Q41 {
     }
 }
 
+impl Plain for Q41 {
+    const HAS_M: bool = true;
+
+    #[inline(always)]
+    fn scales<S: Simd>(simd: S, x: &[f32]) -> Scales<S> {
+        let (largest, least) = extremes(simd, x);
+        // Of zeros the positive one, whichever a vector's minimum is.
+        let m = least + 0.0;
+        Scales { d: (largest - saturated(simd, m)) / 15.0, m }
+    }
+
+    #[inline(always)]
+    fn put_codes<S: Simd, const CLAMPS: bool>(_: S, [a, b]: [f32x16<S>; 2], m: f32, id: f32, to: &mut [u8]) {
+        to_half_bytes(above::<S, CLAMPS>(a, m, id) | (above::<S, CLAMPS>(b, m, id) << 4)).store_slice(to);
+    }
+}
+
 #[inline(always)]
-fn above<S: Simd>(x: f32x16<S>, m: f32, id: f32) -> i32x16<S> {
-    ((x - m) * id + 0.5).max(0.0).min(15.0).to_int()
+fn above<S: Simd, const CLAMPS: bool>(x: f32x16<S>, m: f32, id: f32) -> i32x16<S> {
+    let x = (x - m) * id + 0.5;
+    if CLAMPS { x.max(0.0).min(15.0).to_int() } else { x.to_int() }
 }
