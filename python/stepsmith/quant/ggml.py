@@ -47,9 +47,9 @@ class GGML(CodecScheme):
     ======== ===================== ==============
 
     The first four are what the package gguf makes of the array, to the byte, unless a scale is beyond float16: it stays
-    at 65504. The others are searched for by least squares. All of a block is in ``codes``: leading axes, then bytes of a
-    row; there are no scales. q4_1 and q4_k have no exact zero in blocks that also have other numbers. q4_k's blocks begin
-    at or below zero: it suits weights around zero. Bytes that others made are decoded as they are, NaN too.
+    at 65504. The others are searched for by least squares. All of a block is in ``codes``: leading axes, then bytes of
+    a row; there are no scales. q4_1 and q4_k have no exact zero in blocks that also have other numbers. q4_k's blocks
+    begin at or below zero: it suits weights around zero. Bytes that others made are decoded as they are, NaN too.
 
     Args:
         kind: of block: "q8_0", "q4_0", "q4_1", "q5_0", "q4_k" or "q6_k".
