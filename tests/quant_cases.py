@@ -6,12 +6,19 @@ import ml_dtypes
 import numpy as np
 
 from helpers import Array
-from stepsmith.quant import FP4, NF4, Dynamic8, Scheme
+from stepsmith.quant import FP4, NF4, Affine, Dynamic8, Scheme
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16))
 
 FLAT = ((), (1,), (3,), (63,), (64,), (65,), (0,), (257,), (2, 0, 3), (5, 7, 11), (4099,), (33_001,), (150_007,))
 """Shapes that any scheme over the flattened array takes."""
+
+
+AXES = ((3, 5), (1, 1), (2, 0, 3), (0, 2, 3), (4, 3, 1), (7, 33, 65), (65, 9, 130), (40, 1000, 3), (3, 70_001, 2))
+"""Shapes of an axis 1: one element after another, short runs, long runs, and rows longer than what is read once."""
+
+TWO = ((5, 7), (1, 1), (3, 0), (0, 4), (257, 3), (300, 65), (2, 70_001), (1000, 129))
+"""Of two axes, to share a scale on either."""
 
 
 class Case(NamedTuple):
@@ -29,6 +36,25 @@ CASES = [
     Case(NF4(1024), FLAT),
     Case(FP4(), FLAT),
     Case(FP4(32), FLAT),
+    Case(Affine(), FLAT),
+    Case(Affine(symmetric=False), FLAT),
+    Case(Affine(bits=4, convention="torch"), FLAT),
+    Case(Affine(bits=2, symmetric=False), FLAT),
+    Case(Affine(axis=1), AXES),
+    Case(Affine(bits=4, symmetric=False, axis=-2, convention="torch"), AXES),
+    Case(Affine(bits=2, axis=1, scaling="full"), AXES),
+    Case(Affine(bits=4, axis=0), TWO),
+    Case(Affine(bits=8, symmetric=False, axis=0), TWO),
+    Case(Affine(bits=8, symmetric=False, axis=-1, convention="torch"), TWO),
+    Case(Affine(bits=4, axis=1, scaling="observer"), TWO),
+    Case(Affine(bits=4, group_size=32), ((), (70,), *TWO)),
+    Case(Affine(bits=8, symmetric=False, group_size=7), ((), (70,), *TWO)),
+    Case(Affine(bits=2, symmetric=False, group_size=4, convention="torch"), TWO),
+    Case(Affine(bits=4, symmetric=False, group_size=66_000), TWO),
+    Case(Affine(bits=3, symmetric=False, group_size=128), TWO),
+    Case(Affine(bits=6, scaling="observer"), FLAT[-4:]),
+    Case(Affine(bits=5, axis=0), TWO[-4:]),
+    Case(Affine(bits=7, group_size=64), TWO[-4:]),
 ]
 
 

@@ -1,7 +1,19 @@
 """Quantization: arrays as codes of a few bits, and the scales that blocks of them share."""
 
 from stepsmith.quant._scheme import REGISTRY, Scheme
+from stepsmith.quant.affine import Affine, quantize_affine
 from stepsmith.quant.array import QuantizedArray, dequantize, quantize
 from stepsmith.quant.blockwise import FP4, NF4, Dynamic8
 
-__all__ = ["FP4", "NF4", "REGISTRY", "Dynamic8", "QuantizedArray", "Scheme", "dequantize", "quantize"]
+__all__ = [
+    "FP4",
+    "NF4",
+    "REGISTRY",
+    "Affine",
+    "Dynamic8",
+    "QuantizedArray",
+    "Scheme",
+    "dequantize",
+    "quantize",
+    "quantize_affine",
+]
