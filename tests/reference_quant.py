@@ -10,6 +10,7 @@ import numpy as np
 
 import reference_quant_ggml as ggml
 from helpers import HERE
+from reference_affine import decode_affine, encode_affine
 
 Array = np.ndarray[Any, Any]
 Parts = dict[str, Array]
@@ -110,6 +111,7 @@ def decode_fourbit(parts: Parts, scheme: Any, shape: tuple[int, ...]) -> Array:
 
 
 ORACLES = {
+    "affine": Oracle(encode_affine, decode_affine),
     "dynamic8": Oracle(encode_dynamic8, decode_dynamic8),
     "nf4": Oracle(encode_fourbit, decode_fourbit),
     "fp4": Oracle(encode_fourbit, decode_fourbit),

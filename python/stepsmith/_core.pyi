@@ -176,3 +176,41 @@ def dequantize(
     scales: NDArray[np.uint8],
     out: object,
 ) -> None: ...
+def affine_quantize(
+    owner: str,
+    grid: tuple[int, int, int, float | None, bool],
+    cut: tuple[bool, int, int, int],
+    x: object,
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    zero_points: NDArray[np.int32],
+    zeroes_nan: bool,
+    checks_first: bool,
+) -> None: ...
+def affine_quantize_given(
+    owner: str,
+    grid: tuple[int, int, int, float | None, bool],
+    cut: tuple[bool, int, int, int],
+    x: object,
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    zero_points: NDArray[np.int32],
+    zeroes_nan: bool,
+    checks_first: bool,
+) -> None: ...
+def affine_dequantize(
+    owner: str,
+    grid: tuple[int, int, int, float | None, bool],
+    cut: tuple[bool, int, int, int],
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    zero_points: NDArray[np.int32],
+    out: object,
+) -> None: ...
+def affine_steps(
+    grid: tuple[int, int, int, float | None, bool],
+    below: NDArray[np.float32],
+    above: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    zero_points: NDArray[np.int32],
+) -> None: ...

@@ -3,6 +3,7 @@
 #![allow(clippy::needless_pass_by_value)] // arguments come from Python by value
 
 mod activation;
+mod affine;
 mod arrays;
 mod call;
 mod functions;
@@ -63,6 +64,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     activation::register(module)?;
     norm::register(module)?;
     quant::register(module)?;
+    affine::register(module)?;
     softmax::register(module)?;
     vectors::register(module)?;
     functions::register(module)

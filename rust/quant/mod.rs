@@ -7,10 +7,12 @@
 //! | [`tile`] | tiles of numbers and vectors of codes |
 //! | [`scaled`] | codes of levels, scaled by the largest magnitude of a block |
 //! | [`dynamic8`] | dynamic 8-bit codes |
+//! | [`affine`] | integers times a scale |
 //! | [`fourbit`] | NF4 and FP4 |
 //! | [`ggml`] | blocks as GGML lays them out |
 //! | [`scheme`] | the list of codecs |
 
+pub mod affine;
 pub mod codec;
 pub mod dynamic8;
 mod dynamic_map;

@@ -1,6 +1,7 @@
 """Quantization: arrays as codes of a few bits, and the scales that blocks of them share."""
 
 from stepsmith.quant._scheme import REGISTRY, Scheme
+from stepsmith.quant.affine import Affine, quantize_affine
 from stepsmith.quant.array import QuantizedArray, dequantize, quantize
 from stepsmith.quant.blockwise import FP4, NF4, Dynamic8
 from stepsmith.quant.ggml import GGML
@@ -11,11 +12,13 @@ __all__ = [
     "GGML",
     "NF4",
     "REGISTRY",
+    "Affine",
     "Dynamic8",
     "QuantizedArray",
     "Scheme",
     "dequantize",
     "load_gguf",
     "quantize",
+    "quantize_affine",
     "save_gguf",
 ]

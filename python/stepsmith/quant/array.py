@@ -13,7 +13,7 @@ from stepsmith._outputs import FLOATS, output, require_floats
 from stepsmith._recycled import empty
 from stepsmith.quant._scheme import Scheme
 
-__all__ = ["QuantizedArray", "dequantize", "quantize"]
+__all__ = ["QuantizedArray", "check_out", "dequantize", "quantize"]
 
 Array = NDArray[Any]
 
@@ -108,7 +108,7 @@ def quantize(x: Array, scheme: Scheme, out: QuantizedArray | None = None, nan: s
     _check.one_of("quantize", "nan", nan, ("raise", "zero"))
     specs = scheme.parts(x.shape)
     if out is not None:
-        _check_out(out, x, scheme)
+        check_out("quantize", out, x, scheme)
         scheme.quantize("quantize", x, out.parts, nan, True)
         return out
     parts = {name: empty(shape, dtype) for name, (shape, dtype) in specs.items()}
@@ -123,16 +123,17 @@ def require_scheme(owner: str, scheme: object) -> Scheme:
     return scheme
 
 
-def _check_out(out: object, x: Array, scheme: Scheme) -> None:
+def check_out(owner: str, out: object, x: Array, scheme: Scheme) -> None:
+    """An output, which must be of that scheme, writable and apart from `x`."""
     if not isinstance(out, QuantizedArray):
-        raise TypeError(f"quantize: out must be a QuantizedArray, got {type(out).__name__}")
+        raise TypeError(f"{owner}: out must be a QuantizedArray, got {type(out).__name__}")
     if (out.scheme, out.shape) != (scheme, x.shape):
-        raise ValueError(f"quantize: out must have scheme {scheme!r} and shape {x.shape}, got {out!r}")
+        raise ValueError(f"{owner}: out must have scheme {scheme!r} and shape {x.shape}, got {out!r}")
     for name, part in out.parts.items():
         if not part.flags.writeable:
-            raise ValueError(f"quantize: out.parts['{name}'] must be writable, got a read-only array")
+            raise ValueError(f"{owner}: out.parts['{name}'] must be writable, got a read-only array")
         if np.may_share_memory(part, x):
-            raise ValueError(f"quantize: out.parts['{name}'] and x must not share memory, got arrays that overlap")
+            raise ValueError(f"{owner}: out.parts['{name}'] and x must not share memory, got arrays that overlap")
 
 
 def dequantize(q: QuantizedArray, out: Array | None = None, dtype: DTypeLike = np.float32) -> Array:
