@@ -214,3 +214,14 @@ def affine_steps(
     scales: NDArray[np.float32],
     zero_points: NDArray[np.int32],
 ) -> None: ...
+def matmul_codes(
+    owner: str,
+    kind: str,
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    shape: tuple[int, int],
+    shares: tuple[str, int],
+    x: object,
+    out: object,
+    quantizes: bool,
+) -> None: ...

@@ -7,6 +7,7 @@ mod affine;
 mod arrays;
 mod call;
 mod functions;
+mod matmul;
 mod norm;
 mod optim;
 mod quant;
@@ -64,6 +65,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     activation::register(module)?;
     norm::register(module)?;
     quant::register(module)?;
+    matmul::register(module)?;
     affine::register(module)?;
     softmax::register(module)?;
     vectors::register(module)?;

@@ -10,6 +10,7 @@
 //! | [`affine`] | integers times a scale |
 //! | [`fourbit`] | NF4 and FP4 |
 //! | [`ggml`] | blocks as GGML lays them out |
+//! | [`matmul`] | products with codes |
 //! | [`scheme`] | the list of codecs |
 
 pub mod affine;
@@ -19,6 +20,7 @@ mod dynamic_map;
 pub mod fourbit;
 pub mod geometry;
 pub mod ggml;
+pub mod matmul;
 pub mod scaled;
 pub mod scheme;
 pub mod tile;

@@ -1,5 +1,6 @@
 """Quantization: arrays as codes of a few bits, and the scales that blocks of them share."""
 
+from stepsmith.quant._matmul import matmul
 from stepsmith.quant._scheme import REGISTRY, Scheme
 from stepsmith.quant.affine import Affine, quantize_affine
 from stepsmith.quant.array import QuantizedArray, dequantize, quantize
@@ -18,6 +19,7 @@ __all__ = [
     "Scheme",
     "dequantize",
     "load_gguf",
+    "matmul",
     "quantize",
     "quantize_affine",
     "save_gguf",

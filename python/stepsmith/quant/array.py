@@ -75,6 +75,12 @@ class QuantizedArray:
         """The array that the codes stand for; see `dequantize`."""
         return dequantize(self, out=out, dtype=dtype)
 
+    def matmul(self, x: Array, out: Array | None = None, activations: str = "float32") -> Array:
+        """Multiply by the transpose of this array, a weight of shape (outputs, inputs); see `matmul`."""
+        from stepsmith.quant._matmul import matmul
+
+        return matmul(self, x, out=out, activations=activations)
+
     def __repr__(self) -> str:
         return f"QuantizedArray(shape={self.shape}, scheme={self.scheme!r}, nbytes={self.nbytes})"
 

@@ -58,7 +58,8 @@ impl Place {
     pub(super) fn blocks(self, longest: usize, of_byte: usize) -> Option<Geometry> {
         match self {
             Self::Axis { channels, inner, len } => {
-                let fits = len > 0 && len == channels * inner && inner <= longest && (channels == 1 || inner % of_byte == 0);
+                let fits =
+                    len > 0 && len == channels * inner && inner <= longest && (channels == 1 || inner % of_byte == 0);
                 fits.then_some(Geometry { rows: channels, len: inner, block: inner.max(1) })
             }
             Self::Groups { rows, len, group } => {

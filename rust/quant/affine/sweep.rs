@@ -100,14 +100,7 @@ fn pieces<'a>(grid: Grid, geometry: Geometry, to: CodesMut<'a>) -> Vec<Piece<'a>
 
 /// Codes, scales and zero points of an array. A NaN that is refused leaves them in any state where [`is_one_sweep`]; else
 /// as they were.
-pub fn quantize(
-    isa: Isa,
-    grid: Grid,
-    place: Place,
-    nan: Nan,
-    x: &Input,
-    to: CodesMut<'_>,
-) -> Result<(), Error> {
+pub fn quantize(isa: Isa, grid: Grid, place: Place, nan: Nan, x: &Input, to: CodesMut<'_>) -> Result<(), Error> {
     check(grid, place, x.len(), to.codes.len(), Steps { scales: to.scales, zero_points: to.zero_points })?;
     let Some(geometry) = place.blocks(LONGEST, grid.of_byte()) else {
         let CodesMut { codes, scales, zero_points } = to;
