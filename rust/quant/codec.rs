@@ -49,7 +49,7 @@ pub trait Codec: Copy + Send + Sync {
 }
 
 /// Elements of a strip, unless a block is longer: what is decoded to float32 stays in the first-level cache.
-pub(super) const STRIP: usize = 4096;
+const STRIP: usize = 4096;
 
 /// Elements that are worth a turn of a thread.
 pub(super) const PIECE: usize = 32 * 1024;

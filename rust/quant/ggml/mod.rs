@@ -24,8 +24,7 @@ pub use self::{
     q6_k::Q6K,
     symmetric::{Q40, Q50, Q80},
 };
-use super::codec::{Codec, STRIP};
-use crate::prefetch::prefetch_these;
+use super::codec::Codec;
 
 /// A kind of block.
 pub trait Kind: Copy + Send + Sync {
@@ -61,8 +60,6 @@ impl<K: Kind> Codec for Ggml<K> {
         let blocks = x.len() / K::LEN;
         for k in (0..blocks).step_by(K::GROUP) {
             let end = blocks.min(k + K::GROUP);
-            // The next strip comes while this one is worked on.
-            prefetch_these(x, k * K::LEN + STRIP, (end - k) * K::LEN);
             K::encode(simd, &x[k * K::LEN..end * K::LEN], &mut codes[k * K::BYTES..end * K::BYTES]);
         }
     }
