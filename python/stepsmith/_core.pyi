@@ -214,3 +214,13 @@ def affine_steps(
     scales: NDArray[np.float32],
     zero_points: NDArray[np.int32],
 ) -> None: ...
+def fake_quantize(
+    owner: str,
+    out: object,
+    read: tuple[object, object | None],
+    scales: NDArray[np.float64],
+    zero_points: NDArray[np.float64],
+    dscales: NDArray[np.float64],
+    bounds: tuple[float, float, bool],
+    shape: tuple[int, int, int],
+) -> None: ...

@@ -4,6 +4,8 @@ from stepsmith.quant._scheme import REGISTRY, Scheme
 from stepsmith.quant.affine import Affine, quantize_affine
 from stepsmith.quant.array import QuantizedArray, dequantize, quantize
 from stepsmith.quant.blockwise import FP4, NF4, Dynamic8
+from stepsmith.quant.fake import FakeSaved, fake_quantize, fake_quantize_backward
+from stepsmith.quant.observers import HistogramMSE, MinMax, MovingAverage, Observer, Percentile
 
 __all__ = [
     "FP4",
@@ -11,9 +13,17 @@ __all__ = [
     "REGISTRY",
     "Affine",
     "Dynamic8",
+    "FakeSaved",
     "QuantizedArray",
     "Scheme",
     "dequantize",
+    "fake_quantize",
+    "fake_quantize_backward",
     "quantize",
     "quantize_affine",
+    "HistogramMSE",
+    "MinMax",
+    "MovingAverage",
+    "Observer",
+    "Percentile",
 ]

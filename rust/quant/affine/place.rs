@@ -58,7 +58,8 @@ impl Place {
     pub(super) fn blocks(self, longest: usize, of_byte: usize) -> Option<Geometry> {
         match self {
             Self::Axis { channels, inner, len } => {
-                let fits = len > 0 && len == channels * inner && inner <= longest && (channels == 1 || inner % of_byte == 0);
+                let fits =
+                    len > 0 && len == channels * inner && inner <= longest && (channels == 1 || inner % of_byte == 0);
                 fits.then_some(Geometry { rows: channels, len: inner, block: inner.max(1) })
             }
             Self::Groups { rows, len, group } => {
@@ -76,6 +77,19 @@ impl Place {
             Self::Groups { len, group, .. } => {
                 let (row, at) = (element / len, element % len);
                 (row * len.div_ceil(group) + at / group, (group - at % group).min(len - at))
+            }
+        }
+    }
+
+    /// The scale after `step`, and elements of the run that begins with an element, as [`Self::run`] says.
+    #[inline(always)]
+    pub(super) const fn next(self, step: usize, element: usize) -> (usize, usize) {
+        match self {
+            Self::Axis { channels, inner, .. } => (if step + 1 == channels { 0 } else { step + 1 }, inner),
+            Self::Groups { len, group, .. } if len.is_multiple_of(group) => (step + 1, group),
+            Self::Groups { len, group, .. } => {
+                let left = len - element % len;
+                (step + 1, if left < group { left } else { group })
             }
         }
     }
