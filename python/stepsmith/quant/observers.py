@@ -150,7 +150,7 @@ class _Histogram(Observer):
 
     Attributes:
         counts: (scales, bins), int64.
-        width: of a bin.
+        width: of the bins of each scale; 0 as long as nothing but zeros was seen.
     """
 
     def __init__(self, bins: int = 2048, axis: int | None = None) -> None:
@@ -163,37 +163,40 @@ class _Histogram(Observer):
         low, high = rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
         if self.batches == 0:
             self.counts = np.zeros((len(rows), self.bins), np.int64)
-            self.width = 0.0
+            self.width = np.zeros(len(rows))
             self.low, self.high = low, high
-        most = max(-float(low.min()), float(high.max()))
-        half = self.bins // 2
-        if most > 0.0 and self.width == 0.0:
-            # Nothing but zeros was seen, which lie in the middle bin whatever the width.
-            self.width = float(2.0 ** (np.floor(np.log2(most)) - np.floor(np.log2(half)) + 1))
-        while self.width and not (-half * self.width <= low.min() and high.max() < half * self.width):
-            self._widen()
-        for counts, row in zip(self.counts, rows, strict=True):
-            self._count(counts, row)
+        for k, row in enumerate(rows):
+            self._reach(k, low[k], high[k])
+            self._count(k, row)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
-    def _count(self, counts: Array, row: Array) -> None:
+    def _reach(self, k: int, low: float, high: float) -> None:
+        """Makes bins so wide that these numbers lie in them."""
+        half, most = self.bins // 2, max(-low, high)
+        if most > 0.0 and self.width[k] == 0.0:
+            # The zeros that were seen lie in the middle bin whatever the width.
+            self.width[k] = 2.0 ** (np.floor(np.log2(most)) - np.floor(np.log2(half)) - 1)
+        while self.width[k] and not (-half * self.width[k] <= low and high < half * self.width[k]):
+            self._widen(k)
+
+    def _widen(self, k: int) -> None:
+        """Pairs of bins become one, about 0."""
+        pairs, quarter = self.counts[k].reshape(-1, 2).sum(axis=1), self.bins // 4
+        self.counts[k] = 0
+        self.counts[k, quarter : quarter + pairs.size] = pairs
+        self.width[k] *= 2.0
+
+    def _count(self, k: int, row: Array) -> None:
         """Pieces of a row at a time: no temporaries of its size."""
         for at in range(0, row.size, 65_536):
             part = row[at : at + 65_536].astype(np.float64)
-            places = np.floor(part / self.width).astype(np.int64) if self.width else np.zeros(part.size, np.int64)
-            counts += np.bincount(places + self.bins // 2, minlength=self.bins)
-
-    def _widen(self) -> None:
-        """Pairs of bins become one, about 0."""
-        pairs = self.counts.reshape(len(self.counts), -1, 2).sum(axis=2)
-        quarter = self.bins // 4
-        self.counts[...] = 0
-        self.counts[:, quarter : quarter + pairs.shape[1]] = pairs
-        self.width *= 2.0
+            places = np.floor(part / (self.width[k] or 1.0)).astype(np.int64) + self.bins // 2
+            self.counts[k] += np.bincount(places, minlength=self.bins)
 
     def edges(self) -> Array:
-        """Where bins begin, and where the last one ends."""
-        return np.arange(-self.bins // 2, self.bins // 2 + 1) * self.width
+        """Where the bins of each scale begin, and where the last one ends: (scales, bins + 1)."""
+        edges: Array = np.arange(-self.bins // 2, self.bins // 2 + 1) * self.width[:, None]
+        return edges
 
 
 class Percentile(_Histogram):
@@ -262,7 +265,7 @@ class HistogramMSE(_Histogram):
         self.candidates = _check.integer(self._owner, "candidates", candidates, low=1)
 
     def _range(self, scheme: Affine) -> tuple[Array, Array]:
-        middles = self.edges()[:-1] + self.width / 2
+        middles = self.edges()[:, :-1] + self.width[:, None] / 2
         best, low, high = np.full(len(self.low), np.inf), self.low.copy(), self.high.copy()
         for k in range(self.candidates, 0, -1):
             share = k / self.candidates
