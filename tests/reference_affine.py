@@ -41,10 +41,12 @@ def steps_of(low: Array, high: Array, scheme: Any) -> tuple[Array, Array]:
         scale = np.where(np.isfinite(span), span / n, high / n + -low / n)
     fine = scale >= np.finfo(F).tiny
     scale = np.where(fine, scale, F(1))
-    if scheme.symmetric:
-        return scale, np.zeros(scale.shape, np.int32)
-    points = np.clip(qmin + np.round(-low / scale), qmin, qmax)
-    return scale, np.where(fine, points, 0).astype(np.int32)
+    points = np.zeros(scale.shape) if scheme.symmetric else np.clip(qmin + np.round(-low / scale), qmin, qmax)
+    points = np.where(fine, points, 0).astype(np.int32)
+    farthest = np.maximum(points - qmin, qmax - points).astype(F)
+    most = np.finfo(F).max / farthest
+    most = np.where(np.isfinite(most * farthest), most, np.nextafter(most, F(0)))
+    return np.where(fine, np.minimum(scale, most), scale), points
 
 
 def codes_of(x: Array, scale: Array, zero: Array, scheme: Any) -> Array:

@@ -225,3 +225,13 @@ def matmul_codes(
     out: object,
     quantizes: bool,
 ) -> None: ...
+def fake_quantize(
+    owner: str,
+    out: object,
+    read: tuple[object, object | None],
+    scales: NDArray[np.float64],
+    zero_points: NDArray[np.float64],
+    dscales: NDArray[np.float64],
+    bounds: tuple[float, float, bool],
+    shape: tuple[int, int, int],
+) -> None: ...

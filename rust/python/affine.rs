@@ -4,7 +4,7 @@ use numpy::{PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
 
 use super::{
-    call::{Arrays, Object, check_len},
+    call::{Arrays, ChannelShape, Object, channels_of, check_len, check_lengths},
     quant::{explain, shape_of},
     value_error,
 };
@@ -12,7 +12,7 @@ use crate::{
     array::Input,
     error::Error,
     quant::{
-        affine::{self, CodesMut, Grid, Place, Steps},
+        affine::{self, CodesMut, Grid, Place, Steps, fake},
         codec::{Nan, check_nan},
     },
     simd::Isa,
@@ -22,7 +22,8 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(affine_quantize, module)?)?;
     module.add_function(wrap_pyfunction!(affine_quantize_given, module)?)?;
     module.add_function(wrap_pyfunction!(affine_dequantize, module)?)?;
-    module.add_function(wrap_pyfunction!(affine_steps, module)?)
+    module.add_function(wrap_pyfunction!(affine_steps, module)?)?;
+    module.add_function(wrap_pyfunction!(fake_quantize, module)?)
 }
 
 /// Bits, least and largest code, divisor, whether numbers are multiplied by 1 / scale.
@@ -149,5 +150,41 @@ fn affine_steps(
         check_len(what, below.len(), got)?;
     }
     grid_of(grid).steps([below, above], scales, zero_points);
+    Ok(())
+}
+
+/// y of x, or with dy its gradient, and those of the scales in `dscales`. Bounds are the least and the largest code, then whether
+/// numbers are multiplied by 1 / scale.
+#[allow(clippy::too_many_arguments)]
+#[pyfunction]
+fn fake_quantize(
+    py: Python<'_>,
+    owner: &str,
+    out: Object<'_>,
+    read: (Object<'_>, Option<Object<'_>>),
+    scales: PyReadonlyArray1<'_, f64>,
+    zero_points: PyReadonlyArray1<'_, f64>,
+    dscales: PyReadwriteArray1<'_, f64>,
+    bounds: (f64, f64, bool),
+    shape: ChannelShape,
+) -> PyResult<()> {
+    let (isa, shape, mut dscales) = (Isa::current()?, channels_of(shape), dscales);
+    let (scales, zero_points, dscales) = (scales.as_slice()?, zero_points.as_slice()?, dscales.as_slice_mut()?);
+    let arrays = Arrays::new(owner, [("out", Some(&out))], [("x", Some(&read.0)), ("dy", read.1.as_ref())])?;
+    let [x, dy] = ["x", "dy"].map(|name| arrays.input(name));
+    let (Some(x), Some(mut out)) = (x, arrays.output("out")) else { return Err(Error::Missing("x").into()) };
+    check_lengths(shape.len(), [("x", Some(&x)), ("dy", dy.as_ref())])?;
+    check_len("out", shape.len(), out.len())?;
+    let sums = if dy.is_some() { shape.channels } else { 0 };
+    for (what, want, got) in [
+        ("scale", shape.channels, scales.len()),
+        ("zero_point", shape.channels, zero_points.len()),
+        ("dscale", sums, dscales.len()),
+    ] {
+        check_len(what, want, got)?;
+    }
+    let settings = fake::Settings { scales, zero_points, bounds: [bounds.0, bounds.1], is_reciprocal: bounds.2, shape };
+    let mut outputs = fake::Outputs { out: &mut out, dscales };
+    py.detach(|| fake::run(isa, settings, &x, dy.as_ref(), &mut outputs));
     Ok(())
 }

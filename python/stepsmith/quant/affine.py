@@ -188,8 +188,8 @@ def quantize_affine(
         scale: one number, or one for each that the scheme has; finite and above 0, rounded to float32.
         zero_point: likewise, codes of the scheme; None or 0 for symmetric codes.
         out: what a call with the same scheme and shape returned; its arrays are filled again.
-        nan: "raise" a ValueError at NaN, or take it for "zero". With `out` NaN is looked for before anything is written,
-            which is a sweep of its own: "zero" does without.
+        nan: "raise" a ValueError at NaN, or take it for "zero". With `out` NaN is looked for before anything is
+            written, which is a sweep of its own: "zero" does without.
 
     Returns:
         The codes with these scales, `out` if it was given.

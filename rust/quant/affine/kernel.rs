@@ -18,6 +18,9 @@ const BASE: f32 = 8_388_608.0;
 
 /// What numbers are divided or multiplied by, and the codes of 0 as numbers.
 pub(super) trait Scales: Copy {
+    /// Are there numbers for a tile that begins with any element, or with a run?
+    const FROM_ANYWHERE: bool = true;
+
     fn factor<S: Simd>(self, simd: S, at: usize) -> Tile<S, f32>;
     fn zero<S: Simd>(self, simd: S, at: usize) -> Tile<S, f32>;
 }
@@ -34,6 +37,39 @@ pub(super) struct Same {
 pub(super) struct Each<'a> {
     pub(super) factor: &'a [f32],
     pub(super) zero: &'a [f32],
+}
+
+/// A number for each run of 2^`shift` elements, 16 at least.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runs<'a> {
+    pub(super) factor: &'a [f32],
+    pub(super) zero: &'a [f32],
+    pub(super) shift: u32,
+}
+
+impl Runs<'_> {
+    #[inline(always)]
+    fn spread<S: Simd>(self, simd: S, numbers: &[f32], at: usize) -> Tile<S, f32> {
+        let (mut tile, last) = ([S::f32s::splat(simd, 0.0); TILE_VECTORS], numbers.len() - 1);
+        for k in 0..TILE_VECTORS {
+            tile[k] = S::f32s::splat(simd, numbers[((at + k * S::f32s::LEN) >> self.shift).min(last)]);
+        }
+        tile
+    }
+}
+
+impl Scales for Runs<'_> {
+    const FROM_ANYWHERE: bool = false;
+
+    #[inline(always)]
+    fn factor<S: Simd>(self, simd: S, at: usize) -> Tile<S, f32> {
+        self.spread(simd, self.factor, at)
+    }
+
+    #[inline(always)]
+    fn zero<S: Simd>(self, simd: S, at: usize) -> Tile<S, f32> {
+        self.spread(simd, self.zero, at)
+    }
 }
 
 impl Scales for Same {
@@ -90,6 +126,8 @@ fn encode_as<S: Simd, P: Scales, const RECIPROCAL: bool>(
         at += wide;
     }
     if at < x.len() {
+        // The last tile overlaps the one before it, where there is one and runs may begin anywhere.
+        let at = if P::FROM_ANYWHERE { at.min(x.len().saturating_sub(wide)) } else { at };
         let tile = load(simd, x, at);
         largest = largest.max(magnitudes::<S>(tile));
         let words = words_of::<S, RECIPROCAL>(tile, scales.factor(simd, at), scales.zero(simd, at), bounds);
@@ -130,6 +168,8 @@ pub(super) fn decode<S: Simd, P: Scales>(simd: S, grid: Grid, scales: P, codes: 
     let (flip, lowest) = (S::u8s::splat(simd, sign), S::f32s::splat(simd, BASE + f32::from(sign)));
     while at < out.len() {
         prefetch(codes, at, wide);
+        // The last tile overlaps the one before it, where there is one and runs may begin anywhere.
+        at = if P::FROM_ANYWHERE { at.min(out.len().saturating_sub(wide)) } else { at };
         let words = to_words::<S>(load_bytes(simd, codes, at) ^ flip);
         let (mut tile, factor, zero) =
             ([S::f32s::splat(simd, 0.0); TILE_VECTORS], scales.factor(simd, at), scales.zero(simd, at));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `nan` | what becomes of NaN |
 //! | [`Place`] | which scale belongs to an element |
+//! | `given` | codes of strips whose scales are known |
 //! | `kernel` | numbers to codes and back |
 //! | `pack` | codes of 2 and 4 bits in bytes |
 //! | `ranges` | smallest and largest numbers that share a scale |
@@ -11,6 +12,7 @@
 //! | [`fake`] | there and back at once, and its gradients |
 
 pub mod fake;
+mod given;
 mod kernel;
 mod nan;
 mod pack;
@@ -79,7 +81,8 @@ impl Grid {
     }
 
     /// Symmetric: scale = max(below, above) / divisor, zero point 0. Else scale = (above + below) / (qmax - qmin) and
-    /// zero point = qmin + round(below / scale), half to even. A scale below the normal numbers becomes 1 with zero point 0.
+    /// zero point = qmin + round(below / scale), half to even. A scale below the normal numbers becomes 1 with zero point 0,
+    /// and one that would make a code infinite the largest that does not.
     #[must_use]
     pub fn step(self, Range { below, above }: Range) -> Step {
         let [below, above] = [below.min(f32::MAX), above.min(f32::MAX)];
@@ -96,7 +99,8 @@ impl Grid {
             Some(_) => 0,
             None => (self.qmin + (below / scale).round_ties_even() as i32).clamp(self.qmin, self.qmax),
         };
-        Step { scale, zero_point }
+        let farthest = (zero_point - self.qmin).max(self.qmax - zero_point) as f32;
+        Step { scale: scale.min(largest_scale(farthest)), zero_point }
     }
 
     /// The same for many, largest magnitudes below and above 0.
@@ -106,6 +110,12 @@ impl Grid {
             (scales[k], zero_points[k]) = (step.scale, step.zero_point);
         }
     }
+}
+
+/// The largest scale whose product with `steps` is finite.
+fn largest_scale(steps: f32) -> f32 {
+    let scale = f32::MAX / steps;
+    if (scale * steps).is_finite() { scale } else { f32::from_bits(scale.to_bits() - 1) }
 }
 
 #[cfg(test)]

@@ -81,6 +81,19 @@ impl Place {
         }
     }
 
+    /// The scale after `step`, and elements of the run that begins with an element, as [`Self::run`] says.
+    #[inline(always)]
+    pub(super) const fn next(self, step: usize, element: usize) -> (usize, usize) {
+        match self {
+            Self::Axis { channels, inner, .. } => (if step + 1 == channels { 0 } else { step + 1 }, inner),
+            Self::Groups { len, group, .. } if len.is_multiple_of(group) => (step + 1, group),
+            Self::Groups { len, group, .. } => {
+                let left = len - element % len;
+                (step + 1, if left < group { left } else { group })
+            }
+        }
+    }
+
     /// Elements of a run that is not the last one of a row.
     pub(super) const fn run_len(self) -> usize {
         match self {

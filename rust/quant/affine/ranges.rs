@@ -8,14 +8,12 @@ use super::{Place, Range, nan::FirstNan, place::STRIP};
 use crate::{
     array::Input,
     dispatch,
+    dtype::load_native,
     error::Error,
     parallel,
     prefetch::prefetch,
-    quant::{
-        codec::{Nan, PARALLEL, PIECE},
-        tile::{largest_bits, load},
-    },
-    simd::{Isa, TILE_VECTORS, tile_len},
+    quant::codec::{Nan, PARALLEL, PIECE},
+    simd::{Isa, TILE_VECTORS},
 };
 
 /// Runs of fewer elements are looked at one element after another.
@@ -35,20 +33,45 @@ fn range_of([below, above]: Bits) -> Range {
 /// Bits of a block. As integers without a sign negative numbers are the largest, with one positive numbers are.
 #[inline(always)]
 fn bits_of<S: Simd>(simd: S, x: &[f32]) -> Bits {
-    let (mut at, wide) = (0, tile_len::<S, f32>());
+    let (mut at, n) = (0, S::f32s::LEN);
     let (mut below, mut above) = ([S::u32s::splat(simd, 0); TILE_VECTORS], [S::i32s::splat(simd, 0); TILE_VECTORS]);
-    while at < x.len() {
-        prefetch(x, at, wide);
-        let tile = load(simd, x, at);
+    while at + TILE_VECTORS * n <= x.len() {
+        prefetch(x, at, TILE_VECTORS * n);
+        let tile = load_native::<S, f32>(simd, x, at);
         for k in 0..TILE_VECTORS {
             below[k] = below[k].max(tile[k].bitcast::<S::u32s>());
             above[k] = above[k].max(tile[k].bitcast::<S::i32s>());
         }
-        at += wide;
+        at += TILE_VECTORS * n;
+    }
+    if x.len() < n {
+        return few_bits(x);
+    }
+    while at < x.len() {
+        // The last vector may see elements again.
+        let vector = S::f32s::from_slice(simd, &x[at.min(x.len() - n)..][..n]);
+        below[0] = below[0].max(vector.bitcast::<S::u32s>());
+        above[0] = above[0].max(vector.bitcast::<S::i32s>());
+        at += n;
     }
     let below = below[0].max(below[1]).max(below[2].max(below[3])).reduce_max();
     let above = above[0].max(above[1]).max(above[2].max(above[3])).reduce_max();
-    [if below > i32::MAX as u32 { below & 0x7fff_ffff } else { 0 }, above as u32]
+    [negative(below), above as u32]
+}
+
+/// The magnitude's bits of a negative number, 0 for others.
+const fn negative(bits: u32) -> u32 {
+    if bits > i32::MAX as u32 { bits & 0x7fff_ffff } else { 0 }
+}
+
+#[inline(always)]
+fn few_bits(x: &[f32]) -> Bits {
+    let (mut below, mut above) = (0, 0);
+    for value in x {
+        below = below.max(value.to_bits());
+        above = above.max(value.to_bits() as i32);
+    }
+    [negative(below), above as u32]
 }
 
 /// The range of a block; none if it has NaN.
@@ -64,7 +87,9 @@ struct Table(Vec<[AtomicU32; 2]>);
 impl Table {
     fn merge(&self, step: usize, bits: Bits) {
         for (all, own) in self.0[step].iter().zip(bits) {
-            all.fetch_max(own, Relaxed);
+            if all.load(Relaxed) < own {
+                all.fetch_max(own, Relaxed);
+            }
         }
     }
 }
@@ -89,15 +114,14 @@ fn look_at<S: Simd>(simd: S, place: Place, x: &Input, [start, end]: [usize; 2], 
     let is_short = place.run_len() < SHORT;
     let mut own = Own::new(if is_short { place.steps() } else { 0 });
     for at in (start..end).step_by(STRIP) {
-        let mut x = x.block::<S, f32>(simd, at, STRIP.min(end - at), &mut room);
-        if largest_bits(simd, x) > INFINITY {
-            first_nan.zeroed(x, at, &mut clean);
-            x = &clean;
-        }
-        if is_short {
+        let x = x.block::<S, f32>(simd, at, STRIP.min(end - at), &mut room);
+        if !is_short {
+            add_runs(simd, place, x, at, table, (first_nan, &mut clean));
+        } else if range(simd, x).is_some() {
             own.add(simd, place, x, at);
         } else {
-            add_runs(simd, place, x, at, table);
+            first_nan.zeroed(x, at, &mut clean);
+            own.add(simd, place, &clean, at);
         }
     }
     for (k, (&below, &above)) in own.below.iter().zip(&own.above).enumerate() {
@@ -106,12 +130,24 @@ fn look_at<S: Simd>(simd: S, place: Place, x: &Input, [start, end]: [usize; 2], 
 }
 
 #[inline(always)]
-fn add_runs<S: Simd>(simd: S, place: Place, x: &[f32], start: usize, table: &Table) {
+fn add_runs<S: Simd>(
+    simd: S,
+    place: Place,
+    x: &[f32],
+    start: usize,
+    table: &Table,
+    (first_nan, clean): (&FirstNan, &mut Vec<f32>),
+) {
     let mut at = 0;
     while at < x.len() {
         let (step, left) = place.run(start + at);
         let end = x.len().min(at.saturating_add(left));
-        table.merge(step, bits_of(simd, &x[at..end]));
+        let mut bits = bits_of(simd, &x[at..end]);
+        if bits[0].max(bits[1]) > INFINITY {
+            first_nan.zeroed(&x[at..end], start + at, clean);
+            bits = bits_of(simd, clean);
+        }
+        table.merge(step, bits);
         at = end;
     }
 }
@@ -180,6 +216,7 @@ mod tests {
     #[test]
     fn ranges_of_blocks_at_each_level() {
         for isa in Isa::available() {
+            assert_eq!(dispatch!(isa, simd => range(simd, &[1.0, -2.0, -0.0])), Some(Range { below: 2.0, above: 1.0 }));
             let mut x: Vec<f32> = (0..100_u16).map(|i| f32::from(i) - 40.0).collect();
             let found = dispatch!(isa, simd => range(simd, &x));
             assert_eq!(found, Some(Range { below: 40.0, above: 59.0 }));
