@@ -63,9 +63,7 @@ def oracle(x: Array, dy: Array, scale: Array, point: Array, axis: int | None, co
 def exact_sums(terms: Array, axis: int | None) -> Array:
     if axis is None:
         return np.array(math.fsum(terms.ravel()))
-    rows = (
-        np.moveaxis(terms, axis, 0).reshape(terms.shape[axis], -1) if terms.size else np.zeros((terms.shape[axis], 0))
-    )
+    rows = np.moveaxis(terms, axis, 0).reshape(terms.shape[axis], -1) if terms.size else np.zeros((terms.shape[axis], 0))
     return np.array([math.fsum(row) for row in rows])
 
 

@@ -272,11 +272,7 @@ class HistogramMSE(_Histogram):
             scale, point = scheme.steps(self.low * share, self.high * share)
             errors = self._errors(middles, scale, point, scheme)
             better = errors < best
-            best[better], low[better], high[better] = (
-                errors[better],
-                self.low[better] * share,
-                self.high[better] * share,
-            )
+            best[better], low[better], high[better] = errors[better], self.low[better] * share, self.high[better] * share
         return low, high
 
     def _errors(self, middles: Array, scale: Array, point: Array, scheme: Affine) -> Array:
