@@ -31,6 +31,11 @@ pub enum Error {
         /// Its index in C order.
         index: usize,
     },
+    /// An activation that is to be quantized is NaN or infinite.
+    NotFinite {
+        /// Its index in C order.
+        index: usize,
+    },
     /// No rule has that name.
     UnknownRule(String),
     /// An argument's length is not what another argument implies.
@@ -95,6 +100,7 @@ impl fmt::Display for Error {
             Self::UnknownActivation(name) => write!(f, "kind must be the name of an activation, got '{name}'"),
             Self::UnknownCodec(name) => write!(f, "scheme must be the name of a codec, got '{name}'"),
             Self::Misaligned(what) => write!(f, "{what} must be aligned to their elements"),
+            Self::NotFinite { index } => write!(f, "x must be finite to be quantized, got NaN or infinity at {index}"),
             Self::Nan { index } => {
                 write!(f, "x must not have NaN (nan='zero' takes it for 0), got one at index {index}")
             }

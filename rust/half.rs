@@ -78,6 +78,29 @@ fn to_f16_bits<S: Simd>(simd: S, x: S::f32s) -> S::u32s {
     magnitude.simd_ge(0x4780_0000).select(special, finite) | ((bits >> 16) & 0x8000)
 }
 
+/// One finite number below 2^16 rounded to float16 bits, half to even.
+#[inline(always)]
+#[must_use]
+pub fn f16_bits(x: f32) -> u16 {
+    let magnitude = x.to_bits() & F32_MAGNITUDE;
+    let finite = if magnitude < F16_NORMAL {
+        (f32::from_bits(magnitude) + 0.5).to_bits() - 0.5_f32.to_bits()
+    } else {
+        (magnitude + ((magnitude >> 13) & 1) + 0xfff - (112 << 23)) >> 13
+    };
+    (finite | ((x.to_bits() >> 16) & 0x8000)) as u16
+}
+
+/// The number that float16 bits are, exactly.
+#[inline(always)]
+#[must_use]
+pub fn f16_value(bits: u16) -> f32 {
+    let shifted = (u32::from(bits) & F16_MAGNITUDE) << 13;
+    let finite = (f32::from_bits(shifted) * F16_TO_F32).to_bits();
+    let magnitude = if shifted >= F16_INFINITY_SHIFTED { shifted | F32_INFINITY } else { finite };
+    f32::from_bits(magnitude | ((u32::from(bits) & 0x8000) << 16))
+}
+
 /// float32 rounded to one of the two bfloat16 around it, the upper one with the probability of the part cut off.
 #[inline(always)]
 pub fn bf16_randomly<S: Simd>(x: S::f32s, words: S::u32s) -> S::f32s {

@@ -6,12 +6,25 @@ import ml_dtypes
 import numpy as np
 
 from helpers import Array
-from stepsmith.quant import FP4, MX, NF4, NVFP4, Dynamic8, Float8, Scheme
+from stepsmith.quant import FP4, GGML, MX, NF4, NVFP4, Affine, Dynamic8, Float8, Scheme
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16))
 
 FLAT = ((), (1,), (3,), (63,), (64,), (65,), (0,), (257,), (2, 0, 3), (5, 7, 11), (4099,), (33_001,), (150_007,))
 """Shapes that any scheme over the flattened array takes."""
+
+ROWS32 = ((32,), (0,), (96,), (3, 0, 32), (3, 96), (2, 5, 64), (0, 32), (1029, 32), (2, 7, 9984))
+"""Shapes of whole blocks of 32 along the last axis."""
+
+ROWS256 = ((256,), (0,), (3, 512), (2, 0, 256), (2, 5, 256), (129, 256), (2, 5, 15_104))
+"""Shapes of whole blocks of 256 along the last axis."""
+
+
+AXES = ((3, 5), (1, 1), (2, 0, 3), (0, 2, 3), (4, 3, 1), (7, 33, 65), (65, 9, 130), (40, 1000, 3), (3, 70_001, 2))
+"""Shapes of an axis 1: one element after another, short runs, long runs, and rows longer than what is read once."""
+
+TWO = ((5, 7), (1, 1), (3, 0), (0, 4), (257, 3), (300, 65), (2, 70_001), (1000, 129))
+"""Of two axes, to share a scale on either."""
 
 
 ROWS = ((), (1,), (0,), (2, 0, 3), (3, 0), (31,), (5, 70), (3, 4, 33), (7, 1), (2, 2048), (9, 4099), (211, 711))
@@ -23,6 +36,8 @@ class Case(NamedTuple):
 
     scheme: Scheme
     shapes: tuple[tuple[int, ...], ...]
+    has_zero: bool = True
+    """Is zero exact in blocks that have other numbers too?"""
 
 
 CASES = [
@@ -44,6 +59,28 @@ CASES = [
     Case(MX("mxfp8_e5m2"), ROWS),
     Case(MX("mxfp4"), ROWS),
     Case(NVFP4(), ROWS),
+    *(Case(GGML(kind), ROWS32, kind != "q4_1") for kind in ("q8_0", "q4_0", "q4_1", "q5_0")),
+    Case(GGML("q4_k"), ROWS256, False),
+    Case(GGML("q6_k"), ROWS256),
+    Case(Affine(), FLAT),
+    Case(Affine(symmetric=False), FLAT),
+    Case(Affine(bits=4, convention="torch"), FLAT),
+    Case(Affine(bits=2, symmetric=False), FLAT),
+    Case(Affine(axis=1), AXES),
+    Case(Affine(bits=4, symmetric=False, axis=-2, convention="torch"), AXES),
+    Case(Affine(bits=2, axis=1, scaling="full"), AXES),
+    Case(Affine(bits=4, axis=0), TWO),
+    Case(Affine(bits=8, symmetric=False, axis=0), TWO),
+    Case(Affine(bits=8, symmetric=False, axis=-1, convention="torch"), TWO),
+    Case(Affine(bits=4, axis=1, scaling="observer"), TWO),
+    Case(Affine(bits=4, group_size=32), ((), (70,), *TWO)),
+    Case(Affine(bits=8, symmetric=False, group_size=7), ((), (70,), *TWO)),
+    Case(Affine(bits=2, symmetric=False, group_size=4, convention="torch"), TWO),
+    Case(Affine(bits=4, symmetric=False, group_size=66_000), TWO),
+    Case(Affine(bits=3, symmetric=False, group_size=128), TWO),
+    Case(Affine(bits=6, scaling="observer"), FLAT[-4:]),
+    Case(Affine(bits=5, axis=0), TWO[-4:]),
+    Case(Affine(bits=7, group_size=64), TWO[-4:]),
 ]
 
 

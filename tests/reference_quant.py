@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import reference_quant_ggml as ggml
 from helpers import HERE
+from reference_affine import decode_affine, encode_affine
 from reference_sums import fixed_sum
 
 Array = np.ndarray[Any, Any]
@@ -130,7 +132,9 @@ def decode_fourbit(parts: Parts, scheme: Any, shape: tuple[int, ...]) -> Array:
 
 
 ORACLES = {
+    "affine": Oracle(encode_affine, decode_affine),
     "dynamic8": Oracle(encode_dynamic8, decode_dynamic8),
     "nf4": Oracle(encode_fourbit, decode_fourbit),
     "fp4": Oracle(encode_fourbit, decode_fourbit),
+    "ggml": Oracle(ggml.encode, ggml.decode),
 }

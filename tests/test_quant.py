@@ -96,7 +96,7 @@ def test_zero_is_exact_and_an_all_zero_block_is_clean(case: Case) -> None:
     x.reshape(-1)[::3] = np.random.default_rng(0).standard_normal(x.reshape(-1)[::3].size)
     back = ss.quant.quantize(x, case.scheme).dequantize()
     assert np.isfinite(back).all()
-    assert not back[x == 0].any()
+    assert not case.has_zero or not back[x == 0].any()
 
 
 def test_bad_arguments_are_named() -> None:
@@ -165,9 +165,10 @@ from quant_cases import CASES, DTYPES, numbers
 for case in CASES:
     for shape in case.shapes[-2:]:
         for dtype in DTYPES:
+            x = numbers(shape, dtype)
             for threads in (1, 2, 3, 7):
                 with ss.threads(threads):
-                    q = ss.quant.quantize(numbers(shape, dtype), case.scheme)
+                    q = ss.quant.quantize(x, case.scheme)
                     arrays = [*q.parts.values(), q.dequantize()]
                 digest = hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
                 print(case.scheme, shape, dtype, digest)

@@ -178,3 +178,62 @@ def dequantize(
 ) -> None: ...
 def absmax(owner: str, x: object, zeroes_nan: bool) -> float: ...
 def cast(owner: str, x: object, x_format: str | None, out: object, out_format: str | None, saturates: bool) -> None: ...
+def affine_quantize(
+    owner: str,
+    grid: tuple[int, int, int, float | None, bool],
+    cut: tuple[bool, int, int, int],
+    x: object,
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    zero_points: NDArray[np.int32],
+    zeroes_nan: bool,
+    checks_first: bool,
+) -> None: ...
+def affine_quantize_given(
+    owner: str,
+    grid: tuple[int, int, int, float | None, bool],
+    cut: tuple[bool, int, int, int],
+    x: object,
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    zero_points: NDArray[np.int32],
+    zeroes_nan: bool,
+    checks_first: bool,
+) -> None: ...
+def affine_dequantize(
+    owner: str,
+    grid: tuple[int, int, int, float | None, bool],
+    cut: tuple[bool, int, int, int],
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    zero_points: NDArray[np.int32],
+    out: object,
+) -> None: ...
+def affine_steps(
+    grid: tuple[int, int, int, float | None, bool],
+    below: NDArray[np.float32],
+    above: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    zero_points: NDArray[np.int32],
+) -> None: ...
+def matmul_codes(
+    owner: str,
+    kind: str,
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    shape: tuple[int, int],
+    shares: tuple[str, int],
+    x: object,
+    out: object,
+    quantizes: bool,
+) -> None: ...
+def fake_quantize(
+    owner: str,
+    out: object,
+    read: tuple[object, object | None],
+    scales: NDArray[np.float64],
+    zero_points: NDArray[np.float64],
+    dscales: NDArray[np.float64],
+    bounds: tuple[float, float, bool],
+    shape: tuple[int, int, int],
+) -> None: ...

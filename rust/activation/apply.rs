@@ -8,8 +8,8 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use super::{
-    BLOCK, PIECE, PIECES,
-    bias::{Bias, Line, Sums},
+    BLOCK, PIECE,
+    bias::{Bias, Line, Sums, pieces},
     kernel::Kernel,
 };
 use crate::{
@@ -76,7 +76,10 @@ pub(super) fn run<T: Math>(isa: Isa, kernel: &dyn Kernel<T>, inputs: Inputs<'_>,
     let flat = Channels { samples: 1, channels: 1, inner: len };
     let line = Line::new(if inputs.bias.is_some() { inputs.shape } else { flat });
     let bias = inputs.bias.map(|bias| dispatch!(isa, simd => Bias::new(simd, line, bias)));
-    let mut pieces = pieces(line, len, outputs.out, !outputs.dbias.is_empty());
+    let has_sums = !outputs.dbias.is_empty();
+    let cut = pieces(line, len, outputs.out, has_sums).into_iter();
+    let piece = |(elements, out)| Piece { elements, out, sums: has_sums.then(|| Sums::new(line)) };
+    let mut pieces: Vec<_> = cut.map(piece).collect();
     let pass = Pass { isa, kernel, inputs, line, bias };
     parallel::for_each_mut(&mut pieces, len >= 2 * PIECE, &|_, piece| {
         dispatch!(isa, simd => pass.work_on(simd, piece));
@@ -84,25 +87,6 @@ pub(super) fn run<T: Math>(isa: Isa, kernel: &dyn Kernel<T>, inputs: Inputs<'_>,
     for sums in pieces.iter().filter_map(|piece| piece.sums.as_ref()) {
         sums.add_to(outputs.dbias);
     }
-}
-
-/// Whole lines; parts of them where they are long and no sums belong to their elements.
-fn pieces(line: Line, len: usize, out: &mut Output, has_sums: bool) -> Vec<Piece<'_>> {
-    let worth = len.div_ceil(PIECES).max(PIECE);
-    let is_cut = line.len > worth && !(has_sums && line.has_table);
-    // Sums that belong to elements take more room than the elements: many lines share them.
-    let least = if has_sums { 8 } else { 1 };
-    let lines = (worth / line.len.max(1)).max(least) * line.len;
-    let (turn, cut) = if is_cut { (line.len, worth.next_multiple_of(BLOCK)) } else { (lines, lines) };
-    let mut ends = vec![];
-    for start in (0..len).step_by(turn.max(1)) {
-        let end = len.min(start + turn);
-        ends.extend((start..end).step_by(cut).map(|at| end.min(at + cut)));
-    }
-    let parts = out.parts(ends.iter().copied());
-    let starts = std::iter::once(0).chain(ends.iter().copied());
-    let piece = |((start, &end), out)| Piece { elements: start..end, out, sums: has_sums.then(|| Sums::new(line)) };
-    starts.zip(&ends).zip(parts).map(piece).collect()
 }
 
 impl<T: Math> Pass<'_, T> {

@@ -2,11 +2,13 @@
 //!
 //! Elements are counted in lines: as many samples as fit a block, or one sample where that is longer.
 
+use std::ops::Range;
+
 use fearless_simd::prelude::*;
 
-use super::BLOCK;
+use super::{BLOCK, PIECE, PIECES};
 use crate::{
-    array::Input,
+    array::{Input, Output, Part},
     dtype::{Compute, load_native, store_native},
     norm::channels::Channels,
     reduce::LANES,
@@ -19,48 +21,66 @@ const TABLE: usize = 64 * 1024;
 
 /// Where the elements of a line find their channel's number.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// Elements, whole samples.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// Does each element have a number of its own, or each run of a channel?
-    pub(super) has_table: bool,
+    pub(crate) has_table: bool,
     shape: Channels,
 }
 
 impl Line {
-    pub(super) fn new(shape: Channels) -> Self {
+    pub(crate) fn new(shape: Channels) -> Self {
         let sample = shape.channels * shape.inner;
         let len = sample * (BLOCK / sample.max(1)).max(1);
         Self { len, has_table: shape.inner == 1 || len <= TABLE, shape }
     }
 
     /// Numbers of a line: one for each element, or for each channel.
-    pub(super) const fn numbers(&self) -> usize {
+    pub(crate) const fn numbers(&self) -> usize {
         if self.has_table { self.len } else { self.shape.channels }
     }
 
     /// The channel of a number.
-    const fn channel(&self, number: usize) -> usize {
+    pub(crate) const fn channel(&self, number: usize) -> usize {
         if self.has_table { number / self.shape.inner % self.shape.channels } else { number }
     }
 }
 
+/// Whole lines; parts of them where they are long and no sums belong to their elements.
+pub(crate) fn pieces(line: Line, len: usize, out: &mut Output, has_sums: bool) -> Vec<(Range<usize>, Part<'_>)> {
+    let worth = len.div_ceil(PIECES).max(PIECE);
+    let is_cut = line.len > worth && !(has_sums && line.has_table);
+    // Sums that belong to elements take more room than the elements: many lines share them.
+    let least = if has_sums { 8 } else { 1 };
+    let lines = (worth / line.len.max(1)).max(least) * line.len;
+    let (turn, cut) = if is_cut { (line.len, worth.next_multiple_of(BLOCK)) } else { (lines, lines) };
+    let mut ends = vec![];
+    for start in (0..len).step_by(turn.max(1)) {
+        let end = len.min(start + turn);
+        ends.extend((start..end).step_by(cut).map(|at| end.min(at + cut)));
+    }
+    let parts = out.parts(ends.iter().copied());
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    starts.zip(&ends).zip(parts).map(|((start, &end), out)| (start..end, out)).collect()
+}
+
 /// The bias as numbers of a line.
 #[derive(Debug)]
-pub(super) struct Bias<T> {
+pub(crate) struct Bias<T> {
     line: Line,
     numbers: Vec<T>,
 }
 
 impl<T: Compute> Bias<T> {
-    pub(super) fn new<S: Simd>(simd: S, line: Line, input: &Input) -> Self {
+    pub(crate) fn new<S: Simd>(simd: S, line: Line, input: &Input) -> Self {
         let of_channel = input.to_vec(simd);
         Self { line, numbers: (0..line.numbers()).map(|k| of_channel[line.channel(k)]).collect() }
     }
 
     /// The bias of elements `at..at + len` of a line: of the table, or spread in `room`.
     #[inline(always)]
-    pub(super) fn of_block<'a>(&'a self, at: usize, len: usize, room: &'a mut Vec<T>) -> &'a [T] {
+    pub(crate) fn of_block<'a>(&'a self, at: usize, len: usize, room: &'a mut Vec<T>) -> &'a [T] {
         if self.line.has_table {
             return &self.numbers[at..at + len];
         }
@@ -77,19 +97,19 @@ impl<T: Compute> Bias<T> {
 
 /// Sums over elements in the places of a bias: blocks one after another, from +0.0, a run of a channel in the shape of a row.
 #[derive(Debug)]
-pub(super) struct Sums {
+pub(crate) struct Sums {
     line: Line,
     numbers: Vec<f64>,
 }
 
 impl Sums {
-    pub(super) fn new(line: Line) -> Self {
+    pub(crate) fn new(line: Line) -> Self {
         Self { line, numbers: vec![0.0; line.numbers()] }
     }
 
     /// Adds elements from `at` of a line on.
     #[inline(always)]
-    pub(super) fn add<S: Simd, T: Compute>(&mut self, simd: S, at: usize, terms: &[T]) {
+    pub(crate) fn add<S: Simd, T: Compute>(&mut self, simd: S, at: usize, terms: &[T]) {
         if self.line.has_table {
             add_elements(simd, terms, &mut self.numbers[at..at + terms.len()]);
         } else {
@@ -110,7 +130,7 @@ impl Sums {
     }
 
     /// Adds all numbers to their channels.
-    pub(super) fn add_to(&self, channels: &mut [f64]) {
+    pub(crate) fn add_to(&self, channels: &mut [f64]) {
         for (k, number) in self.numbers.iter().enumerate() {
             channels[self.line.channel(k)] += number;
         }

@@ -3,7 +3,7 @@
 //! Definitions and values at kinks are PyTorch's. Beyond that NaN travels backward too, and at ±Inf stands the limit.
 
 mod apply;
-mod bias;
+pub(crate) mod bias;
 mod kernel;
 mod kinked;
 mod smooth;

@@ -3,10 +3,12 @@
 #![allow(clippy::needless_pass_by_value)] // arguments come from Python by value
 
 mod activation;
+mod affine;
 mod arrays;
 mod call;
 mod cast;
 mod functions;
+mod matmul;
 mod norm;
 mod optim;
 mod quant;
@@ -65,6 +67,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cast::register(module)?;
     norm::register(module)?;
     quant::register(module)?;
+    matmul::register(module)?;
+    affine::register(module)?;
     softmax::register(module)?;
     vectors::register(module)?;
     functions::register(module)

@@ -52,10 +52,10 @@ pub trait Codec: Copy + Send + Sync {
 const STRIP: usize = 4096;
 
 /// Elements that are worth a turn of a thread.
-const PIECE: usize = 32 * 1024;
+pub(super) const PIECE: usize = 32 * 1024;
 
 /// From this many elements on a sweep is worth more than one thread.
-const PARALLEL: usize = 64 * 1024;
+pub(super) const PARALLEL: usize = 64 * 1024;
 
 /// What becomes of NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ pub fn quantize<C: Codec>(
     nan_error(first_nan.into_inner())
 }
 
-fn nan_error(first: usize) -> Result<(), Error> {
+pub(super) fn nan_error(first: usize) -> Result<(), Error> {
     if first == usize::MAX { Ok(()) } else { Err(Error::Nan { index: first }) }
 }
 
@@ -200,7 +200,13 @@ fn finite<S: Simd, C: Codec>(
 
 /// NaN becomes zero, infinity the largest number if it `saturates`.
 #[inline(never)]
-fn make_finite(x: &[f32], start: usize, saturates: bool, clean: &mut Vec<f32>, first_nan: Option<&AtomicUsize>) {
+pub(super) fn make_finite(
+    x: &[f32],
+    start: usize,
+    saturates: bool,
+    clean: &mut Vec<f32>,
+    first_nan: Option<&AtomicUsize>,
+) {
     clean.clear();
     for (i, &value) in x.iter().enumerate() {
         if value.is_nan() {

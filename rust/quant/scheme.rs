@@ -6,6 +6,7 @@ use super::{
     float8::{E4m3, E5m2, Float8, Plain, Ue5m3},
     fourbit::{FP4, NF4},
     geometry::Geometry,
+    ggml::{Ggml, Q4K, Q6K, Q40, Q41, Q50, Q80},
     micro::{E2m1, Micro, PowerOfTwo, UnderTensor},
     scaled::Scaled,
 };
@@ -93,6 +94,12 @@ codecs! {
     "mxfp8_e5m2", [] => |_: &[f64]| Micro { format: E5m2, scale: PowerOfTwo::<15> };
     "mxfp4", [] => |_: &[f64]| Micro { format: E2m1, scale: PowerOfTwo::<2> };
     "nvfp4", ["tensor"] => |params: &[f64]| Micro { format: E2m1, scale: UnderTensor { tensor: params[0] as f32 } };
+    "q8_0", [] => |_: &[f64]| Ggml(Q80);
+    "q4_0", [] => |_: &[f64]| Ggml(Q40);
+    "q4_1", [] => |_: &[f64]| Ggml(Q41);
+    "q5_0", [] => |_: &[f64]| Ggml(Q50);
+    "q4_k", [] => |_: &[f64]| Ggml(Q4K);
+    "q6_k", [] => |_: &[f64]| Ggml(Q6K);
 }
 
 /// The codec of that name.

@@ -14,7 +14,7 @@ from stepsmith._recycled import empty
 from stepsmith.quant._figures import QuantizationError, compare
 from stepsmith.quant._scheme import Scheme
 
-__all__ = ["QuantizedArray", "dequantize", "quantize"]
+__all__ = ["QuantizedArray", "check_out", "dequantize", "quantize"]
 
 Array = NDArray[Any]
 
@@ -99,6 +99,12 @@ class QuantizedArray:
             raise ValueError(f"QuantizedArray.error: x must have shape {self.shape}, got {x.shape}")
         return compare(x, self.dequantize())
 
+    def matmul(self, x: Array, out: Array | None = None, activations: str = "float32") -> Array:
+        """Multiply by the transpose of this array, a weight of shape (outputs, inputs); see `matmul`."""
+        from stepsmith.quant._matmul import matmul
+
+        return matmul(self, x, out=out, activations=activations)
+
     def __repr__(self) -> str:
         return f"QuantizedArray(shape={self.shape}, scheme={self.scheme!r}, nbytes={self.nbytes})"
 
@@ -132,7 +138,7 @@ def quantize(x: Array, scheme: Scheme, out: QuantizedArray | None = None, nan: s
     _check.one_of("quantize", "nan", nan, ("raise", "zero"))
     specs = scheme.parts(x.shape)
     if out is not None:
-        _check_out(out, x, scheme)
+        check_out("quantize", out, x, scheme)
         scheme.quantize("quantize", x, out.parts, nan, True)
         return out
     parts = {name: empty(shape, dtype) for name, (shape, dtype) in specs.items()}
@@ -147,16 +153,17 @@ def require_scheme(owner: str, scheme: object) -> Scheme:
     return scheme
 
 
-def _check_out(out: object, x: Array, scheme: Scheme) -> None:
+def check_out(owner: str, out: object, x: Array, scheme: Scheme) -> None:
+    """An output, which must be of that scheme, writable and apart from `x`."""
     if not isinstance(out, QuantizedArray):
-        raise TypeError(f"quantize: out must be a QuantizedArray, got {type(out).__name__}")
+        raise TypeError(f"{owner}: out must be a QuantizedArray, got {type(out).__name__}")
     if (out.scheme, out.shape) != (scheme, x.shape):
-        raise ValueError(f"quantize: out must have scheme {scheme!r} and shape {x.shape}, got {out!r}")
+        raise ValueError(f"{owner}: out must have scheme {scheme!r} and shape {x.shape}, got {out!r}")
     for name, part in out.parts.items():
         if not part.flags.writeable:
-            raise ValueError(f"quantize: out.parts['{name}'] must be writable, got a read-only array")
+            raise ValueError(f"{owner}: out.parts['{name}'] must be writable, got a read-only array")
         if np.may_share_memory(part, x):
-            raise ValueError(f"quantize: out.parts['{name}'] and x must not share memory, got arrays that overlap")
+            raise ValueError(f"{owner}: out.parts['{name}'] and x must not share memory, got arrays that overlap")
 
 
 def dequantize(q: QuantizedArray, out: Array | None = None, dtype: DTypeLike = np.float32) -> Array:

@@ -1,0 +1,328 @@
+//! There and back at once, and its gradients: numbers stay numbers, as if they had been codes.
+//!
+//! r = round(x / scale), y = clamp(r, qmin - zero, qmax - zero) · scale. The gradient goes straight through where r is between
+//! the bounds and is 0 elsewhere. That of the scale is dy times r - x / scale between the bounds, and the bound elsewhere
+//! (learned step size, Esser et al. 2020): products rounded to the compute type, added up in float64 over each channel.
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+
+use crate::{
+    activation::bias::{Line, Sums, pieces},
+    array::{Input, Output, Part},
+    dispatch,
+    dtype::DType,
+    map::{Map, Next, map, map_before},
+    math::Math,
+    norm::channels::Channels,
+    parallel,
+    simd::Isa,
+};
+
+/// Elements that are worked on at a time.
+const BLOCK: usize = 2048;
+
+/// From this many elements on a call is worth more than one thread.
+const PARALLEL: usize = 64 * 1024;
+
+/// Scales, zero points and bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// One a channel.
+    pub scales: &'a [f64],
+    /// The codes of 0, likewise.
+    pub zero_points: &'a [f64],
+    /// The least and the largest code.
+    pub bounds: [f64; 2],
+    /// x · (1 / scale) instead of x / scale.
+    pub is_reciprocal: bool,
+    /// Where the channels are.
+    pub shape: Channels,
+}
+
+/// What is written: y, or dx and sums over channels.
+#[derive(Debug)]
+pub struct Outputs<'a> {
+    /// y or dx.
+    pub out: &'a mut Output,
+    /// Gradients of the scales; empty to go forward.
+    pub dscales: &'a mut [f64],
+}
+
+/// The numbers of an element.
+#[derive(Clone, Copy)]
+struct Numbers<V> {
+    scale: V,
+    inverse: V,
+    low: V,
+    high: V,
+    is_reciprocal: bool,
+}
+
+impl<V> Numbers<V> {
+    /// Numbers of each element.
+    #[inline(always)]
+    fn each<S: Simd, T: Math>(same: Same<T>, scale: V, zero: V) -> Self
+    where
+        V: SimdFloat<S, Element = T>,
+    {
+        let [low, high] = [V::splat(scale.token(), same.low), V::splat(scale.token(), same.high)];
+        let inverse = V::splat(scale.token(), T::ONE) / scale;
+        Self { scale, inverse, low: low - zero, high: high - zero, is_reciprocal: same.is_reciprocal }
+    }
+
+    /// x / scale, and its nearest integer, if that is at most a step outside the bounds; NaN stays.
+    #[inline(always)]
+    fn scaled<S: Simd, T: Math>(self, x: V) -> [V; 2]
+    where
+        V: SimdFloat<S, Element = T>,
+    {
+        let scaled = if self.is_reciprocal { x * self.inverse } else { x / self.scale };
+        // Of a NaN and a number x86 takes the second one.
+        let near = (self.high + T::ONE).min((self.low - T::ONE).max(scaled));
+        [scaled, (near + T::SHIFTER) - T::SHIFTER]
+    }
+
+    #[inline(always)]
+    fn forward<S: Simd, T: Math>(self, x: V) -> V
+    where
+        V: SimdFloat<S, Element = T>,
+    {
+        let [_, rounded] = self.scaled(x);
+        self.high.min(self.low.max(rounded)) * self.scale
+    }
+
+    #[inline(always)]
+    fn straight<S: Simd, T: Math>(self, x: V, dy: V) -> V
+    where
+        V: SimdFloat<S, Element = T>,
+    {
+        let [_, rounded] = self.scaled(x);
+        let outside = x.is_nan().select(x, V::splat(x.token(), T::ZERO));
+        (rounded.simd_ge(self.low) & rounded.simd_le(self.high)).select(dy, outside)
+    }
+
+    #[inline(always)]
+    fn learned<S: Simd, T: Math>(self, x: V, dy: V) -> V
+    where
+        V: SimdFloat<S, Element = T>,
+    {
+        let [scaled, rounded] = self.scaled(x);
+        let below = rounded.simd_lt(self.low).select(self.low, rounded - scaled);
+        rounded.simd_gt(self.high).select(self.high, below) * dy
+    }
+}
+
+/// The numbers of one scale; with a scale and a zero point for each element, those of the rest.
+#[derive(Clone, Copy)]
+struct Same<T> {
+    scale: T,
+    low: T,
+    high: T,
+    is_reciprocal: bool,
+}
+
+impl<T: Math> Same<T> {
+    fn new(settings: &Settings<'_>, scale: f64, zero: f64) -> Self {
+        let [low, high] = settings.bounds.map(|bound| T::from_f64(bound - zero));
+        Self { scale: T::from_f64(scale), low, high, is_reciprocal: settings.is_reciprocal }
+    }
+
+    #[inline(always)]
+    fn numbers<S: Simd, V: SimdFloat<S, Element = T>>(self, x: V) -> Numbers<V> {
+        Numbers::each(self, V::splat(x.token(), self.scale), V::splat(x.token(), T::ZERO))
+    }
+}
+
+/// y
+#[derive(Clone, Copy)]
+struct Forward<T>(Same<T>);
+
+/// dx
+#[derive(Clone, Copy)]
+struct Straight<T>(Same<T>);
+
+/// dy times the derivative by the scale
+#[derive(Clone, Copy)]
+struct Learned<T>(Same<T>);
+
+impl<T: Math> Map<T, 1> for Forward<T> {
+    #[inline(always)]
+    fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [x]: [V; 1]) -> V {
+        self.0.numbers::<S, V>(x).forward(x)
+    }
+}
+
+impl<T: Math> Map<T, 3> for Forward<T> {
+    #[inline(always)]
+    fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [x, scale, zero]: [V; 3]) -> V {
+        Numbers::each(self.0, scale, zero).forward(x)
+    }
+}
+
+macro_rules! gradients {
+    ($($name:ident: $function:ident;)*) => {$(
+        impl<T: Math> Map<T, 2> for $name<T> {
+            #[inline(always)]
+            fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [x, dy]: [V; 2]) -> V {
+                self.0.numbers::<S, V>(x).$function(x, dy)
+            }
+        }
+
+        impl<T: Math> Map<T, 4> for $name<T> {
+            #[inline(always)]
+            fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [x, dy, scale, zero]: [V; 4]) -> V {
+                Numbers::each(self.0, scale, zero).$function(x, dy)
+            }
+        }
+    )*};
+}
+
+gradients! {
+    Straight: straight;
+    Learned: learned;
+}
+
+/// A scale and a zero point for each element of a line.
+struct Table<T> {
+    scale: Vec<T>,
+    zero: Vec<T>,
+}
+
+/// Elements that one thread works on.
+struct Piece<'a> {
+    elements: Range<usize>,
+    out: Part<'a>,
+    sums: Option<Sums>,
+}
+
+/// Room for what is read and staged of a block.
+#[derive(Default)]
+struct Room<T> {
+    x: Vec<T>,
+    dy: Vec<T>,
+    staged: Vec<T>,
+    terms: Vec<T>,
+}
+
+/// One call.
+struct Pass<'a, T> {
+    settings: Settings<'a>,
+    line: Line,
+    table: Option<Table<T>>,
+    x: &'a Input,
+    dy: Option<&'a Input>,
+}
+
+/// y of `x`, or with `dy` its gradient and that of the scales.
+pub fn run(isa: Isa, settings: Settings<'_>, x: &Input, dy: Option<&Input>, outputs: &mut Outputs<'_>) {
+    match x.dtype().compute() {
+        DType::F64 => run_as::<f64>(isa, settings, x, dy, outputs),
+        _ => run_as::<f32>(isa, settings, x, dy, outputs),
+    }
+}
+
+fn run_as<T: Math>(isa: Isa, settings: Settings<'_>, x: &Input, dy: Option<&Input>, outputs: &mut Outputs<'_>) {
+    let line = Line::new(settings.shape);
+    let has_table = line.has_table && settings.shape.channels > 1;
+    let table = has_table.then(|| {
+        let spread = |numbers: &[f64]| (0..line.len).map(|k| T::from_f64(numbers[line.channel(k)])).collect();
+        Table { scale: spread(settings.scales), zero: spread(settings.zero_points) }
+    });
+    let cut = pieces(line, x.len(), outputs.out, dy.is_some());
+    let sums = || dy.is_some().then(|| Sums::new(line));
+    let mut pieces: Vec<_> = cut.into_iter().map(|(elements, out)| Piece { elements, out, sums: sums() }).collect();
+    let pass = Pass { settings, line, table, x, dy };
+    parallel::for_each_mut(&mut pieces, x.len() >= PARALLEL, &|_, piece| {
+        dispatch!(isa, simd => pass.work_on(simd, piece));
+    });
+    for sums in pieces.iter().filter_map(|piece| piece.sums.as_ref()) {
+        sums.add_to(outputs.dscales);
+    }
+}
+
+impl<T: Math> Pass<'_, T> {
+    /// Blocks end where lines do.
+    #[inline(always)]
+    fn work_on<S: Simd>(&self, simd: S, piece: &mut Piece<'_>) {
+        let mut room = Room::default();
+        let mut start = piece.elements.start;
+        while start < piece.elements.end {
+            let at = start % self.line.len;
+            let len = BLOCK.min(self.line.len - at).min(piece.elements.end - start);
+            self.block(simd, start, len, piece, &mut room);
+            start += len;
+        }
+    }
+
+    #[inline(always)]
+    fn block<S: Simd>(&self, simd: S, start: usize, len: usize, piece: &mut Piece<'_>, room: &mut Room<T>) {
+        let (Room { x, dy, staged, terms }, at) = (room, start % self.line.len);
+        let x = self.x.block(simd, start, len, x);
+        let dy = self.dy.map(|input| input.block(simd, start, len, dy));
+        if let (Some(dy), Some(sums)) = (dy, &mut piece.sums) {
+            terms.resize(terms.len().max(len), T::default());
+            self.gradient(simd, at, [x, dy], &mut terms[..len], Learned);
+            sums.add(simd, at, &terms[..len]);
+        }
+        piece.out.fill(
+            simd,
+            start,
+            len,
+            staged,
+            #[inline(always)]
+            |out| match dy {
+                None => self.forward(simd, at, x, out),
+                Some(dy) => self.gradient(simd, at, [x, dy], out, Straight),
+            },
+        );
+    }
+
+    /// The numbers of a run of elements from `at` of a line on, and how many of `len` elements it has.
+    #[inline(always)]
+    fn run(&self, at: usize, len: usize) -> (Same<T>, usize) {
+        let (scales, zeros) = (self.settings.scales, self.settings.zero_points);
+        if scales.len() == 1 {
+            return (Same::new(&self.settings, scales[0], zeros[0]), len);
+        }
+        let (channel, inner) = (at / self.settings.shape.inner, self.settings.shape.inner);
+        (Same::new(&self.settings, scales[channel], zeros[channel]), len.min(inner - at % inner))
+    }
+
+    #[inline(always)]
+    fn forward<S: Simd>(&self, simd: S, at: usize, x: &[T], out: &mut [T]) {
+        let next = Next { inputs: 1, after: BLOCK };
+        if let Some(Table { scale, zero }) = &self.table {
+            let (f, len) = (Forward(Same::new(&self.settings, 1.0, 0.0)), x.len());
+            return map_before(simd, [x, &scale[at..at + len], &zero[at..at + len]], out, f, next);
+        }
+        let mut done = 0;
+        while done < x.len() {
+            let (same, len) = self.run(at + done, x.len() - done);
+            map_before(simd, [&x[done..done + len]], &mut out[done..done + len], Forward(same), next);
+            done += len;
+        }
+    }
+
+    #[inline(always)]
+    fn gradient<S: Simd, G: Map<T, 2> + Map<T, 4>>(
+        &self,
+        simd: S,
+        at: usize,
+        [x, dy]: [&[T]; 2],
+        out: &mut [T],
+        gradient: fn(Same<T>) -> G,
+    ) {
+        if let Some(Table { scale, zero }) = &self.table {
+            let (f, len) = (gradient(Same::new(&self.settings, 1.0, 0.0)), x.len());
+            return map(simd, [x, dy, &scale[at..at + len], &zero[at..at + len]], out, f);
+        }
+        let mut done = 0;
+        while done < x.len() {
+            let (same, len) = self.run(at + done, x.len() - done);
+            map(simd, [&x[done..done + len], &dy[done..done + len]], &mut out[done..done + len], gradient(same));
+            done += len;
+        }
+    }
+}
