@@ -121,22 +121,3 @@ pub fn decode<S: Simd, F: Minifloat>(simd: S, codes: S::u8s) -> Tile<S, f32> {
     }
     tile
 }
-
-/// The code of one magnitude up to [`Minifloat::OVERFLOW`], as [`magnitude_code`].
-#[must_use]
-pub fn code_of<F: Minifloat>(magnitude: f32) -> u8 {
-    let power = f32::from_bits(magnitude.to_bits() & F32_EXPONENT).max(const { least_normal::<F>() });
-    let sum = (magnitude + f32::from_bits(power.to_bits() + const { lift::<F>() })).to_bits();
-    sum.wrapping_add(sum >> (F32_MANTISSA - F::MANTISSA)) as u8
-}
-
-/// The number of one code, as [`decode`].
-#[must_use]
-pub fn value_of<F: Minifloat>(code: u8) -> f32 {
-    let word = u32::from(code) & ((1 << F::SIGN) - 1);
-    let bits = (word << (F32_MANTISSA - F::MANTISSA)) + ((F32_BIAS - F::BIAS) << F32_MANTISSA);
-    let number = f32::from_bits(bits);
-    let magnitude = (number + (number - const { least_normal::<F>() }).min(0.0)).to_bits();
-    let special = if word >= F::SPECIAL { F32_EXPONENT } else { 0 };
-    f32::from_bits(magnitude | special | u32::from(code) >> F::SIGN << 31)
-}
