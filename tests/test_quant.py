@@ -165,9 +165,10 @@ from quant_cases import CASES, DTYPES, numbers
 for case in CASES:
     for shape in case.shapes[-2:]:
         for dtype in DTYPES:
+            x = numbers(shape, dtype)
             for threads in (1, 2, 3, 7):
                 with ss.threads(threads):
-                    q = ss.quant.quantize(numbers(shape, dtype), case.scheme)
+                    q = ss.quant.quantize(x, case.scheme)
                     arrays = [*q.parts.values(), q.dequantize()]
                 digest = hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
                 print(case.scheme, shape, dtype, digest)
