@@ -69,6 +69,17 @@ def test_nvfp4_is_what_ml_dtypes_makes_of_the_scaled_numbers() -> None:
     assert (q.dequantize() == codes.astype(F32) * scale).all()
 
 
+def test_nvfp4_scales_round_as_written_at_each_middle() -> None:
+    codes = np.arange(127, dtype=np.uint8).view(E4M3).astype(F32)
+    tensor = np.float32(0.7) / np.float32(2688)
+    middles = ((codes[:-1] + codes[1:]) / 2 * tensor * np.float32(6)).view(np.int32)
+    x = np.zeros((126 * 9 + 1, 16), F32)
+    x[1:, 3] = (middles[:, None] + np.arange(-4, 5)).astype(np.int32).view(F32).reshape(-1)
+    x[0, 0] = 0.7
+    scales = saturated(np.abs(x).max(axis=1, keepdims=True) / tensor / np.float32(6), E4M3)
+    assert (quantized(x, ss.quant.NVFP4()).scales.view(np.uint8) == scales.view(np.uint8)).all()
+
+
 @pytest.mark.parametrize("scheme", [ss.quant.MX("mxfp8_e5m2"), ss.quant.MX("mxfp4"), ss.quant.NVFP4()], ids=repr)
 def test_each_row_is_quantized_as_if_alone(scheme: ss.quant.Scheme) -> None:
     x = np.random.default_rng(4).standard_normal((7, 45)).astype(F32)

@@ -5,7 +5,7 @@ use fearless_simd::prelude::*;
 use super::{
     dynamic_map,
     scaled::Levels,
-    tile::{WIDEST, Words, from_planes, sixteen_bytes, to_bytes},
+    tile::{WIDEST, Words, from_planes, in_table, sixteen_bytes, to_bytes},
 };
 use crate::{
     dtype::load_native,
@@ -344,12 +344,6 @@ fn in_planes<S: Simd>(simd: S, planes: &[[u8; 256]; 4], codes: S::u8s) -> Tile<S
         bytes[k] = is_high.select(in_table(simd, high, index), in_table(simd, low, index));
     }
     from_planes::<S>(bytes)
-}
-
-#[inline(always)]
-fn in_table<S: Simd>(simd: S, table: &[u8], index: S::u8s) -> S::u8s {
-    let (low, high) = table.split_at(WIDEST);
-    S::u8s::from_slice(simd, low).concat_swizzle_dyn(S::u8s::from_slice(simd, high), index)
 }
 
 #[inline(always)]

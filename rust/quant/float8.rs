@@ -4,9 +4,11 @@ use fearless_simd::prelude::*;
 
 use super::{
     codec::Codec,
-    minifloat::{Minifloat, decode, encode, encode_finite, encode_small, magnitude, magnitude_code},
+    minifloat::{
+        Minifloat, decode, encode, encode_finite, encode_small, from_upper, magnitude, magnitude_code, planes,
+    },
     scaled::Levels,
-    tile::{load, load_bytes, store, store_bytes, to_bytes, to_words},
+    tile::{WIDEST, in_table, load, load_bytes, store, store_bytes, to_bytes, to_words},
 };
 use crate::simd::{TILE_VECTORS, Tile, tile_len};
 
@@ -119,7 +121,7 @@ impl<const KEEPS: bool> Minifloat for Ue5m3<KEEPS> {
     const LARGEST: f32 = 61440.0;
     const OVERFLOW: f32 = 65536.0;
     const NAN: f32 = 98304.0;
-    const SPECIAL: u32 = 0xf8;
+    const SPECIAL: u32 = 0x100;
 }
 
 impl<const KEEPS: bool> Levels for Ue5m3<KEEPS> {
@@ -137,13 +139,31 @@ impl<const KEEPS: bool> Levels for Ue5m3<KEEPS> {
 
     #[inline(always)]
     fn levels<S: Simd>(&self, simd: S, codes: S::u8s) -> Tile<S, f32> {
-        let words = to_words::<S>(codes);
-        let mut tile = [S::f32s::splat(simd, 0.0); TILE_VECTORS];
-        for k in 0..TILE_VECTORS {
-            tile[k] = magnitude::<S, Self>(words[k]);
-        }
-        tile
+        if S::u8s::LEN == WIDEST { look_up(simd, codes) } else { work_out::<S>(simd, codes) }
     }
+}
+
+/// Planes of the lower and the upper 128 codes.
+static PLANES: [[[u8; 128]; 2]; 2] = [planes::<Ue5m3<false>>(0), planes::<Ue5m3<false>>(128)];
+
+#[inline(always)]
+fn look_up<S: Simd>(simd: S, codes: S::u8s) -> Tile<S, f32> {
+    let (index, is_upper) = (codes & 0x7f, codes.simd_ge(0x80));
+    let mut bytes = [codes; 2];
+    for k in 0..2 {
+        bytes[k] = is_upper.select(in_table(simd, &PLANES[1][k], index), in_table(simd, &PLANES[0][k], index));
+    }
+    from_upper::<S>(simd, bytes)
+}
+
+#[inline(always)]
+fn work_out<S: Simd>(simd: S, codes: S::u8s) -> Tile<S, f32> {
+    let words = to_words::<S>(codes);
+    let mut tile = [S::f32s::splat(simd, 0.0); TILE_VECTORS];
+    for k in 0..TILE_VECTORS {
+        tile[k] = magnitude::<S, Ue5m3<false>>(words[k]);
+    }
+    tile
 }
 
 /// At least the least number, 2⁻¹⁷, where `x` is above zero.

@@ -2,7 +2,10 @@
 
 use fearless_simd::prelude::*;
 
-use super::tile::{to_bytes, to_words};
+use super::{
+    tile::sixteen_bytes,
+    tile::{WIDEST, from_planes, in_table, to_bytes, to_words},
+};
 use crate::simd::{TILE_VECTORS, Tile};
 
 /// A format: sign, exponent, mantissa; exponent 0 is that of subnormal numbers.
@@ -106,9 +109,69 @@ pub fn encode<S: Simd, F: Minifloat>(simd: S, x: Tile<S, f32>, saturates: bool) 
     to_bytes::<S>(codes)
 }
 
-/// The numbers that codes stand for.
+/// The upper two bytes of the magnitude of each code of 7 bits, which say all of it: plane 1 has the uppermost.
+struct Planes<F>(std::marker::PhantomData<F>);
+
+impl<F: Minifloat> Planes<F> {
+    const ALL: [[u8; 128]; 2] = planes::<F>(0);
+
+    /// The same of each code of 4 bits, the sign with it.
+    const SIXTEEN: [[u8; 16]; 2] = {
+        let (mut planes, mut i) = ([[0; 16]; 2], 0);
+        while i < 16 {
+            (planes[0][i], planes[1][i]) = (Self::ALL[0][i % 8], Self::ALL[1][i % 8] | (i as u8 & 8) << 4);
+            i += 1;
+        }
+        planes
+    };
+}
+
+/// The planes of 128 codes from `first` on.
+pub(super) const fn planes<F: Minifloat>(first: u32) -> [[u8; 128]; 2] {
+    let (mut planes, mut i) = ([[0; 128]; 2], 0);
+    while i < 128 {
+        let bytes = value::<F>(first + i as u32).to_le_bytes();
+        (planes[0][i], planes[1][i]) = (bytes[2], bytes[3]);
+        i += 1;
+    }
+    planes
+}
+
+/// The magnitude of a code without its sign.
+const fn value<F: Minifloat>(code: u32) -> f32 {
+    let bits = (code << (F32_MANTISSA - F::MANTISSA)) + ((F32_BIAS - F::BIAS) << F32_MANTISSA);
+    let number = f32::from_bits(bits);
+    match code {
+        _ if code >= F::SPECIAL => f32::from_bits(bits | F32_EXPONENT),
+        _ if code >> F::MANTISSA == 0 => number + (number - least_normal::<F>()),
+        _ => number,
+    }
+}
+
+/// Numbers of the upper two planes of their bytes.
+#[inline(always)]
+pub(super) fn from_upper<S: Simd>(simd: S, [low, high]: [S::u8s; 2]) -> Tile<S, f32> {
+    let zero = S::u8s::splat(simd, 0);
+    from_planes::<S>([zero, zero, low, high])
+}
+
+/// The numbers that codes of 8 or 4 bits stand for: looked up where one instruction does it, worked out elsewhere.
 #[inline(always)]
 pub fn decode<S: Simd, F: Minifloat>(simd: S, codes: S::u8s) -> Tile<S, f32> {
+    if F::SIGN == 3 && S::u8s::LEN > 16 {
+        let [low, high] = &Planes::<F>::SIXTEEN;
+        let low = sixteen_bytes::<S>(simd, low).swizzle_dyn_within_blocks(codes);
+        from_upper::<S>(simd, [low, sixteen_bytes::<S>(simd, high).swizzle_dyn_within_blocks(codes)])
+    } else if F::SIGN == 7 && S::u8s::LEN == WIDEST {
+        let ([low, high], index) = (&Planes::<F>::ALL, codes & 0x7f);
+        from_upper::<S>(simd, [in_table(simd, low, index), in_table(simd, high, index) | (codes & 0x80)])
+    } else {
+        work_out::<S, F>(simd, codes)
+    }
+}
+
+#[inline(always)]
+fn work_out<S: Simd, F: Minifloat>(simd: S, codes: S::u8s) -> Tile<S, f32> {
     let words = to_words::<S>(codes);
     let mut tile = [S::f32s::splat(simd, 0.0); TILE_VECTORS];
     for k in 0..TILE_VECTORS {
@@ -120,23 +183,4 @@ pub fn decode<S: Simd, F: Minifloat>(simd: S, codes: S::u8s) -> Tile<S, f32> {
         tile[k] = (bits | ((words[k] << (31 - F::SIGN)) & 0x8000_0000)).bitcast();
     }
     tile
-}
-
-/// The code of one magnitude up to [`Minifloat::OVERFLOW`], as [`magnitude_code`].
-#[must_use]
-pub fn code_of<F: Minifloat>(magnitude: f32) -> u8 {
-    let power = f32::from_bits(magnitude.to_bits() & F32_EXPONENT).max(const { least_normal::<F>() });
-    let sum = (magnitude + f32::from_bits(power.to_bits() + const { lift::<F>() })).to_bits();
-    sum.wrapping_add(sum >> (F32_MANTISSA - F::MANTISSA)) as u8
-}
-
-/// The number of one code, as [`decode`].
-#[must_use]
-pub fn value_of<F: Minifloat>(code: u8) -> f32 {
-    let word = u32::from(code) & ((1 << F::SIGN) - 1);
-    let bits = (word << (F32_MANTISSA - F::MANTISSA)) + ((F32_BIAS - F::BIAS) << F32_MANTISSA);
-    let number = f32::from_bits(bits);
-    let magnitude = (number + (number - const { least_normal::<F>() }).min(0.0)).to_bits();
-    let special = if word >= F::SPECIAL { F32_EXPONENT } else { 0 };
-    f32::from_bits(magnitude | special | u32::from(code) >> F::SIGN << 31)
 }

@@ -102,6 +102,13 @@ pub fn absmax<S: Simd>(simd: S, x: &[f32]) -> f32 {
     f32::from_bits(largest_bits(simd, x))
 }
 
+/// Looks up 128 bytes where a vector has [`WIDEST`], by one instruction.
+#[inline(always)]
+pub fn in_table<S: Simd>(simd: S, table: &[u8], index: S::u8s) -> S::u8s {
+    let (low, high) = table.split_at(WIDEST);
+    S::u8s::from_slice(simd, low).concat_swizzle_dyn(S::u8s::from_slice(simd, high), index)
+}
+
 /// Four planes of bytes, the least significant first, as numbers.
 #[inline(always)]
 pub fn from_planes<S: Simd>([a, b, c, d]: [S::u8s; 4]) -> Tile<S, f32> {
