@@ -63,7 +63,9 @@ def oracle(x: Array, dy: Array, scale: Array, point: Array, axis: int | None, co
 def exact_sums(terms: Array, axis: int | None) -> Array:
     if axis is None:
         return np.array(math.fsum(terms.ravel()))
-    rows = np.moveaxis(terms, axis, 0).reshape(terms.shape[axis], -1) if terms.size else np.zeros((terms.shape[axis], 0))
+    rows = (
+        np.moveaxis(terms, axis, 0).reshape(terms.shape[axis], -1) if terms.size else np.zeros((terms.shape[axis], 0))
+    )
     return np.array([math.fsum(row) for row in rows])
 
 
@@ -134,7 +136,7 @@ def test_bad_arguments_are_named() -> None:
     x = np.zeros((3, 4), np.float32)
     with pytest.raises(ValueError, match="fake_quantize: qmax must be at least 6, got 5"):
         fake_quantize(x, 1.0, 5, 5, 5)
-    with pytest.raises(ValueError, match="scale must be finite normal numbers above 0, got 0.0"):
+    with pytest.raises(ValueError, match=r"scale must be finite normal numbers above 0, got 0\.0"):
         fake_quantize(x, 0.0)
     with pytest.raises(ValueError, match=r"zero_point must be integers in \[-8, 7\], got 9"):
         fake_quantize(x, 1.0, 9, -8, 7)

@@ -24,6 +24,7 @@ class Observer(ABC):
 
     def __init__(self, axis: int | None = None) -> None:
         self.axis = None if axis is None else _check.integer(self._owner, "axis", axis)
+        self.low = self.high = np.zeros(0)
         self.batches = 0
         """Batches that were seen."""
         self.channels: int | None = None
@@ -272,7 +273,11 @@ class HistogramMSE(_Histogram):
             scale, point = scheme.steps(self.low * share, self.high * share)
             errors = self._errors(middles, scale, point, scheme)
             better = errors < best
-            best[better], low[better], high[better] = errors[better], self.low[better] * share, self.high[better] * share
+            best[better], low[better], high[better] = (
+                errors[better],
+                self.low[better] * share,
+                self.high[better] * share,
+            )
         return low, high
 
     def _errors(self, middles: Array, scale: Array, point: Array, scheme: Affine) -> Array:
