@@ -136,7 +136,7 @@ def test_bad_arguments_are_named() -> None:
     x = np.zeros((3, 4), np.float32)
     with pytest.raises(ValueError, match="fake_quantize: qmax must be at least 6, got 5"):
         fake_quantize(x, 1.0, 5, 5, 5)
-    with pytest.raises(ValueError, match="scale must be finite normal numbers above 0, got 0.0"):
+    with pytest.raises(ValueError, match=r"scale must be finite normal numbers above 0, got 0\.0"):
         fake_quantize(x, 0.0)
     with pytest.raises(ValueError, match=r"zero_point must be integers in \[-8, 7\], got 9"):
         fake_quantize(x, 1.0, 9, -8, 7)

@@ -28,6 +28,11 @@ class Row:
 FLAT = [(2, 5), (3, 5), (17, 5)]
 DEEP = [(1, 6, 5), (3, 6, 1), (2, 6, 3, 7)]
 ANY = [(1,), (3, 7), (2, 3, 5)]
+WEIGHT = ss.quant.quantize(np.sin(np.arange(35.0)).reshape(5, 7), ss.quant.Affine(bits=4))
+
+# Their gradients go straight through steps, where differences are 0: see test_qat.py.
+STRAIGHT = {nn.FakeQuantize, nn.QATLinear}
+
 LAYERS = [
     Row(nn.Linear, lambda: nn.Linear(7, 5, dtype=F8)),
     Row(nn.Linear, lambda: nn.Linear(7, 1, bias=False, dtype=F8)),
@@ -54,6 +59,7 @@ LAYERS = [
     Row(nn.InstanceNorm, lambda: nn.InstanceNorm(6, dtype=F8), DEEP),
     Row(nn.WeightNorm, lambda: nn.WeightNorm(nn.Linear(7, 5, dtype=F8))),
     Row(nn.WeightNorm, lambda: nn.WeightNorm(nn.Linear(7, 3, bias=False, dtype=F8), axis=1)),
+    Row(nn.QuantizedLinear, lambda: nn.QuantizedLinear(WEIGHT, np.linspace(-1, 1, 5), dtype=F8)),
     Row(
         nn.Sequential,
         lambda: nn.Sequential(
@@ -94,7 +100,7 @@ def concrete(base: type) -> set[type]:
 
 
 def test_every_layer_and_loss_is_in_its_table() -> None:
-    assert {row.layer for row in LAYERS} == concrete(nn.Module)
+    assert {row.layer for row in LAYERS} == concrete(nn.Module) - STRAIGHT
     assert {loss for loss, _ in LOSSES} == concrete(nn.Loss)
     assert all(isinstance(row.build(), row.layer) for row in LAYERS)
 

@@ -2,10 +2,7 @@
 
 use fearless_simd::prelude::*;
 
-use super::{
-    tile::sixteen_bytes,
-    tile::{WIDEST, from_planes, in_table, to_bytes, to_words},
-};
+use super::tile::{WIDEST, from_planes, in_table, sixteen_bytes, to_bytes, to_words};
 use crate::simd::{TILE_VECTORS, Tile};
 
 /// A format: sign, exponent, mantissa; exponent 0 is that of subnormal numbers.

@@ -17,10 +17,13 @@ from stepsmith.nn.base import Counter, Module
 from stepsmith.nn.batch_norm import BatchNorm
 from stepsmith.nn.container import Sequential
 from stepsmith.nn.dropout import Dropout
+from stepsmith.nn.fake_quantize import FakeQuantize
 from stepsmith.nn.group_norm import GroupNorm, InstanceNorm
 from stepsmith.nn.linear import Linear
 from stepsmith.nn.loss import LOSSES, CrossEntropy, Loss, MeanSquaredError, cross_entropy, mse
 from stepsmith.nn.norm import LayerNorm, RMSNorm
+from stepsmith.nn.quantize import calibrate, prepare_qat, quantize_model
+from stepsmith.nn.quantized import QATLinear, QuantizedLinear
 from stepsmith.nn.softmax import LogSoftmax, Softmax
 from stepsmith.nn.weight_norm import WeightNorm
 
@@ -32,6 +35,7 @@ __all__ = [
     "Counter",
     "CrossEntropy",
     "Dropout",
+    "FakeQuantize",
     "GroupNorm",
     "Hardtanh",
     "InstanceNorm",
@@ -42,6 +46,8 @@ __all__ = [
     "Loss",
     "MeanSquaredError",
     "Module",
+    "QATLinear",
+    "QuantizedLinear",
     "RMSNorm",
     "ReLU",
     "Sequential",
@@ -52,7 +58,10 @@ __all__ = [
     "Softsign",
     "Tanh",
     "WeightNorm",
+    "calibrate",
     "cross_entropy",
     "functional",
     "mse",
+    "prepare_qat",
+    "quantize_model",
 ]

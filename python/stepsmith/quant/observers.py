@@ -24,6 +24,7 @@ class Observer(ABC):
 
     def __init__(self, axis: int | None = None) -> None:
         self.axis = None if axis is None else _check.integer(self._owner, "axis", axis)
+        self.low = self.high = np.zeros(0)
         self.batches = 0
         """Batches that were seen."""
         self.channels: int | None = None
