@@ -172,7 +172,7 @@ def test_double_quantization_changes_the_scales_alone_and_little(scheme: type) -
 
 
 def test_bad_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="Float8: format must be one of e4m3fn, e5m2, got 'e4m3'"):
+    with pytest.raises(ValueError, match="Float8: format must be one of e4m3fn, e5m2, ue5m3, got 'e4m3'"):
         ss.quant.Float8("e4m3")
     with pytest.raises(ValueError, match="Float8: block_size must be at least 32, got 16"):
         ss.quant.Float8("e5m2", 16)

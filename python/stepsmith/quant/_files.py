@@ -56,7 +56,7 @@ def save(path: Path, tensors: Mapping[str, QuantizedArray | Array], metadata: Ma
         >>> with TemporaryDirectory() as folder:
         ...     ss.quant.save(f"{folder}/model.safetensors", {"weight": q, "bias": np.zeros(3)})
         ...     ss.quant.load(f"{folder}/model.safetensors")["weight"].scheme
-        NF4(block_size=64)
+        NF4(block_size=64, double_quant=False)
     """
     further = _further(metadata)
     stored: dict[str, Array] = {}

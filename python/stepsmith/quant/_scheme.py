@@ -85,7 +85,7 @@ def scheme(name: str, /, **settings: Any) -> Scheme:
 
     Example:
         >>> ss.quant.scheme("nf4", block_size=128)
-        NF4(block_size=128)
+        NF4(block_size=128, double_quant=False)
     """
     cls = REGISTRY[_check.one_of("scheme", "name", name, sorted(REGISTRY))]
     known = [field for field in fields(cls) if field.init]  # type: ignore[arg-type]
