@@ -40,6 +40,8 @@ STAGES: dict[str, dict[str, Any]] = {
     "state-bfloat16": {"state_dtype": "bfloat16"},
     "state-int8": {"state_dtype": "int8", "min_8bit_size": 0},
     "state-float8": {"state_dtype": "float8", "min_8bit_size": 0},
+    "state-int8-random": {"state_dtype": "int8", "min_8bit_size": 0, "state_rounding": "stochastic"},
+    "state-float8-random": {"state_dtype": "float8", "min_8bit_size": 0, "state_rounding": "stochastic"},
     "maximize": {"maximize": True},
 }
 ALL = ("masks", "grad_scale", "clip_value", "norm", "agc", "ema", "shadow-arrays", "zero_grads", "state-bfloat16")
@@ -50,6 +52,11 @@ TOGETHER = {
     "norm-inf": tuple(stage if stage != "norm" else "norm-inf" for stage in (*ALL, "master")),
     "int8": tuple(stage if stage != "state-bfloat16" else "state-int8" for stage in (*ALL, "stochastic")),
     "float8": tuple(stage if stage != "state-bfloat16" else "state-float8" for stage in (*ALL, "master")),
+    "random": (
+        *(stage for stage in ALL if stage not in {"state-bfloat16", "masks"}),
+        "state-int8-random",
+        "stochastic",
+    ),
     "no-clip-value": tuple(stage for stage in (*ALL, "stochastic") if stage != "clip_value"),
 }
 SHAPES = [
@@ -242,7 +249,7 @@ def together(which: str) -> dict[str, Any]:
     """All stages at once under every configuration."""
     wrong = []
     for k, config in enumerate(CONFIGS):
-        if which in {"int8", "float8"} and CONFIGS[config][0] in MOMENTLESS:
+        if which in {"int8", "float8", "random"} and CONFIGS[config][0] in MOMENTLESS:
             continue
         stages = tuple(
             stage for stage in TOGETHER[which] if stage != "maximize" or "maximize" not in CONFIGS[config][1]

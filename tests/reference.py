@@ -679,10 +679,10 @@ def decode(array: Array, compute: type[np.floating[Any]]) -> Array:
     return array.astype(compute)
 
 
-def encode(array: Array, dtype: np.dtype[Any]) -> Array:
+def encode(array: Array, dtype: np.dtype[Any], words: Array | None = None) -> Array:
     """Rounded to storage; float64 becomes a 16-bit type by way of float32."""
     if isinstance(dtype, CodedType):
-        return dtype.encode(array)
+        return dtype.encode(array, words)
     return array.astype(np.float32).astype(dtype) if dtype.itemsize == 2 else array.astype(dtype)
 
 
@@ -740,6 +740,7 @@ def step_tensor(
     clip: float = 1.0,
     grad_scale: float = 1.0,
     kept: Array | None = None,
+    words: Callable[[int], Array] | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Parameter and state after one update of stored arrays; a slot that is not in `state` reads as zeros."""
     compute = compute_type(param.dtype)
@@ -754,7 +755,11 @@ def step_tensor(
             new_values = tuple(
                 x if slot in SHARED else np.where(kept, x, compute(0)) for slot, x in zip(STATE[rule], new_values)
             )
-        new_state = {slot: encode(x, state[slot].dtype) for slot, x in zip(STATE[rule], new_values) if slot in state}
+        new_state = {
+            slot: encode(x, state[slot].dtype, words(k) if words and isinstance(state[slot].dtype, CodedType) else None)
+            for k, (slot, x) in enumerate(zip(STATE[rule], new_values))
+            if slot in state
+        }
         return encode(new_param, param.dtype), new_state
 
 

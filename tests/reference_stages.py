@@ -132,6 +132,7 @@ class Staged(Reference):
         master: bool = False,
         shadow: str | Arrays | None = None,
         rounding: str = "nearest",
+        state_rounding: str = "nearest",
         seed: int = 0,
         zero_grads: bool = False,
         on_nonfinite: str = "raise",
@@ -139,6 +140,7 @@ class Staged(Reference):
     ) -> None:
         super().__init__(rule, params, state_dtype, **settings)
         self.clip_value, self.norm_type, self.agc, self.ema = clip_value, norm_type, agc, ema
+        self.state_rounding, self.place = state_rounding, {name: i for i, name in enumerate(params)}
         self.masks, self.rounding, self.seed, self.zero_grads = masks or {}, rounding, seed, zero_grads
         self.checks, self.updates = on_nonfinite != "propagate", 0
         self.stream = {name: ROUNDING_STREAM + i for i, name in enumerate(params)}
@@ -209,7 +211,9 @@ class Staged(Reference):
         wide = decode(self.worked_on(name), grad.dtype.type)
         # In the compute type the parameter comes back as it was computed.
         state = self.state[name]
-        new, self.state[name] = step_tensor(self.rule, wide, grad, state, scalars, maximize=self.maximize, kept=kept)
+        new, self.state[name] = step_tensor(
+            self.rule, wide, grad, state, scalars, maximize=self.maximize, kept=kept, words=self._state_words(name)
+        )
         new = masked(new, kept)
         if "master" in copies:
             copies["master"] = new
@@ -220,6 +224,13 @@ class Staged(Reference):
             copies["ema"] = masked(ema + (stored - ema) * weight, kept)
         if "shadow" in copies:
             copies["shadow"] = encode(stored, copies["shadow"].dtype)
+
+    def _state_words(self, name: str) -> Any:
+        """State array k has the purpose 2 + 16·k."""
+        if self.state_rounding == "nearest":
+            return None
+        n, tensor = self.params[name].size, self.place[name]
+        return lambda k: random_words(n, self.seed, self.updates, (2 + 16 * k) * 2**24 + tensor)
 
     def _stored(self, name: str, new: Array) -> Array:
         dtype = self.params[name].dtype

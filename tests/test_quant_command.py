@@ -184,7 +184,10 @@ USERS_ERRORS = {
         "the output must be in a folder that exists, got no/out",
     ),
     "scheme": (["quantize", "model.safetensors", "out", "--scheme", "nf5"], "scheme: name must be one of "),
-    "setting": (["quantize", "model.safetensors", "out", "--set", "x=1"], "settings of nf4 are block_size, double_quant, got 'x'"),
+    "setting": (
+        ["quantize", "model.safetensors", "out", "--set", "x=1"],
+        "settings of nf4 are block_size, double_quant, got 'x'",
+    ),
     "value": (
         ["quantize", "model.safetensors", "out", "--set", "block_size=a"],
         "block_size must be an integer, got 'a'",

@@ -19,7 +19,9 @@ def test_readme_has_an_example_for_each_kind_of_program() -> None:
     assert sum("torch" in code for code in PYTHON) == 1
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=["numpy", "autograd", "torch", "folded", "norm", "activation", "quantization"])
+@pytest.mark.parametrize(
+    "code", PYTHON, ids=["numpy", "autograd", "torch", "folded", "norm", "activation", "quantization"]
+)
 def test_readme_example_runs(code: str) -> None:
     if "import torch" in code and find_spec("torch") is None:
         pytest.skip("PyTorch is not installed")

@@ -13,12 +13,16 @@ use crate::{
     quant::{
         dynamic8::Dynamic8,
         float8::{E4m3, Float8, Ue5m3},
-        scaled::{Levels, decode_blocks, encode_block},
+        scaled::{Levels, decode_blocks, encode_block, encode_block_randomly},
     },
+    random::Philox,
 };
 
 /// Elements that share a scale.
 pub const STATE_BLOCK: usize = 256;
+
+/// Philox streams of one state array's rounding to those of the next one's: sixteen purposes.
+const SLOT_STREAMS: u32 = 16 << 24;
 
 const _: () = assert!(STRIP.is_multiple_of(STATE_BLOCK) && CHUNK.is_multiple_of(STRIP));
 
@@ -56,12 +60,13 @@ impl StateCodec {
         }
     }
 
-    fn encode<S: Simd>(self, simd: S, x: &[f32], codes: &mut [u8], scales: &mut [f32]) {
+    /// With random words each number becomes one of the two levels around it, without bias.
+    fn encode<S: Simd>(self, simd: S, x: &[f32], codes: &mut [u8], scales: &mut [f32], words: Option<&[u32]>) {
         match self {
-            Self::Dynamic8 => encode(simd, &Dynamic8::<true, false>, x, codes, scales),
-            Self::UnsignedDynamic8 => encode(simd, &Dynamic8::<false, true>, x, codes, scales),
-            Self::E4m3 => encode(simd, &Float8(E4m3), x, codes, scales),
-            Self::Ue5m3 => encode(simd, &Ue5m3::<true>, x, codes, scales),
+            Self::Dynamic8 => encode(simd, &Dynamic8::<true, false>, x, codes, scales, words),
+            Self::UnsignedDynamic8 => encode(simd, &Dynamic8::<false, true>, x, codes, scales, words),
+            Self::E4m3 => encode(simd, &Float8(E4m3), x, codes, scales, words),
+            Self::Ue5m3 => encode(simd, &Ue5m3::<true>, x, codes, scales, words),
         }
     }
 }
@@ -75,13 +80,24 @@ fn decode<S: Simd, L: Levels>(simd: S, levels: &L, codes: &[u8], scales: &[f32],
 }
 
 #[inline(never)]
-fn encode<S: Simd, L: Levels>(simd: S, levels: &L, x: &[f32], codes: &mut [u8], scales: &mut [f32]) {
+fn encode<S: Simd, L: Levels>(
+    simd: S,
+    levels: &L,
+    x: &[f32],
+    codes: &mut [u8],
+    scales: &mut [f32],
+    words: Option<&[u32]>,
+) {
     simd.vectorize(
         #[inline(always)]
         || {
             for (k, x) in x.chunks(STATE_BLOCK).enumerate() {
                 let start = k * STATE_BLOCK;
-                scales[k] = encode_block(simd, levels, x, &mut codes[start..start + x.len()]);
+                let codes = &mut codes[start..start + x.len()];
+                scales[k] = match words {
+                    None => encode_block(simd, levels, x, codes),
+                    Some(words) => encode_block_randomly(simd, levels, x, codes, &words[start..start + x.len()]),
+                };
             }
         },
     );
@@ -126,17 +142,25 @@ impl Decoded {
         }
     }
 
-    /// Encodes the strip that ends at `end`, if one does.
+    /// Encodes the strip that ends at `end`, if one does; at random with a stream, that of the state arrays' purposes.
     #[inline(always)]
-    pub(super) fn leave<S: Simd>(&self, simd: S, chunk: &mut ChunkArrays<'_>, end: usize) {
+    pub(super) fn leave<S: Simd>(&self, simd: S, chunk: &mut ChunkArrays<'_>, end: usize, philox: Option<Philox>) {
         if !end.is_multiple_of(STRIP) && end < chunk.len() {
             return;
         }
         let at = (end - 1) / STRIP * STRIP;
+        let (first, mut room) = (chunk.chunk().start + at, [0; STRIP]);
         for (k, numbers) in self.numbers.iter().enumerate() {
-            if let Some((codec, codes, scales)) = chunk.coded(k, at, end - at) {
-                codec.encode(simd, &numbers[..end - at], codes, scales);
-            }
+            let Some((codec, codes, scales)) = chunk.coded(k, at, end - at) else { continue };
+            let words = philox.map(|philox| {
+                let philox = Philox { stream: philox.stream + k as u32 * SLOT_STREAMS, ..philox };
+                simd.vectorize(
+                    #[inline(always)]
+                    || philox.words(first as u64, &mut room),
+                );
+                &room[..]
+            });
+            codec.encode(simd, &numbers[..end - at], codes, scales, words);
         }
     }
 

@@ -76,6 +76,8 @@ pub struct Options {
     pub ema_weight: f64,
     /// Round 16-bit parameters at random: key and step of the stream.
     pub rounding: Option<Philox>,
+    /// Round coded state at random: the same.
+    pub state_rounding: Option<Philox>,
     /// Nothing follows the rule: neither masks nor copies nor zeroed gradients.
     pub only_rule: bool,
 }
@@ -93,6 +95,7 @@ impl Options {
             agc: None,
             ema_weight: 0.0,
             rounding: None,
+            state_rounding: None,
             only_rule: false,
         }
     }
@@ -135,6 +138,7 @@ pub fn step(
         unit_factors: unit_factors.as_deref(),
         ema_weight: options.ema_weight,
         rounding: options.rounding,
+        state_rounding: options.state_rounding,
         only_rule: options.only_rule,
     };
     let Cohorts { of_tensor, scalars, signs } = cohorts;

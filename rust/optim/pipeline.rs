@@ -50,6 +50,8 @@ pub struct Folds<'a> {
     pub ema_weight: f64,
     /// 16-bit parameters are rounded at random: key and step; the tensor's index is added to the stream.
     pub rounding: Option<Philox>,
+    /// Coded state is rounded at random: the same.
+    pub state_rounding: Option<Philox>,
     /// Nothing follows the rule: neither masks nor copies nor zeroed gradients.
     pub only_rule: bool,
 }
@@ -58,7 +60,16 @@ impl Folds<'_> {
     /// Gradients times a factor.
     #[must_use]
     pub const fn factor(first: f64) -> Self {
-        Self { first, limit: None, second: 1.0, unit_factors: None, ema_weight: 0.0, rounding: None, only_rule: false }
+        Self {
+            first,
+            limit: None,
+            second: 1.0,
+            unit_factors: None,
+            ema_weight: 0.0,
+            rounding: None,
+            state_rounding: None,
+            only_rule: false,
+        }
     }
 }
 

@@ -44,6 +44,12 @@ impl Pass<'_> {
         Some(Philox { stream: philox.stream + chunk.tensor() as u32, ..philox })
     }
 
+    /// The random stream of state that is rounded at random.
+    fn state_rounding(&self, chunk: &ChunkArrays<'_>) -> Option<Philox> {
+        let philox = self.folds.state_rounding?;
+        Some(Philox { stream: philox.stream + chunk.tensor() as u32, ..philox })
+    }
+
     /// A chunk strip by strip, in place as far as that goes, the rest by way of the stage.
     #[inline(never)]
     pub(super) fn work_on_strips<S: Simd, T: Compute, const N: usize>(
@@ -77,7 +83,7 @@ impl Pass<'_> {
                 None => {
                     self.leave(chunk, strip, stage);
                     if !self.folds.only_rule {
-                        decoded.leave(simd, chunk, at);
+                        decoded.leave(simd, chunk, at, self.state_rounding(chunk));
                     }
                 }
             }

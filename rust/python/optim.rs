@@ -31,6 +31,9 @@ use crate::{
 /// Philox streams of parameters' rounding: purpose 1, then the tensor's index.
 const ROUNDING_STREAM: u32 = 1 << 24;
 
+/// Those of state arrays' rounding: purposes 2, 18, 34 and 50 for the rule's first to fourth, then the tensor's index.
+const STATE_ROUNDING_STREAM: u32 = 2 << 24;
+
 /// What an optimizer folds into its steps, fixed at construction.
 #[derive(Debug, FromPyObject)]
 #[pyo3(from_item_all)]
@@ -43,6 +46,8 @@ struct Settings {
     ema_weight: f64,
     /// Key of the random rounding of 16-bit parameters.
     rounding_seed: Option<u64>,
+    /// Key of the random rounding of coded state.
+    state_rounding_seed: Option<u64>,
     zero_grads: bool,
     /// Address and bytes of the mapped file that the state lies in.
     mapping: Option<(usize, usize)>,
@@ -50,7 +55,7 @@ struct Settings {
 
 impl Settings {
     fn options(&self, grad_scale: f64, updates: u64) -> Result<Options, Error> {
-        let philox = |seed| Philox { seed, step: updates as u32, stream: ROUNDING_STREAM };
+        let philox = |stream| move |seed| Philox { seed, step: updates as u32, stream };
         Ok(Options {
             check_finite: self.check_finite,
             clip_value: self.clip_value,
@@ -58,7 +63,8 @@ impl Settings {
             norm: Reduction::find(&self.norm)?,
             agc: self.agc,
             ema_weight: self.ema_weight,
-            rounding: self.rounding_seed.map(philox),
+            rounding: self.rounding_seed.map(philox(ROUNDING_STREAM)),
+            state_rounding: self.state_rounding_seed.map(philox(STATE_ROUNDING_STREAM)),
             ..Options::plain(grad_scale)
         })
     }

@@ -285,6 +285,7 @@ static UNSIGNED_PLANES: [[u8; 256]; 4] = planes(&unsigned_values());
 impl<const SIGNED: bool, const KEEPS: bool> Levels for Dynamic8<SIGNED, KEEPS> {
     const LARGEST: f32 = 1.0;
 
+    const KEEPS: bool = KEEPS;
     const DOUBT: Option<u32> = Some(2 * DOUBT);
 
     #[inline(always)]

@@ -68,6 +68,7 @@ pub struct Float8<F>(pub F);
 
 impl<F: Minifloat> Levels for Float8<F> {
     const LARGEST: f32 = F::LARGEST;
+    const BY_MAGNITUDE: bool = true;
 
     #[inline(always)]
     fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, _: Tile<S, f32>, _: &mut S::u32s) -> S::u8s {
@@ -126,6 +127,7 @@ impl<const KEEPS: bool> Minifloat for Ue5m3<KEEPS> {
 
 impl<const KEEPS: bool> Levels for Ue5m3<KEEPS> {
     const LARGEST: f32 = <Self as Minifloat>::LARGEST;
+    const KEEPS: bool = KEEPS;
 
     #[inline(always)]
     fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>, _: &mut S::u32s) -> S::u8s {

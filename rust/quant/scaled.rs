@@ -4,7 +4,7 @@ use fearless_simd::prelude::*;
 
 use super::{
     codec::Codec,
-    tile::{WIDEST, absmax, load, load_bytes, store},
+    tile::{WIDEST, Words, absmax, load, load_bytes, store, store_bytes},
 };
 use crate::{
     dtype::{load_native, store_native},
@@ -22,6 +22,12 @@ pub trait Levels: Copy + Send + Sync {
     /// The code of the nearest level for each number of magnitude up to [`Self::LARGEST`]; `x` are the numbers before they
     /// were scaled. Where a code may be wrong `doubt` falls to [`Self::DOUBT`] or below.
     fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, x: Tile<S, f32>, doubt: &mut S::u32s) -> S::u8s;
+
+    /// Do codes rise with the magnitudes of their levels, not with the levels?
+    const BY_MAGNITUDE: bool = false;
+
+    /// Are levels of 0 only for what is 0?
+    const KEEPS: bool = false;
 
     /// What marks a code that may be wrong, if there are such codes.
     const DOUBT: Option<u32> = None;
@@ -130,6 +136,87 @@ fn store_last<S: Simd, L: Levels>(found: S::u8s, codes: &mut [u8], at: usize, co
     if count % 2 == 1 {
         codes[at / 2 + bytes - 1] &= 0xf0;
     }
+}
+
+/// Codes of one block as [`encode_block`], each then changed for that of the level on the number's other side with the
+/// probability that makes it right on average; `words` are random, one a number.
+#[inline(never)]
+pub fn encode_block_randomly<S: Simd, L: Levels>(
+    simd: S,
+    levels: &L,
+    x: &[f32],
+    codes: &mut [u8],
+    words: &[u32],
+) -> f32 {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let scale = encode_block(simd, levels, x, codes);
+            let absmax = absmax(simd, x);
+            if absmax > 0.0 && absmax.is_finite() {
+                let lift = if absmax < LOW { LIFT } else { 1.0 };
+                let inverse = L::LARGEST / (absmax * lift);
+                for at in (0..x.len()).step_by(tile_len::<S, f32>()) {
+                    let words = load_words(simd, words, at);
+                    let moved =
+                        nudged(simd, levels, [lift, inverse], load(simd, x, at), load_bytes(simd, codes, at), words);
+                    store_bytes::<S>(moved, codes, at, tile_len::<S, f32>());
+                }
+            }
+            scale
+        },
+    )
+}
+
+/// Codes of the levels beside numbers: with the probability (y - level) / (other - level) the other one's.
+#[inline(always)]
+fn nudged<S: Simd, L: Levels>(
+    simd: S,
+    levels: &L,
+    [lift, inverse]: [f32; 2],
+    x: Tile<S, f32>,
+    codes: S::u8s,
+    words: Words<S>,
+) -> S::u8s {
+    let (largest, level) = (S::f32s::splat(simd, L::LARGEST), levels.levels(simd, codes));
+    let (mut y, mut is_up) = (times::<S>(times::<S>(x, lift), inverse), [x[0].simd_lt(0.0); TILE_VECTORS]);
+    for k in 0..TILE_VECTORS {
+        y[k] = y[k].min(largest).max(-largest);
+        is_up[k] = if L::BY_MAGNITUDE { y[k].abs().simd_gt(level[k].abs()) } else { y[k].simd_gt(level[k]) };
+    }
+    // At either end there is no other code, and one that wraps around would be taken for one.
+    let is_up = narrow_masks::<S>(is_up);
+    let above = codes.simd_eq(255).select(codes, codes + 1);
+    let below = codes.simd_eq(0).select(codes, codes - 1);
+    let other = is_up.select(above, below);
+    let other_level = levels.levels(simd, other);
+    let mut is_other = [x[0].simd_lt(0.0); TILE_VECTORS];
+    for k in 0..TILE_VECTORS {
+        let uniform: S::f32s = (words[k] >> 8).to_float::<S::f32s>() * (1.0 / 16_777_216.0);
+        is_other[k] = uniform.simd_lt((y[k] - level[k]) / (other_level[k] - level[k]));
+        if L::KEEPS {
+            let is_there = other_level[k].simd_gt(0.0);
+            is_other[k] = is_there.select(is_other[k], x[k].simd_lt(0.0));
+        }
+    }
+    narrow_masks::<S>(is_other).select(other, codes)
+}
+
+#[inline(always)]
+fn narrow_masks<S: Simd>([a, b, c, d]: [S::mask32s; TILE_VECTORS]) -> S::mask8s {
+    a.narrow(b).narrow(c.narrow(d))
+}
+
+#[inline(always)]
+fn load_words<S: Simd>(simd: S, words: &[u32], at: usize) -> Words<S> {
+    let (mut padded, n) = ([0; WIDEST], S::u32s::LEN);
+    let count = words.len().min(at + TILE_VECTORS * n) - at;
+    padded[..count].copy_from_slice(&words[at..at + count]);
+    let mut tile = [S::u32s::splat(simd, 0); TILE_VECTORS];
+    for k in 0..TILE_VECTORS {
+        tile[k] = S::u32s::from_slice(simd, &padded[k * n..(k + 1) * n]);
+    }
+    tile
 }
 
 #[inline(always)]

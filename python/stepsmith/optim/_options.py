@@ -32,10 +32,14 @@ class StepOptions(TypedDict, total=False):
 
     state_dtype: str
     """"float32" (the default; float64 for float64 parameters), "bfloat16", or for moments "int8" (`quant.Dynamic8`,
-    blocks of 256): about 1 byte an element. A second moment above zero never becomes zero in it, so that no step
-    explodes, and NaN or infinity fills its block. ``opt.state[name]["m"]`` is a `quant.QuantizedArray` then."""
+    blocks of 256) or "float8" (`quant.Float8`, e4m3fn or without a sign ue5m3, blocks of 256): about 1 byte an
+    element. A second moment above zero never becomes zero in it, so that no step explodes, and NaN or infinity fills
+    its block. ``opt.state[name]["m"]`` is a `quant.QuantizedArray` then."""
     min_8bit_size: int
-    """Tensors with fewer elements keep state of the compute type under "int8"; 4096 unless told."""
+    """Tensors with fewer elements keep state of the compute type under "int8" and "float8"; 4096 unless told."""
+    state_rounding: str
+    """How state becomes codes under "int8" and "float8": "nearest" (the default), or "stochastic": to one of the two
+    values around it at random, unbiased, so that averages of many small changes are not lost."""
     on_nonfinite: str
     """What NaN or infinity in a gradient does: "raise" NonFiniteError (the default), "skip" the step, "propagate"."""
     clip_value: float | None
@@ -80,6 +84,7 @@ class Options:
     owner: str
     state_dtype: str = "float32"
     min_8bit_size: int = 4096
+    state_rounding: str = "nearest"
     on_nonfinite: str = "raise"
     clip_value: float | None = None
     max_norm: float | None = None
@@ -106,6 +111,10 @@ class Options:
         owner = self.owner
         _check.one_of(owner, "state_dtype", self.state_dtype, ("float32", "bfloat16", *STATE_DTYPES))
         _check.integer(owner, "min_8bit_size", self.min_8bit_size, low=0)
+        _check.one_of(owner, "state_rounding", self.state_rounding, ("nearest", "stochastic"))
+        if self.state_rounding == "stochastic" and self.state_dtype not in STATE_DTYPES:
+            rule = f"must be 'nearest' beside state_dtype={self.state_dtype!r}"
+            raise ValueError(f"{owner}: state_rounding {rule}, got 'stochastic'")
         _check.one_of(owner, "on_nonfinite", self.on_nonfinite, ("raise", "skip", "propagate"))
         for name in ("clip_value", "agc"):
             if getattr(self, name) is not None:
@@ -175,6 +184,7 @@ class Options:
             "agc": self.agc,
             "ema_weight": 0.0 if self.ema is None else 1.0 - self.ema,
             "rounding_seed": self.seed if self.rounding == "stochastic" else None,
+            "state_rounding_seed": self.seed if self.state_rounding == "stochastic" else None,
             "zero_grads": self.zero_grads,
             "mapping": mapping,
         }
