@@ -1,12 +1,13 @@
 """Affine codes with known scales: golden vectors, both conventions, what is refused; scales of ranges."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
 import stepsmith as ss
-from helpers import HERE, LAYOUTS, Array, assert_same_bits, laid_out
+from helpers import HERE, LAYOUTS, Array, assert_same_bits, laid_out, run_python
 from quant_cases import CASES, DTYPES, numbers
 from reference_affine import codes_of, decode_affine, pack_low, packed_rows, step_of, unpack_low
 from reference_quant import GOLDEN
@@ -95,6 +96,45 @@ def test_nan_is_refused_before_anything_is_written_or_zero() -> None:
     assert (out.codes == 127).all()
     codes = quantize_affine(x, Affine(), 0.25, nan="zero", out=out).codes
     assert (codes == np.where(np.isnan(x), 0, 4)).all()
+
+
+MEMORY = """
+import numpy as np
+import stepsmith as ss
+from stepsmith.quant import Affine
+
+def kib(name):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name))
+
+x = np.random.default_rng(0).standard_normal((1024, 2048)).astype(np.float32)
+room = np.empty_like(x)
+settings = ({}, {"axis": 0}, {"axis": 1}, {"group_size": 64}, {"axis": 1, "symmetric": False}, {"bits": 4, "axis": 1})
+with ss.threads(2):
+    for given in settings:
+        scheme = Affine(**given)
+        for array in (x, x.T):
+            out = room if array is x else room.T
+            q = ss.quant.quantize(array, scheme)
+            y, saved = ss.quant.fake_quantize(array, 0.1, out=out)
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+            before = kib("VmRSS")
+            ss.quant.quantize(array, scheme, out=q)
+            ss.quant.quantize_affine(array, scheme, q.scales, q.parts.get("zero_points"), out=q)
+            q.dequantize(out=out)
+            ss.quant.fake_quantize(array, 0.1, out=out)
+            ss.quant.fake_quantize_backward(array, saved, out=(out, None))
+            print(kib("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for the memory at its highest")
+def test_nothing_of_the_arrays_size_is_allocated() -> None:
+    grown = [int(line) for line in run_python(MEMORY).split()]
+    assert len(grown) == 12
+    # The array has 8 MiB, its codes 2 or 1.
+    assert max(grown) < 700, grown
 
 
 RANGES = [(-1.0, 3.0), (0.5, 2.0), (-3.0, -1.0), (0.0, 0.0), (-1e-40, 1e-40), (-1e38, 3e38), (-np.inf, 1.0)]

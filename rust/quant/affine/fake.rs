@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use fearless_simd::prelude::*;
 
+use super::fake_formula::{Forward, Learned, Same, Straight};
 use crate::{
     activation::bias::{Line, Sums, pieces},
     array::{Input, Output, Part},
@@ -48,140 +49,6 @@ pub struct Outputs<'a> {
     pub out: &'a mut Output,
     /// Gradients of the scales; empty to go forward.
     pub dscales: &'a mut [f64],
-}
-
-/// The numbers of an element.
-#[derive(Clone, Copy)]
-struct Numbers<V> {
-    scale: V,
-    inverse: V,
-    low: V,
-    high: V,
-    is_reciprocal: bool,
-}
-
-impl<V> Numbers<V> {
-    /// Numbers of each element.
-    #[inline(always)]
-    fn each<S: Simd, T: Math>(same: Same<T>, scale: V, zero: V) -> Self
-    where
-        V: SimdFloat<S, Element = T>,
-    {
-        let [low, high] = [V::splat(scale.token(), same.low), V::splat(scale.token(), same.high)];
-        let inverse = V::splat(scale.token(), T::ONE) / scale;
-        Self { scale, inverse, low: low - zero, high: high - zero, is_reciprocal: same.is_reciprocal }
-    }
-
-    /// x / scale, and its nearest integer, if that is at most a step outside the bounds; NaN stays.
-    #[inline(always)]
-    fn scaled<S: Simd, T: Math>(self, x: V) -> [V; 2]
-    where
-        V: SimdFloat<S, Element = T>,
-    {
-        let scaled = if self.is_reciprocal { x * self.inverse } else { x / self.scale };
-        // Of a NaN and a number x86 takes the second one.
-        let near = (self.high + T::ONE).min((self.low - T::ONE).max(scaled));
-        [scaled, (near + T::SHIFTER) - T::SHIFTER]
-    }
-
-    #[inline(always)]
-    fn forward<S: Simd, T: Math>(self, x: V) -> V
-    where
-        V: SimdFloat<S, Element = T>,
-    {
-        let [_, rounded] = self.scaled(x);
-        self.high.min(self.low.max(rounded)) * self.scale
-    }
-
-    #[inline(always)]
-    fn straight<S: Simd, T: Math>(self, x: V, dy: V) -> V
-    where
-        V: SimdFloat<S, Element = T>,
-    {
-        let [_, rounded] = self.scaled(x);
-        let outside = x.is_nan().select(x, V::splat(x.token(), T::ZERO));
-        (rounded.simd_ge(self.low) & rounded.simd_le(self.high)).select(dy, outside)
-    }
-
-    #[inline(always)]
-    fn learned<S: Simd, T: Math>(self, x: V, dy: V) -> V
-    where
-        V: SimdFloat<S, Element = T>,
-    {
-        let [scaled, rounded] = self.scaled(x);
-        let below = rounded.simd_lt(self.low).select(self.low, rounded - scaled);
-        rounded.simd_gt(self.high).select(self.high, below) * dy
-    }
-}
-
-/// The numbers of one scale; with a scale and a zero point for each element, those of the rest.
-#[derive(Clone, Copy)]
-struct Same<T> {
-    scale: T,
-    low: T,
-    high: T,
-    is_reciprocal: bool,
-}
-
-impl<T: Math> Same<T> {
-    fn new(settings: &Settings<'_>, scale: f64, zero: f64) -> Self {
-        let [low, high] = settings.bounds.map(|bound| T::from_f64(bound - zero));
-        Self { scale: T::from_f64(scale), low, high, is_reciprocal: settings.is_reciprocal }
-    }
-
-    #[inline(always)]
-    fn numbers<S: Simd, V: SimdFloat<S, Element = T>>(self, x: V) -> Numbers<V> {
-        Numbers::each(self, V::splat(x.token(), self.scale), V::splat(x.token(), T::ZERO))
-    }
-}
-
-/// y
-#[derive(Clone, Copy)]
-struct Forward<T>(Same<T>);
-
-/// dx
-#[derive(Clone, Copy)]
-struct Straight<T>(Same<T>);
-
-/// dy times the derivative by the scale
-#[derive(Clone, Copy)]
-struct Learned<T>(Same<T>);
-
-impl<T: Math> Map<T, 1> for Forward<T> {
-    #[inline(always)]
-    fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [x]: [V; 1]) -> V {
-        self.0.numbers::<S, V>(x).forward(x)
-    }
-}
-
-impl<T: Math> Map<T, 3> for Forward<T> {
-    #[inline(always)]
-    fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [x, scale, zero]: [V; 3]) -> V {
-        Numbers::each(self.0, scale, zero).forward(x)
-    }
-}
-
-macro_rules! gradients {
-    ($($name:ident: $function:ident;)*) => {$(
-        impl<T: Math> Map<T, 2> for $name<T> {
-            #[inline(always)]
-            fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [x, dy]: [V; 2]) -> V {
-                self.0.numbers::<S, V>(x).$function(x, dy)
-            }
-        }
-
-        impl<T: Math> Map<T, 4> for $name<T> {
-            #[inline(always)]
-            fn of<S: Simd, V: SimdFloat<S, Element = T>>(self, [x, dy, scale, zero]: [V; 4]) -> V {
-                Numbers::each(self.0, scale, zero).$function(x, dy)
-            }
-        }
-    )*};
-}
-
-gradients! {
-    Straight: straight;
-    Learned: learned;
 }
 
 /// A scale and a zero point for each element of a line.
@@ -284,17 +151,20 @@ impl<T: Math> Pass<'_, T> {
     fn run(&self, at: usize, len: usize) -> (Same<T>, usize) {
         let (scales, zeros) = (self.settings.scales, self.settings.zero_points);
         if scales.len() == 1 {
-            return (Same::new(&self.settings, scales[0], zeros[0]), len);
+            return (Same::new(self.settings.bounds, self.settings.is_reciprocal, scales[0], zeros[0]), len);
         }
         let (channel, inner) = (at / self.settings.shape.inner, self.settings.shape.inner);
-        (Same::new(&self.settings, scales[channel], zeros[channel]), len.min(inner - at % inner))
+        (
+            Same::new(self.settings.bounds, self.settings.is_reciprocal, scales[channel], zeros[channel]),
+            len.min(inner - at % inner),
+        )
     }
 
     #[inline(always)]
     fn forward<S: Simd>(&self, simd: S, at: usize, x: &[T], out: &mut [T]) {
         let next = Next { inputs: 1, after: BLOCK };
         if let Some(Table { scale, zero }) = &self.table {
-            let (f, len) = (Forward(Same::new(&self.settings, 1.0, 0.0)), x.len());
+            let (f, len) = (Forward(Same::new(self.settings.bounds, self.settings.is_reciprocal, 1.0, 0.0)), x.len());
             return map_before(simd, [x, &scale[at..at + len], &zero[at..at + len]], out, f, next);
         }
         let mut done = 0;
@@ -315,7 +185,7 @@ impl<T: Math> Pass<'_, T> {
         gradient: fn(Same<T>) -> G,
     ) {
         if let Some(Table { scale, zero }) = &self.table {
-            let (f, len) = (gradient(Same::new(&self.settings, 1.0, 0.0)), x.len());
+            let (f, len) = (gradient(Same::new(self.settings.bounds, self.settings.is_reciprocal, 1.0, 0.0)), x.len());
             return map(simd, [x, dy, &scale[at..at + len], &zero[at..at + len]], out, f);
         }
         let mut done = 0;

@@ -12,6 +12,7 @@
 //! | [`fake`] | there and back at once, and its gradients |
 
 pub mod fake;
+mod fake_formula;
 mod given;
 mod kernel;
 mod nan;
