@@ -128,7 +128,7 @@ impl<const N: usize> Levels for FourBit<N> {
 
 /// A table of sixteen bytes in each block of a vector.
 #[inline(always)]
-fn sixteen<S: Simd>(simd: S, table: &[u8; 16]) -> S::u8s {
+pub(super) fn sixteen<S: Simd>(simd: S, table: &[u8; 16]) -> S::u8s {
     S::u8s::block_splat(<S::u8s as SimdBase<S>>::Block::from_slice(simd, table))
 }
 
