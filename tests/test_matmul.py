@@ -171,6 +171,8 @@ for scheme in [*FLOATS, *INTEGERS]:
         whole = q.matmul(x, activations=activations)
         for threads in (1, 2, 5):
             with ss.threads(threads):
+                many = q.matmul(np.tile(x, (8, 1)), activations=activations)
+                assert many.tobytes() == whole.tobytes() * 8
                 parts = [q.matmul(x[a:b], activations=activations) for a, b in [(0, 1), (1, 3), (3, 9)]]
                 assert np.concatenate(parts).tobytes() == q.matmul(x, activations=activations).tobytes()
                 assert np.concatenate(parts).tobytes() == whole.tobytes()
