@@ -65,6 +65,14 @@ def test_integers_are_near_the_exact_product_and_the_oracles_bits(scheme: Scheme
             assert (np.abs(got - exact) <= size / 253).all()
 
 
+def test_activations_are_divided_by_their_scale_half_to_even() -> None:
+    q = ss.quant.quantize(np.eye(128, dtype=np.float32), Affine())
+    largest = np.random.default_rng(0).uniform(1, 2, (200, 1)).astype(np.float32)
+    x = np.concatenate([(np.arange(127, dtype=np.float32) + np.float32(0.5)) * (largest / np.float32(127)), largest], 1)
+    x[:100, :127] = np.nextafter(x[:100, :127], np.float32(0))
+    assert_same_bits(q.matmul(x, activations="int8"), matmul_integers(q, x))
+
+
 def test_sums_of_many_integers_are_exact() -> None:
     w = np.ones((1, 300_001), np.float32)
     q = ss.quant.quantize(w, Affine())
@@ -158,11 +166,13 @@ import stepsmith as ss
 from test_matmul import FLOATS, INTEGERS, inputs, weights
 
 for scheme in [*FLOATS, *INTEGERS]:
-    q, x = weights(scheme, (700, 513)), inputs(9, 513)
+    q, x = weights(scheme, (520, 513)), inputs(9, 513)
     for activations in ("float32", "int8")[: 1 + (scheme in INTEGERS)]:
         whole = q.matmul(x, activations=activations)
-        for threads in (1, 2, 3, 7):
+        for threads in (1, 2, 5):
             with ss.threads(threads):
+                many = q.matmul(np.tile(x, (8, 1)), activations=activations)
+                assert many.tobytes() == whole.tobytes() * 8
                 parts = [q.matmul(x[a:b], activations=activations) for a, b in [(0, 1), (1, 3), (3, 9)]]
                 assert np.concatenate(parts).tobytes() == q.matmul(x, activations=activations).tobytes()
                 assert np.concatenate(parts).tobytes() == whole.tobytes()

@@ -19,6 +19,9 @@ pub trait Codec: Copy + Send + Sync {
     /// What the elements of a block share.
     type Scale: Pod + Send + Sync;
 
+    /// Elements that are encoded at a time, unless a block is longer: each strip is read twice, first for what is not finite.
+    const STRIP: usize = STRIP;
+
     /// Becomes infinity the largest number? Else the codec sees it.
     const SATURATES: bool = true;
 
@@ -162,7 +165,7 @@ fn encode_piece<S: Simd, C: Codec>(
     let mut block = piece.first;
     let bytes = |block| geometry.code_start(block, |len| codec.code_bytes(len));
     while block < piece.end {
-        let end = strip_end(geometry, block, piece.end);
+        let end = strip_end(geometry, C::STRIP, block, piece.end);
         let (start, len) = (geometry.start(block), geometry.start(end) - geometry.start(block));
         let x = x.block::<S, f32>(simd, start, len, &mut room);
         let is_clean = finite::<S, C>(simd, nan, x, start, &mut clean, first_nan);
@@ -175,8 +178,8 @@ fn encode_piece<S: Simd, C: Codec>(
 }
 
 /// Whole blocks of one row, as many as make a strip.
-fn strip_end(geometry: Geometry, block: usize, end: usize) -> usize {
-    end.min(geometry.row_end(block)).min(block + (STRIP / geometry.block).max(1))
+fn strip_end(geometry: Geometry, strip: usize, block: usize, end: usize) -> usize {
+    end.min(geometry.row_end(block)).min(block + (strip / geometry.block).max(1))
 }
 
 /// Are all elements as codecs want them? If not, `clean` has them so, and the first NaN is kept.
@@ -303,7 +306,7 @@ fn decode_piece<S: Simd, C: Codec>(
     let mut block = piece.first;
     let bytes = |block| geometry.code_start(block, |len| codec.code_bytes(len));
     while block < piece.end {
-        let end = strip_end(geometry, block, piece.end);
+        let end = strip_end(geometry, STRIP, block, piece.end);
         let (start, len) = (geometry.start(block), geometry.start(end) - geometry.start(block));
         let codes = &codes[bytes(block)..bytes(end)];
         let scales = &scales[scales_of::<C::Scale>(block, end - block)];

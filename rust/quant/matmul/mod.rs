@@ -12,6 +12,8 @@ mod integers;
 mod matrix;
 mod weights;
 
+use std::ops::Range;
+
 use fearless_simd::prelude::*;
 
 pub use self::matrix::{Matrix, Steps};
@@ -30,6 +32,9 @@ const PIECE: usize = 64 * 1024;
 
 /// From this many products on a matrix is worth more than one thread.
 const PARALLEL: usize = 256 * 1024;
+
+/// From so many activations on they are cut into pieces, not the rows of the matrix.
+const LARGE: usize = 64;
 
 /// Rows of activations that a row of codes is decoded for at once, at most.
 const MANY: usize = 4;
@@ -81,39 +86,70 @@ fn integer_products<W: Integers>(
     Ok(())
 }
 
-/// Rows are cut into pieces; the part of a piece is a run of each row of the output.
+/// What a thread works out at a time: products of rows of the matrix and of activations. There is a part of the output for
+/// each of the activations, or one for all of them and all rows.
+struct Piece<'a> {
+    rows: Range<usize>,
+    batch: Range<usize>,
+    parts: Vec<Part<'a>>,
+}
+
+/// Pieces are runs of activations where there are many, else runs of rows.
 fn run<P: Products>(isa: Isa, matrix: &Matrix, products: &P, out: &mut Output) {
     let (rows, batch) = (matrix.rows, out.len().checked_div(matrix.rows).unwrap_or(0));
-    let of_piece = (PIECE / matrix.len.max(1)).max(1);
-    let pieces = rows.div_ceil(of_piece);
-    let ends = (0..batch * pieces).map(|k| k / pieces * rows + rows.min((k % pieces + 1) * of_piece));
-    let mut parts: Vec<Vec<Part<'_>>> = (0..pieces).map(|_| Vec::with_capacity(batch)).collect();
-    for (k, part) in out.parts(ends).into_iter().enumerate() {
-        parts[k % pieces].push(part);
-    }
+    let together = (PIECE / matrix.len.max(1)).max(1);
+    let mut pieces = if batch < LARGE { by_rows(rows, batch, together, out) } else { by_batch(rows, batch, out) };
     let is_large = rows * matrix.len * batch >= PARALLEL;
-    parallel::for_each_mut(&mut parts, is_large, &|k, parts| {
-        let first = k * of_piece;
-        dispatch!(isa, simd => piece(simd, products, first, of_piece.min(rows - first), rows, parts));
+    parallel::for_each_mut(&mut pieces, is_large, &|_, piece| {
+        dispatch!(isa, simd => work(simd, products, rows, together, piece));
     });
 }
 
+fn by_rows(rows: usize, batch: usize, together: usize, out: &mut Output) -> Vec<Piece<'_>> {
+    let runs = |k: usize| k * together..rows.min((k + 1) * together);
+    let count = rows.div_ceil(together);
+    let mut pieces: Vec<_> =
+        (0..count).map(|k| Piece { rows: runs(k), batch: 0..batch, parts: Vec::with_capacity(batch) }).collect();
+    let ends = (0..batch * count).map(|k| k / count * rows + runs(k % count).end);
+    for (k, part) in out.parts(ends).into_iter().enumerate() {
+        pieces[k % count].parts.push(part);
+    }
+    pieces
+}
+
+fn by_batch(rows: usize, batch: usize, out: &mut Output) -> Vec<Piece<'_>> {
+    let end = |start: usize| batch.min(start + LARGE / 2);
+    let starts = (0..batch).step_by(LARGE / 2);
+    let parts = out.parts(starts.clone().map(|start| end(start) * rows));
+    starts
+        .zip(parts)
+        .map(|(start, part)| Piece { rows: 0..rows, batch: start..end(start), parts: vec![part] })
+        .collect()
+}
+
+/// As many rows of the matrix as stay in a cache are worked through with all activations of the piece.
 #[inline(always)]
-fn piece<S: Simd, P: Products>(simd: S, products: &P, first: usize, count: usize, rows: usize, parts: &mut [Part<'_>]) {
-    let (mut results, mut room) = (vec![0.0; count * MANY], vec![]);
-    let mut at = 0;
-    while at < parts.len() {
-        let together = match parts.len() - at {
-            1 => fill::<S, P, 1>(simd, products, first, at, &mut results),
-            2 | 3 => fill::<S, P, 2>(simd, products, first, at, &mut results),
-            _ => fill::<S, P, MANY>(simd, products, first, at, &mut results),
-        };
-        for k in 0..together {
-            let of_row = &results[k * count..(k + 1) * count];
-            let start = (at + k) * rows + first;
-            parts[at + k].fill(simd, start, count, &mut room, |out: &mut [f32]| out.copy_from_slice(of_row));
+fn work<S: Simd, P: Products>(simd: S, products: &P, rows: usize, together: usize, piece: &mut Piece<'_>) {
+    let (mut room, mut results) = (vec![], vec![0.0; MANY * together.min(piece.rows.len())]);
+    for first in piece.rows.clone().step_by(together) {
+        let count = together.min(piece.rows.end - first);
+        let mut at = piece.batch.start;
+        while at < piece.batch.end {
+            let results = &mut results[..MANY * count];
+            let done = match piece.batch.end - at {
+                1 => fill::<S, P, 1>(simd, products, first, at, results),
+                2 | 3 => fill::<S, P, 2>(simd, products, first, at, results),
+                _ => fill::<S, P, MANY>(simd, products, first, at, results),
+            };
+            for k in at..at + done {
+                let part = if piece.parts.len() == 1 { 0 } else { k - piece.batch.start };
+                let found = &results[(k - at) * count..(k - at + 1) * count];
+                piece.parts[part].fill(simd, k * rows + first, count, &mut room, |out: &mut [f32]| {
+                    out.copy_from_slice(found);
+                });
+            }
+            at += done;
         }
-        at += together;
     }
 }
 

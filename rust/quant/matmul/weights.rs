@@ -3,7 +3,11 @@
 use fearless_simd::prelude::*;
 
 use crate::{
-    quant::{fourbit::FourBit, scaled::Levels, tile::load_bytes},
+    quant::{
+        fourbit::FourBit,
+        scaled::Levels,
+        tile::{from_planes, load_bytes, sixteen_bytes},
+    },
     simd::Tile,
 };
 
@@ -57,25 +61,52 @@ impl Integers for Int8 {
     }
 }
 
+/// Byte `at` of the number of each code of [`Int4`]; the lower two are 0.
+const fn plane(at: usize) -> [u8; 16] {
+    let (mut plane, mut code) = ([0; 16], 0);
+    while code < 16 {
+        let number = if code < 8 { code as f32 } else { code as f32 - 16.0 };
+        plane[code] = number.to_le_bytes()[at];
+        code += 1;
+    }
+    plane
+}
+
 impl Weights for Int4 {
     const BITS: usize = 4;
 
     #[inline(always)]
     fn numbers<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
-        to_floats::<S>(self.integers(simd, codes, at))
+        if S::u8s::LEN < LOOKED_UP {
+            return to_floats::<S>(self.integers(simd, codes, at));
+        }
+        const { assert!(plane(0)[15] == 0 && plane(1)[15] == 0) };
+        let (codes, zero) = (nibbles(simd, codes, at), S::u8s::splat(simd, 0));
+        let [low, high] = const { [plane(2), plane(3)] };
+        let [low, high] = [sixteen_bytes::<S>(simd, &low), sixteen_bytes::<S>(simd, &high)];
+        let high = high.swizzle_dyn_within_blocks(codes);
+        from_planes::<S>([zero, zero, low.swizzle_dyn_within_blocks(codes), high])
     }
+}
+
+/// Where vectors have so many bytes, sixteen of them are looked up at once, which is faster than to widen them.
+const LOOKED_UP: usize = 32;
+
+/// Codes of four bits, one a byte.
+#[inline(always)]
+fn nibbles<S: Simd>(simd: S, codes: &[u8], at: usize) -> S::u8s {
+    let mut bytes = load_bytes(simd, codes, at / 2);
+    if at % 2 == 1 {
+        bytes = (bytes >> 4) | (load_bytes(simd, codes, at / 2 + 1) << 4);
+    }
+    let (pairs, _) = bytes.widen();
+    ((pairs & 0x0f) | ((pairs & 0xf0) << 4)).bitcast()
 }
 
 impl Integers for Int4 {
     #[inline(always)]
     fn integers<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> S::i8s {
-        let mut bytes = load_bytes(simd, codes, at / 2);
-        if at % 2 == 1 {
-            bytes = (bytes >> 4) | (load_bytes(simd, codes, at / 2 + 1) << 4);
-        }
-        let (pairs, _) = bytes.widen();
-        let codes: S::u8s = ((pairs & 0x0f) | ((pairs & 0xf0) << 4)).bitcast();
-        (codes ^ 8).bitcast::<S::i8s>() - 8
+        (nibbles(simd, codes, at) ^ 8).bitcast::<S::i8s>() - 8
     }
 }
 
