@@ -247,18 +247,19 @@ def compared(bits: int, widths: tuple[int, ...], epochs: tuple[int, int], seed: 
     """Accuracy in float32, with weights and inputs only rounded to so many bits, and after training with that."""
     x, y = digits()
     rows, others = split(y, seed)
+    before, after = (count * round(4000 / len(rows)) for count in epochs)
 
     def accuracy(model: nn.Module) -> float:
         return float((model(x[others]).argmax(axis=1) == y[others]).mean())
 
     model = mlp(x.shape[1], *widths, 10, seed=seed)
-    train(model, (x[rows], y[rows]), epochs[0], 1e-3, seed)
+    train(model, (x[rows], y[rows]), before, 1e-3, seed)
     weight, inputs = Affine(bits, axis=0), Affine(bits, symmetric=False)
     plain = nn.quantize_model(model, weight, nn.calibrate(model, [x[rows]]), inputs)
     exact, rounded = accuracy(model), accuracy(plain)
     trained = nn.prepare_qat(model, weight, inputs)
-    lr = ss.schedules.CosineAnnealing(2e-3, epochs[1] * -(-len(rows) // 64))
-    train(trained, (x[rows], y[rows]), epochs[1], lr, seed)
+    lr = ss.schedules.CosineAnnealing(2e-3, after * -(-len(rows) // 64))
+    train(trained, (x[rows], y[rows]), after, lr, seed)
     result = exact, rounded, accuracy(nn.quantize_model(trained))
     print(f"{bits} bits, seed {seed}: float32 {exact:.3f}, rounded {rounded:.3f}, trained {result[2]:.3f}")
     return result

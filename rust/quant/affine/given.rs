@@ -149,8 +149,11 @@ impl Given<'_> {
         }
         if run.is_power_of_two() && (16..STRIP).contains(&run) && self.place.run(start).1 >= run.min(len) {
             self.list(start, len, inverts, numbers);
-            let runs = Runs { factor: &numbers.factor, zero: &numbers.zero, shift: run.trailing_zeros() };
-            return work.run(simd, grid, runs, 0, len);
+            let (factor, zero, shift) = (&numbers.factor, &numbers.zero, run.trailing_zeros());
+            if self.steps.zero_points.is_empty() {
+                return work.run(simd, grid, Runs::<true> { factor, zero, shift }, 0, len);
+            }
+            return work.run(simd, grid, Runs::<false> { factor, zero, shift }, 0, len);
         }
         if run < SHORT {
             self.spread(start, len, inverts, numbers);
@@ -165,19 +168,31 @@ impl Given<'_> {
         }
     }
 
-    /// The numbers of each run of `len` elements from `start` on.
+    /// The numbers of each run of `len` elements from `start` on, and more for a tile.
     #[inline(always)]
     fn list(&self, start: usize, len: usize, inverts: bool, Numbers { factor, zero }: &mut Numbers) {
+        let Steps { scales, zero_points } = self.steps;
         factor.clear();
         zero.clear();
-        let (mut at, (mut step, mut left)) = (0, self.place.run(start));
-        while at < len {
-            let same = self.steps.same(step - self.first, inverts);
-            factor.push(same.factor);
-            zero.push(same.zero);
-            at += left;
-            (step, left) = self.place.next(step, start + at);
+        let (mut step, mut left) = (self.place.run(start).0 - self.first, len.div_ceil(self.place.run_len()));
+        while left > 0 {
+            // After the last index of an axis comes the first one.
+            let end = scales.len().min(step + left);
+            factor.extend_from_slice(&scales[step..end]);
+            for &point in zero_points.get(step..end).unwrap_or(&[]) {
+                zero.push(point as f32);
+            }
+            left -= end - step;
+            step = 0;
         }
+        if inverts {
+            for factor in &mut *factor {
+                *factor = 1.0 / *factor;
+            }
+        }
+        // A tile that is padded reads on.
+        factor.extend([1.0; WIDEST / 16]);
+        zero.extend([0.0; WIDEST / 16]);
     }
 
     /// The numbers of each of `len` elements from `start` on.

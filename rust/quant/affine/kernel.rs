@@ -39,36 +39,34 @@ pub(super) struct Each<'a> {
     pub(super) zero: &'a [f32],
 }
 
-/// A number for each run of 2^`shift` elements, 16 at least.
+/// A number for each run of 2^`shift` elements, 16 at least; the lists go on for a whole tile. `CENTRED` if zero is 0.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Runs<'a> {
+pub(super) struct Runs<'a, const CENTRED: bool> {
     pub(super) factor: &'a [f32],
     pub(super) zero: &'a [f32],
     pub(super) shift: u32,
 }
 
-impl Runs<'_> {
-    #[inline(always)]
-    fn spread<S: Simd>(self, simd: S, numbers: &[f32], at: usize) -> Tile<S, f32> {
-        let (mut tile, last) = ([S::f32s::splat(simd, 0.0); TILE_VECTORS], numbers.len() - 1);
-        for k in 0..TILE_VECTORS {
-            tile[k] = S::f32s::splat(simd, numbers[((at + k * S::f32s::LEN) >> self.shift).min(last)]);
-        }
-        tile
+#[inline(always)]
+fn spread<S: Simd>(simd: S, numbers: &[f32], shift: u32, at: usize) -> Tile<S, f32> {
+    let mut tile = [S::f32s::splat(simd, 0.0); TILE_VECTORS];
+    for k in 0..TILE_VECTORS {
+        tile[k] = S::f32s::splat(simd, numbers[(at + k * S::f32s::LEN) >> shift]);
     }
+    tile
 }
 
-impl Scales for Runs<'_> {
+impl<const CENTRED: bool> Scales for Runs<'_, CENTRED> {
     const FROM_ANYWHERE: bool = false;
 
     #[inline(always)]
     fn factor<S: Simd>(self, simd: S, at: usize) -> Tile<S, f32> {
-        self.spread(simd, self.factor, at)
+        spread(simd, self.factor, self.shift, at)
     }
 
     #[inline(always)]
     fn zero<S: Simd>(self, simd: S, at: usize) -> Tile<S, f32> {
-        self.spread(simd, self.zero, at)
+        if CENTRED { [S::f32s::splat(simd, 0.0); TILE_VECTORS] } else { spread(simd, self.zero, self.shift, at) }
     }
 }
 
