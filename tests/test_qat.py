@@ -132,6 +132,15 @@ def test_quantize_model_computes_with_the_weights_that_codes_stand_for(scheme) -
     assert not small.buffers()["0.bias"].any()
 
 
+@pytest.mark.parametrize("scheme", [Affine(axis=0), Affine(4, group_size=32), NF4()])
+def test_few_samples_are_multiplied_with_the_codes(scheme) -> None:
+    weight = ss.quant.quantize(RNG.standard_normal((40, 96)).astype(np.float32), scheme)
+    layer, x = nn.QuantizedLinear(weight), RNG.standard_normal((9, 96)).astype(np.float32)
+    assert_same_bits(layer(x[:8]), weight.matmul(x[:8]))
+    assert_same_bits(layer(x), x @ weight.dequantize().T)
+    assert np.allclose(layer(x)[:8], weight.matmul(x[:8]), atol=1e-4)
+
+
 def test_calibrate_sees_the_inputs_of_each_layer() -> None:
     model = nn.Sequential(nn.Linear(6, 12), nn.Sequential(nn.Tanh(), nn.WeightNorm(nn.Linear(12, 5))), nn.Linear(5, 3))
     batches = [RNG.standard_normal((n, 6)).astype(np.float32) for n in (4, 9, 1)]

@@ -9,11 +9,15 @@ from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.fake_quantize import FakeQuantize
 from stepsmith.nn.linear import Linear
+from stepsmith.quant._matmul import matmul, multiplies
 from stepsmith.quant.affine import Affine
 from stepsmith.quant.array import QuantizedArray, dequantize
 from stepsmith.quant.fake import fake_quantize, fake_quantize_backward
 
 __all__ = ["QATLinear", "QuantizedLinear"]
+
+FEW = 8
+"""Samples up to which a product with codes reads less than one with floats saves."""
 
 
 class QATLinear(Module):
@@ -101,7 +105,8 @@ class QATLinear(Module):
 class QuantizedLinear(Module):
     """y = x·weightᵀ + bias with a quantized weight; as ``torch.ao.nn.quantized.dynamic.Linear``, for use, not training.
 
-    Gradients go through to the input only. `quantize_model` makes such layers of others.
+    Gradients go through to the input only. `quantize_model` makes such layers of others. Up to 8 float32 samples are
+    multiplied with the codes themselves where `quant.matmul` takes them; more, and other weights, with their numbers.
 
     Args:
         weight: Codes of an array (out, in), of any scheme.
@@ -118,7 +123,7 @@ class QuantizedLinear(Module):
 
     Example:
         >>> weight = ss.quant.quantize(np.eye(3, dtype=np.float32), ss.quant.Affine(bits=4))
-        >>> QuantizedLinear(weight)(np.array([[1.0, 2.0, 3.0]], np.float32))
+        >>> QuantizedLinear(weight)(np.array([[1.0, 2.0, 3.0]], np.float32)).round(5)
         array([[1., 2., 3.]], dtype=float32)
     """
 
@@ -165,8 +170,11 @@ class QuantizedLinear(Module):
         return out
 
     def _matmul(self, x: Array, out: Array) -> None:
-        """Out = x·weightᵀ; the one place that knows how codes are multiplied."""
-        np.matmul(x, self._numbers().T, out=out)
+        """Out = x·weightᵀ: of a few samples by the codes themselves, which are less to read, else by their numbers."""
+        if x.shape[0] <= FEW and self.dtype == np.float32 and multiplies(self.weight):
+            matmul(self.weight, x, out=out)
+        else:
+            np.matmul(x, self._numbers().T, out=out)
 
     def _numbers(self) -> Array:
         return dequantize(self.weight, out=self._w.get(self.weight.shape, self.dtype))

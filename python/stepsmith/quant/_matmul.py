@@ -12,7 +12,7 @@ from stepsmith.quant.affine import Affine
 from stepsmith.quant.array import QuantizedArray
 from stepsmith.quant.blockwise import FP4, NF4
 
-__all__ = ["matmul"]
+__all__ = ["matmul", "multiplies"]
 
 Array = NDArray[Any]
 
@@ -65,11 +65,20 @@ def matmul(q: QuantizedArray, x: Array, out: Array | None = None, activations: s
     return out
 
 
+def multiplies(q: QuantizedArray) -> bool:
+    """Does `matmul` take these weights?"""
+    return q.ndim == 2 and _codes(q.scheme, q.ndim)[0] is not None and _is_plain(q)
+
+
+def _is_plain(q: QuantizedArray) -> bool:
+    """Codes and float32 scales, and nothing else?"""
+    return set(q.parts) == {"codes", "scales"} and q.scales.dtype == FLOAT32
+
+
 def _weights(q: QuantizedArray, activations: str) -> tuple[str, tuple[str, int]]:
     """Name of the codes, and which of them share a scale."""
     kind, steps = _codes(q.scheme, q.ndim)
-    plain = set(q.parts) == {"codes", "scales"} and q.scales.dtype == FLOAT32
-    if kind is None or not plain:
+    if kind is None or not _is_plain(q):
         rule = "NF4, FP4, or symmetric Affine of 8 or 4 bits with one scale, one for axis 0 or for groups"
         raise ValueError(f"matmul: q must be quantized by {rule}, got {q.scheme!r}")
     if q.ndim != 2:
