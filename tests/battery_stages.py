@@ -52,11 +52,8 @@ TOGETHER = {
     "norm-inf": tuple(stage if stage != "norm" else "norm-inf" for stage in (*ALL, "master")),
     "int8": tuple(stage if stage != "state-bfloat16" else "state-int8" for stage in (*ALL, "stochastic")),
     "float8": tuple(stage if stage != "state-bfloat16" else "state-float8" for stage in (*ALL, "master")),
-    "random": (
-        *(stage for stage in ALL if stage not in {"state-bfloat16", "masks"}),
-        "state-int8-random",
-        "stochastic",
-    ),
+    "int8-random": (*(stage for stage in ALL if stage != "state-bfloat16"), "state-int8-random", "stochastic"),
+    "float8-random": ("masks", "norm", "ema", "state-float8-random"),
     "no-clip-value": tuple(stage for stage in (*ALL, "stochastic") if stage != "clip_value"),
 }
 SHAPES = [
@@ -249,7 +246,7 @@ def together(which: str) -> dict[str, Any]:
     """All stages at once under every configuration."""
     wrong = []
     for k, config in enumerate(CONFIGS):
-        if which in {"int8", "float8", "random"} and CONFIGS[config][0] in MOMENTLESS:
+        if which in {"int8", "float8", "int8-random", "float8-random"} and CONFIGS[config][0] in MOMENTLESS:
             continue
         stages = tuple(
             stage for stage in TOGETHER[which] if stage != "maximize" or "maximize" not in CONFIGS[config][1]

@@ -8,8 +8,8 @@ import pytest
 import stepsmith as ss
 from battery import CONFIGS
 from helpers import assert_same_bits, different, values
-from reference import DTYPES, EXACT
-from reference_stages import SHARED, Staged
+from reference import DTYPES, EXACT, SHARED
+from reference_stages import Staged
 
 RNG = np.random.default_rng(83)
 SHAPES = {"f32": (13, 11, 5), "f64": (700,), "bf16": (4, 129), "f16": ()}

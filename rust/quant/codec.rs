@@ -25,6 +25,14 @@ pub trait Codec: Copy + Send + Sync {
     /// Becomes infinity the largest number? Else the codec sees it.
     const SATURATES: bool = true;
 
+    /// Does it mark the scale of a block with an element that is not finite? Else there must be none.
+    const MARKS: bool = false;
+
+    /// Is it such a mark?
+    fn is_mark(_scale: &Self::Scale) -> bool {
+        false
+    }
+
     /// Bytes that the codes of a block of so many elements take.
     fn code_bytes(&self, len: usize) -> usize;
 
@@ -168,11 +176,18 @@ fn encode_piece<S: Simd, C: Codec>(
         let end = strip_end(geometry, C::STRIP, block, piece.end);
         let (start, len) = (geometry.start(block), geometry.start(end) - geometry.start(block));
         let x = x.block::<S, f32>(simd, start, len, &mut room);
-        let is_clean = finite::<S, C>(simd, nan, x, start, &mut clean, first_nan);
-        let x = if is_clean { x } else { &clean[..] };
+        let first_nan = if nan == Nan::Refused { Some(first_nan) } else { None };
         let codes = &mut piece.codes[bytes(block) - bytes(piece.first)..bytes(end) - bytes(piece.first)];
         let scales = &mut piece.rest[scales_of::<C::Scale>(block - piece.first, end - block)];
-        codec.encode(simd, block, geometry.block, x, codes, scales);
+        let mut is_clean = C::MARKS || is_finite::<S, C>(simd, x);
+        if is_clean {
+            codec.encode(simd, block, geometry.block, x, codes, scales);
+            is_clean = !C::MARKS || !scales.iter().any(C::is_mark);
+        }
+        if !is_clean {
+            make_finite(x, start, C::SATURATES, &mut clean, first_nan);
+            codec.encode(simd, block, geometry.block, &clean, codes, scales);
+        }
         block = end;
     }
 }
@@ -182,23 +197,11 @@ fn strip_end(geometry: Geometry, strip: usize, block: usize, end: usize) -> usiz
     end.min(geometry.row_end(block)).min(block + (strip / geometry.block).max(1))
 }
 
-/// Are all elements as codecs want them? If not, `clean` has them so, and the first NaN is kept.
+/// Are all elements as codecs want them?
 #[inline(always)]
-fn finite<S: Simd, C: Codec>(
-    simd: S,
-    nan: Nan,
-    x: &[f32],
-    start: usize,
-    clean: &mut Vec<f32>,
-    first_nan: &AtomicUsize,
-) -> bool {
-    let largest = largest_bits(simd, x);
-    let infinity = f32::INFINITY.to_bits();
-    if largest < infinity || (largest == infinity && !C::SATURATES) {
-        return true;
-    }
-    make_finite(x, start, C::SATURATES, clean, if nan == Nan::Refused { Some(first_nan) } else { None });
-    false
+fn is_finite<S: Simd, C: Codec>(simd: S, x: &[f32]) -> bool {
+    let (largest, infinity) = (largest_bits(simd, x), f32::INFINITY.to_bits());
+    largest < infinity || (largest == infinity && !C::SATURATES)
 }
 
 /// NaN becomes zero, infinity the largest number if it `saturates`.

@@ -5,7 +5,7 @@ use fearless_simd::prelude::*;
 use super::{
     dynamic_map,
     scaled::Levels,
-    tile::{WIDEST, Words, from_planes, in_table, sixteen_bytes, to_bytes},
+    tile::{PLACE, WIDEST, Words, from_planes, in_table, to_bytes, words_of},
 };
 use crate::{
     dtype::load_native,
@@ -151,9 +151,7 @@ impl<const N: usize> Map<N> {
     fn looked_up<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
         let tables = &self.tables;
         let exponent = (x.bitcast::<S::i32s>().max(LEAST_EXPONENT << 23)).bitcast::<S::u32s>() >> 21;
-        let first = exponent
-            .swizzle_dyn_within_blocks(sixteen_bytes::<S>(simd, &[0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]));
-        let place: S::u8s = ((first & 0x7c7c_7c7c) | PLACE).bitcast();
+        let place = words_of(simd, exponent);
         let stretch: S::u32s = pair(simd, &tables.stretch, place);
         let is_over = x.simd_gt(pair(simd, &tables.last, place).bitcast::<S::f32s>());
         let line: S::u8s = is_over.select(stretch + NEXT, stretch).bitcast();
@@ -183,8 +181,7 @@ impl<const N: usize> Map<N> {
 /// The exponent field of 2^-31.
 const LEAST_EXPONENT: i32 = 127 - 31;
 
-/// The four bytes of a table's first word, and how far the next word is from a word.
-const PLACE: u32 = 0x0302_0100;
+/// How far the next word of a table is from a word.
 const NEXT: u32 = 0x0404_0404;
 
 impl Line {

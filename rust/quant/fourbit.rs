@@ -4,7 +4,7 @@ use fearless_simd::prelude::*;
 
 use super::{
     scaled::Levels,
-    tile::{from_planes, sixteen_bytes, to_bytes},
+    tile::{WIDEST, from_planes, sixteen_bytes, to_bytes, words_of},
 };
 use crate::simd::{TILE_VECTORS, Tile};
 
@@ -19,6 +19,19 @@ pub struct FourBit<const N: usize> {
     codes: [u8; 16],
     /// Are the levels magnitudes, negative ones having codes from 8 on?
     has_sign: bool,
+    cells: Cells,
+}
+
+/// Equal stretches of the numbers from -1 or 0 to 1, in each of which one middle lies at most.
+#[derive(Clone, Copy, Debug)]
+struct Cells {
+    /// A number's cell is number · slope + offset, rounded; the offset is whole.
+    slope: f32,
+    offset: f32,
+    /// The middle in each cell as bits, the largest number's where there is none.
+    middles: [u32; 32],
+    /// How many middles come before it.
+    ranks: [u32; 32],
 }
 
 /// The quantiles of a normal distribution, with an exact zero.
@@ -86,19 +99,71 @@ impl<const N: usize> FourBit<N> {
             }
             i += 1;
         }
-        Self { middles, planes, codes, has_sign }
+        let cells = if has_sign { Cells::new(&middles, 31.0, 0.0) } else { Cells::new(&middles, 15.0, 16.0) };
+        Self { middles, planes, codes, has_sign, cells }
+    }
+
+    /// How many middles are below.
+    #[inline(always)]
+    fn counted<S: Simd>(&self, simd: S, x: S::f32s) -> S::u32s {
+        let mut rank = S::u32s::splat(simd, 0);
+        for i in 0..N {
+            rank = x.simd_gt(self.middles[i]).select(rank + 1, rank);
+        }
+        rank
     }
 
     /// The rank of the nearest level.
     #[inline(always)]
     fn rank<S: Simd>(&self, simd: S, x: S::f32s) -> S::u32s {
-        let (magnitude, mut rank) = (if self.has_sign { x.abs() } else { x }, S::u32s::splat(simd, 0));
-        for i in 0..N {
-            rank = magnitude.simd_gt(self.middles[i]).select(rank + 1, rank);
-        }
+        let magnitude = if self.has_sign { x.abs() } else { x };
+        let rank = if S::u8s::LEN == WIDEST {
+            self.cells.rank::<S>(simd, magnitude)
+        } else {
+            self.counted::<S>(simd, magnitude)
+        };
         // Zero has no sign, so that its code is one.
         let is_negative = x.simd_lt(-self.middles[0]);
         if self.has_sign { is_negative.select(rank + 8, rank) } else { rank }
+    }
+}
+
+/// Added to a number below 2²² this leaves its whole part in the low bits.
+const WHOLE: f32 = 8_388_608.0;
+
+impl Cells {
+    const fn new<const N: usize>(middles: &[f32; N], slope: f32, offset: f32) -> Self {
+        let mut cells = Self { slope, offset, middles: [f32::MAX.to_bits(); 32], ranks: [0; 32] };
+        let mut cell = 0;
+        while cell < 32 {
+            let start = (cell as f64 - 0.5 - offset as f64) / slope as f64;
+            let (end, mut i) = (start + 1.0 / slope as f64, 0);
+            while i < N {
+                let middle = middles[i] as f64;
+                // A number at the edge of a cell may be rounded into the next one.
+                assert!((middle - start).abs() > 1e-5, "no middle at an edge");
+                if middle < start {
+                    cells.ranks[cell] += 1;
+                } else if middle < end {
+                    assert!(cells.middles[cell] == f32::MAX.to_bits(), "one middle in a cell");
+                    cells.middles[cell] = middles[i].to_bits();
+                }
+                i += 1;
+            }
+            cell += 1;
+        }
+        cells
+    }
+
+    /// The rank of the nearest level.
+    #[inline(always)]
+    fn rank<S: Simd>(&self, simd: S, x: S::f32s) -> S::u32s {
+        let cell: S::u32s = (x * self.slope + (self.offset + WHOLE)).bitcast();
+        let (rank, place) = (S::u32s::from_slice(simd, &self.ranks[..16]), words_of(simd, cell << 2));
+        let rank = rank.concat_swizzle_dyn(S::u32s::from_slice(simd, &self.ranks[16..]), place);
+        let (low, high) = self.middles.split_at(16);
+        let middle = S::u32s::from_slice(simd, low).concat_swizzle_dyn(S::u32s::from_slice(simd, high), place);
+        x.simd_gt(middle.bitcast::<S::f32s>()).select(rank + 1, rank)
     }
 }
 

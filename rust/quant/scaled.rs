@@ -307,6 +307,12 @@ fn decode_rest<S: Simd, L: Levels>(simd: S, levels: &L, codes: &[u8], out: &mut 
 impl<L: Levels> Codec for Scaled<L> {
     type Scale = f32;
 
+    const MARKS: bool = true;
+
+    fn is_mark(scale: &f32) -> bool {
+        scale.is_nan()
+    }
+
     fn code_bytes(&self, len: usize) -> usize {
         (len * L::BITS).div_ceil(8)
     }

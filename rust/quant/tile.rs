@@ -124,3 +124,14 @@ pub fn from_planes<S: Simd>([a, b, c, d]: [S::u8s; 4]) -> Tile<S, f32> {
 pub fn sixteen_bytes<S: Simd>(simd: S, bytes: &[u8; 16]) -> S::u8s {
     S::u8s::block_splat(<S::u8s as SimdBase<S>>::Block::from_slice(simd, bytes))
 }
+
+/// The four bytes of a table's first word.
+pub const PLACE: u32 = 0x0302_0100;
+
+/// The places of words in a table of 32, as bytes to look up: of each word the number in bits 2 to 6.
+#[inline(always)]
+pub fn words_of<S: Simd>(simd: S, index: S::u32s) -> S::u8s {
+    let first = sixteen_bytes::<S>(simd, &[0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]);
+    let spread = index.swizzle_dyn_within_blocks(first);
+    ((spread & 0x7c7c_7c7c) | PLACE).bitcast()
+}
