@@ -65,7 +65,7 @@ def _functional() -> Any:
 
 
 def bitsandbytes_dynamic8(x: Array) -> Peer:
-    """Its codes are not always the nearest ones: ours must be at least as near everywhere."""
+    """Its codes are not always the nearest ones: ours must be at least as near everywhere, up to roundings."""
     torch, functional = _torch(), _functional()
     source, block = torch.from_numpy(x), 256
 
@@ -75,7 +75,7 @@ def bitsandbytes_dynamic8(x: Array) -> Peer:
     def right(q: QuantizedArray) -> bool:
         codes, state = quantize()
         theirs = (state.code.numpy()[codes.numpy().reshape(-1, block)] * state.absmax.numpy()[:, None]).reshape(x.shape)
-        near = np.abs(q.dequantize() - x) <= np.abs(theirs - x)
+        near = np.abs(q.dequantize() - x) <= np.abs(theirs - x) + np.spacing(np.abs(x)) * 2
         return bool(near.all()) and np.array_equal(q.scales, state.absmax.numpy())
 
     def decode(q: QuantizedArray) -> Callable[[], Any]:
