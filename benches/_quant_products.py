@@ -1,7 +1,7 @@
 """Products with quantized weights beside NumPy's with the same weights in float32."""
 
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,9 +47,15 @@ def _right(q: QuantizedArray, x: Array, got: Array, activations: str) -> bool:
     return bool(np.abs(got - want).max() <= LIMIT * np.abs(want).max())
 
 
+@lru_cache(maxsize=1)
+def _weights(scheme: Scheme, size: int) -> tuple[QuantizedArray, Array]:
+    """Codes, and what they stand for."""
+    q = quant.quantize(numbers((size, size)), scheme)
+    return q, q.dequantize()
+
+
 def _product(weights: Weights, batch: int, size: int) -> Work:
-    q, x = quant.quantize(numbers((size, size)), weights.scheme), numbers((batch, size), 1)
-    w = q.dequantize()
+    (q, w), x = _weights(weights.scheme, size), numbers((batch, size), 1)
     out, theirs = (np.full((batch, size), np.nan, np.float32) for _ in range(2))
 
     def ours() -> object:
