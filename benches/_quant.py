@@ -25,6 +25,7 @@ class Work:
         missing: the package that would be the peer.
         checked: ours, and looks for NaN before it writes.
         copied: time a copy of the same traffic too.
+        refresh: called before each block of ours, outside of the timing.
         around: surroundings of the timing.
     """
 
@@ -35,6 +36,7 @@ class Work:
     missing: str | None = None
     checked: Callable[[], object] | None = None
     copied: bool = True
+    refresh: Callable[[], object] = lambda: None
     around: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
@@ -84,7 +86,7 @@ def run(case: Case, effort: Effort) -> dict[str, Any]:
 
 
 def _sides(work: Work) -> list[Side]:
-    sides = [Side(OURS, work.ours)]
+    sides = [Side(OURS, work.ours, work.refresh)]
     if work.checked:
         sides.append(Side(CHECKED, work.checked))
     if work.peer:

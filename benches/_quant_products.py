@@ -1,5 +1,6 @@
 """Products with quantized weights beside NumPy's with the same weights in float32."""
 
+import time
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ Array = np.ndarray[Any, Any]
 LIMIT = 1e-5
 """Share of the largest output by which sums in float32 may lie from those in float64."""
 BATCHES = 1, 2, 4, 8
+PAUSE = 0.05
+"""Seconds that OpenBLAS's threads spin at most after a call: 2^26 cycles, longer than the pause between blocks."""
 
 
 class Weights(NamedTuple):
@@ -70,7 +73,8 @@ def _product(weights: Weights, batch: int, size: int) -> Work:
         numpy()
         return _right(q, x, out, weights.activations) and _right(q, x, theirs, "float32")
 
-    return Work(ours, q.nbytes + x.nbytes + out.nbytes, right, Side("numpy float32", numpy), copied=False)
+    traffic, refresh = q.nbytes + x.nbytes + out.nbytes, partial(time.sleep, PAUSE)
+    return Work(ours, traffic, right, Side("numpy float32", numpy), copied=False, refresh=refresh)
 
 
 def cases(size: int) -> Iterator[Case]:
