@@ -53,13 +53,14 @@ test-slow: lint
 	cargo test --quiet --no-default-features --lib -- --ignored
 	$(BIN)/python -m pytest
 
-# Peers join in where they are installed: .venv/bin/pip install '.[bench]' torch
+# Peers join in where they are installed: .venv/bin/pip install '.[bench]' torch bitsandbytes torchao
 bench: $(VENV)/.installed
 	cargo bench --no-default-features
 	$(BIN)/python benches/bench_optim.py
 	$(BIN)/python benches/bench_folded.py
 	$(BIN)/python benches/bench_norm.py
 	$(BIN)/python benches/bench_activation.py
+	$(BIN)/python benches/bench_quant.py
 	$(BIN)/python benches/bench_train.py
 	$(BIN)/python benches/import_time.py
 

@@ -23,7 +23,8 @@ SAMPLE = 5e-4
 """Seconds that a sample lasts at least: shorter calls are timed several at a time."""
 SAMPLES = 1, 15
 """Fewest and most samples of a block."""
-PACKAGES = "stepsmith", "numpy", "torch", "optax", "jax", "thinc", "scikit-learn"
+PEERS = "torch", "optax", "jax", "thinc", "scikit-learn", "ml_dtypes", "gguf", "bitsandbytes", "torchao"
+PACKAGES = "stepsmith", "numpy", *PEERS
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def measure(sides: Sequence[Side], blocks: int, block_seconds: float) -> dict[st
 def _block_size(side: Side, block_seconds: float) -> tuple[int, int]:
     """Calls a sample, samples a block."""
     side.refresh()
-    seconds = min(_seconds(side.step, 1) for _ in range(3))
+    seconds = _seconds(side.step, 1)
+    if seconds < block_seconds:
+        seconds = min(seconds, _seconds(side.step, 1), _seconds(side.step, 1))
     calls = math.ceil(SAMPLE / seconds)
     fewest, most = SAMPLES
     return calls, min(max(int(block_seconds / (calls * seconds)), fewest), most)

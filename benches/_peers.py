@@ -195,7 +195,8 @@ UNMEASURED = {"lbfgs": "steps by a closure", "muon": "steps matrices alone, most
 def ours(rule: str, problem: Problem, name: str = "stepsmith", **options: Any) -> Contender:
     """The whole call ``opt.step()`` with bound gradients."""
     params = problem.params()
-    opt = optim.REGISTRY[rule](params, **_settings(rule, problem), **{"on_nonfinite": "propagate", **options})
+    settings = {**_settings(rule, problem), "on_nonfinite": "propagate", **options}
+    opt = optim.REGISTRY[rule](params, **settings)
     opt.bind(problem.grads)
     states = itertools.chain.from_iterable(slots.values() for slots in opt.state.values())
     written = sum(array.nbytes for array in itertools.chain(params, states))

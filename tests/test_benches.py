@@ -5,6 +5,7 @@ import importlib
 import json
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ import numpy as np
 import pytest
 
 from helpers import environ
-from stepsmith import optim
+from stepsmith import _core, optim, quant
 
 BENCHES = Path(__file__).parent.parent / "benches"
-PEERS = "torch", "optax", "jax", "thinc"
+PEERS = "torch", "optax", "jax", "thinc", "bitsandbytes", "torchao"
 TIMED = {"ms", "q1", "q3", "samples", "blocks"}
 
 sys.path.append(str(BENCHES))
 _harness = importlib.import_module("_harness")
 _peers = importlib.import_module("_peers")
 bench_optim = importlib.import_module("bench_optim")
+_quant = importlib.import_module("_quant")
+bench_quant = importlib.import_module("bench_quant")
 
 
 def run(script: str, target: Path, *arguments: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -211,6 +214,93 @@ def test_a_wrong_function_stops_the_bench() -> None:
         functions.run(case, 2, 0.0)
     assert functions.deviation([x], [x]) == 0
     assert functions.deviation([x * np.nan], [x]) == np.inf
+
+
+def test_quantization_is_timed_and_no_peer_is_needed(tmp_path) -> None:
+    content = run("bench_quant.py", tmp_path / "quant.json", without=PEERS)
+    rows = content["cases"]
+    assert [row["case"] for row in rows] == [case.id for case in bench_quant.cases(quick=True)]
+    assert {row["missing"] for row in rows} == {None, "bitsandbytes", "torch", "torchao"}
+    assert {row["peer"] for row in rows if "peer" in row} == {"gguf", "ml_dtypes", "numpy float32", "float32 state"}
+    for row in rows:
+        assert ("peer" in row) == ("ratio" in row)
+        assert ("met" in row) == ("ratio" in row and "target" in row)
+        assert (_quant.CHECKED in row["sides"]) == row["case"].startswith("quantize/")
+        for side in row["sides"].values():
+            assert side["gb_per_s"] > 0
+            assert_timed(side)
+
+
+@pytest.mark.parametrize("package", ["torch", "bitsandbytes"])
+def test_codes_are_those_of_peers_that_are_here(tmp_path, package: str) -> None:
+    pytest.importorskip(package)
+    glob = {"torch": "*quantize/int8/*", "bitsandbytes": "*quantize/[dn]*"}[package]
+    rows = run("bench_quant.py", tmp_path / "quant.json", "--only", glob)["cases"]
+    assert len(rows) >= 3
+    assert {row.get("peer") for row in rows} >= {package}
+
+
+def test_bytes_of_codes_are_those_of_the_arrays() -> None:
+    n = 96 * 256
+    codes = {
+        "dynamic8": n + n // 64,
+        "nf4": n // 2 + n // 16,
+        "int8": n + 4,
+        "q4_0": n * 18 // 32,
+        "mxfp4": n * 17 // 32,
+    }
+    for case in bench_quant.cases(quick=True):
+        name = case.id.split("/")[1]
+        if "quantize" in case.id.split("/")[0] and name in codes and not case.id.startswith("fake"):
+            assert case.make().traffic == 4 * n + codes[name]
+
+
+@pytest.mark.parametrize("case", ["quantize/q8_0/*", "dequantize/q8_0/*", "quantize/nvfp4/*", "matmul/int4/2x*"])
+def test_a_wrong_quantization_stops_the_bench(monkeypatch, case: str) -> None:
+    """A scheme that leaves what was there stands for a kernel that is wrong."""
+    makes = [made.make for made in bench_quant.cases(quick=True) if fnmatch(made.id, case)]
+    assert len(makes) == 1
+    assert makes[0]().right()
+    method = "matmul" if case.startswith("matmul") else case.split("/", maxsplit=1)[0]
+    owner = quant.QuantizedArray if method == "matmul" else quant.REGISTRY["ggml" if "q8" in case else "nvfp4"]
+    work = makes[0]()
+    monkeypatch.setattr(owner, method, lambda *_, **__: None)
+    with pytest.raises(ArithmeticError, match=r"this: stepsmith and .* disagree"):
+        _quant.run(_quant.Case("this", lambda: work), _quant.Effort(2, 0.0, 0.0))
+
+
+def test_state_that_goes_astray_stops_the_bench() -> None:
+    steps = importlib.import_module("_quant_steps")
+    problem = _peers.Problem(1, 5000, "float32")
+    ours = _peers.ours("adamw", problem, state_dtype="int8")
+    assert steps._agree(problem, ours, _peers.ours("adamw", problem))
+    problem = _peers.Problem(1, 5000, "float32")
+    other = _peers.ours("adam", problem, state_dtype="int8", lr=1.2 * _peers.LR)
+    assert not steps._agree(problem, other, _peers.ours("adamw", problem))
+
+
+def test_copies_beside_the_bench_end_with_it(monkeypatch) -> None:
+    steps = importlib.import_module("_quant_steps")
+    started: list[Any] = []
+
+    class Watched(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(steps.subprocess, "Popen", Watched)
+    before = _core.info()["threads"]
+
+    def fail() -> None:
+        with steps.beside_copies(1000):
+            assert started[0].poll() is None
+            assert _core.info()["threads"] == 1
+            raise KeyError("inside")
+
+    with pytest.raises(KeyError, match="inside"):
+        fail()
+    assert started[0].poll() is not None
+    assert _core.info()["threads"] == before
 
 
 def test_training_is_checked_and_timed(tmp_path) -> None:
