@@ -16,7 +16,31 @@ pub type Words<S> = [<S as Simd>::u32s; TILE_VECTORS];
 /// The low byte of each word.
 #[inline(always)]
 pub fn to_bytes<S: Simd>([a, b, c, d]: Words<S>) -> S::u8s {
-    a.narrow(b).narrow(c.narrow(d))
+    if S::u8s::LEN != WIDEST {
+        return a.narrow(b).narrow(c.narrow(d));
+    }
+    // One instruction picks bytes of two vectors; narrowing takes two for each.
+    let simd = a.token();
+    let (every_fourth, halves) = (S::u8s::from_slice(simd, &EVERY_FOURTH), S::u8s::from_slice(simd, &HALVES));
+    let low: S::u8s = a.bitcast::<S::u8s>().concat_swizzle_dyn(b.bitcast::<S::u8s>(), every_fourth);
+    let high: S::u8s = c.bitcast::<S::u8s>().concat_swizzle_dyn(d.bitcast::<S::u8s>(), every_fourth);
+    low.concat_swizzle_dyn(high, halves)
+}
+
+/// The low bytes of the words of two vectors, twice.
+static EVERY_FOURTH: [u8; WIDEST] = places(4, 0);
+
+/// The front halves of two vectors.
+static HALVES: [u8; WIDEST] = places(1, 64);
+
+/// Half of the places a step apart, the other half as far behind them as is said.
+const fn places(step: usize, behind: usize) -> [u8; WIDEST] {
+    let (mut places, mut i) = ([0; WIDEST], 0);
+    while i < WIDEST {
+        places[i] = (i % (WIDEST / 2) * step + i / (WIDEST / 2) * behind) as u8;
+        i += 1;
+    }
+    places
 }
 
 /// Each byte as a word.
