@@ -13,7 +13,7 @@ use crate::{
     quant::{
         dynamic8::Dynamic8,
         float8::{E4m3, Float8, Ue5m3},
-        scaled::{Levels, decode_blocks, encode_block, encode_block_randomly},
+        scaled::{Levels, decode_blocks, encode_block_randomly, encode_blocks},
     },
     random::Philox,
 };
@@ -91,13 +91,10 @@ fn encode<S: Simd, L: Levels>(
     simd.vectorize(
         #[inline(always)]
         || {
+            let Some(words) = words else { return encode_blocks(simd, levels, STATE_BLOCK, x, codes, scales) };
             for (k, x) in x.chunks(STATE_BLOCK).enumerate() {
-                let start = k * STATE_BLOCK;
-                let codes = &mut codes[start..start + x.len()];
-                scales[k] = match words {
-                    None => encode_block(simd, levels, x, codes),
-                    Some(words) => encode_block_randomly(simd, levels, x, codes, &words[start..start + x.len()]),
-                };
+                let (start, end) = (k * STATE_BLOCK, k * STATE_BLOCK + x.len());
+                scales[k] = encode_block_randomly(simd, levels, x, &mut codes[start..end], &words[start..end]);
             }
         },
     );

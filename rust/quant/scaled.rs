@@ -68,6 +68,75 @@ pub fn encode_block<S: Simd, L: Levels>(simd: S, levels: &L, x: &[f32], codes: &
     absmax / L::LARGEST
 }
 
+/// Blocks that [`encode_blocks`] takes at once: those of a strip.
+const BLOCKS: usize = 128;
+
+/// Codes and scales of blocks as [`encode_block`] makes them. Whole blocks of usual numbers first get all their scales, then
+/// their codes in one loop, which neither waits for a scale nor calls anything.
+#[inline(always)]
+pub fn encode_blocks<S: Simd, L: Levels>(
+    simd: S,
+    levels: &L,
+    block: usize,
+    x: &[f32],
+    codes: &mut [u8],
+    scales: &mut [f32],
+) {
+    let (count, bytes) = (x.len().div_ceil(block), block * L::BITS / 8);
+    let mut inverses = [0.0; BLOCKS];
+    let is_whole = block.is_multiple_of(tile_len::<S, f32>()) && x.len().is_multiple_of(block) && count <= BLOCKS;
+    if !is_whole || !invert(simd, L::LARGEST, block, x, &mut inverses[..count], scales) {
+        for (k, x) in x.chunks(block).enumerate() {
+            let end = codes.len().min((k + 1) * bytes);
+            scales[k] = encode_block(simd, levels, x, &mut codes[k * bytes..end]);
+        }
+        return;
+    }
+    let mut doubtful = 0_u128;
+    for k in 0..count {
+        let mut doubt = S::u32s::splat(simd, u32::MAX);
+        encode_tiles(simd, levels, &x[k * block..][..block], inverses[k], &mut codes[k * bytes..][..bytes], &mut doubt);
+        doubtful |= u128::from(L::DOUBT.is_some_and(|least| doubt.simd_le(least).any_true())) << k;
+    }
+    while doubtful != 0 {
+        let k = doubtful.trailing_zeros() as usize;
+        settle(simd, levels, &x[k * block..][..block], inverses[k], &mut codes[k * bytes..][..bytes]);
+        doubtful &= doubtful - 1;
+    }
+}
+
+/// The scale of each block and its inverse, 0 where all is zero; false if one is so small or large that it needs more care.
+#[inline(always)]
+fn invert<S: Simd>(simd: S, largest: f32, block: usize, x: &[f32], inverses: &mut [f32], scales: &mut [f32]) -> bool {
+    let mut is_usual = true;
+    for k in 0..inverses.len() {
+        let absmax = absmax(simd, &x[k * block..][..block]);
+        scales[k] = absmax / largest;
+        inverses[k] = if absmax == 0.0 { 0.0 } else { largest / absmax };
+        is_usual &= absmax == 0.0 || (absmax >= LOW && absmax.is_finite());
+    }
+    is_usual
+}
+
+/// Codes of whole tiles.
+#[inline(always)]
+fn encode_tiles<S: Simd, L: Levels>(
+    simd: S,
+    levels: &L,
+    x: &[f32],
+    inverse: f32,
+    codes: &mut [u8],
+    doubt: &mut S::u32s,
+) {
+    let (mut at, wide) = (0, tile_len::<S, f32>());
+    while at < x.len() {
+        let tile = load_native(simd, x, at);
+        let found = levels.nearest(simd, times::<S>(tile, inverse), tile, doubt);
+        store_codes::<S, L>(found, codes, at);
+        at += wide;
+    }
+}
+
 /// The inverse of a scale may be no number: x · 2⁶⁴ instead of x.
 #[inline(never)]
 fn encode_lifted<S: Simd, L: Levels>(simd: S, levels: &L, x: &[f32], inverse: f32, codes: &mut [u8]) {
@@ -81,13 +150,7 @@ fn encode_lifted<S: Simd, L: Levels>(simd: S, levels: &L, x: &[f32], inverse: f3
 fn encode_numbers<S: Simd, L: Levels>(simd: S, levels: &L, x: &[f32], inverse: f32, codes: &mut [u8]) {
     let (mut doubt, wide) = (S::u32s::splat(simd, u32::MAX), tile_len::<S, f32>());
     let whole = x.len() - x.len() % wide;
-    let mut at = 0;
-    while at < whole {
-        let tile = load_native(simd, x, at);
-        let found = levels.nearest(simd, times::<S>(tile, inverse), tile, &mut doubt);
-        store_codes::<S, L>(found, codes, at);
-        at += wide;
-    }
+    encode_tiles(simd, levels, &x[..whole], inverse, codes, &mut doubt);
     if whole < x.len() {
         let tile = load(simd, x, whole);
         let found = levels.nearest(simd, times::<S>(tile, inverse), tile, &mut doubt);
@@ -319,11 +382,7 @@ impl<L: Levels> Codec for Scaled<L> {
 
     #[inline(always)]
     fn encode<S: Simd>(&self, simd: S, _: usize, block: usize, x: &[f32], codes: &mut [u8], scales: &mut [f32]) {
-        let bytes = self.code_bytes(block);
-        for (k, x) in x.chunks(block).enumerate() {
-            let end = codes.len().min((k + 1) * bytes);
-            scales[k] = encode_block(simd, &self.0, x, &mut codes[k * bytes..end]);
-        }
+        encode_blocks(simd, &self.0, block, x, codes, scales);
     }
 
     #[inline(always)]
