@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith.quant import Dynamic8, Float8, QuantizedArray, quantize
+from stepsmith.quant import Dynamic8, Float8, QuantizedArray, Scheme, quantize
 from stepsmith.quant._scheme import CodecScheme
 
 __all__ = ["STATE_DTYPES", "UNCODED", "fill", "part_slot", "quantized", "scheme_of"]
@@ -49,7 +49,9 @@ def fill(q: QuantizedArray, initial: float | Array | None) -> None:
         quantize(np.array(np.broadcast_to(initial, q.shape), np.float32), q.scheme, out=q)
 
 
-def quantized(x: Array, scheme: CodecScheme, slot: str) -> dict[str, Array]:
-    """A state array as what is saved of it: slot → array."""
+def quantized(x: Array, scheme: Scheme, slot: str) -> dict[str, Array]:
+    """A state array as what is saved of it: slot → array. As in a step, a second moment above 0 has no code of 0."""
     q = quantize(x, scheme)
+    if any(scheme == schemes[False] for schemes in STATE_DTYPES.values()):
+        q.codes[(x > 0) & (q.codes == 0)] = 1
     return {part_slot(slot, part): array for part, array in q.parts.items()}

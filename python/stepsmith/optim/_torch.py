@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith.optim._codes import quantized
 from stepsmith.optim._state_dict import VERSION
+from stepsmith.quant import QuantizedArray
 from stepsmith.schedules import from_dict
 
 if TYPE_CHECKING:
@@ -45,10 +47,16 @@ def to_torch(optimizer: Optimizer, model: Any) -> dict[str, Any]:
         known = {key: value for key, value in values.items() if key in defaults}
         groups.append({**defaults, **known, "params": list(range(first, first + len(ordered)))})
         for name in ordered:
-            state[len(state)] = _entry(torch, optimizer, ours["state"][name], ours["steps"][name], values)
+            row = {**ours["state"][name], **_decoded(optimizer, name)}
+            state[len(state)] = _entry(torch, optimizer, row, ours["steps"][name], values)
     if problems:
         raise ValueError(f"{optimizer._owner}: {'; '.join(problems)}")
     return {"state": state, "param_groups": groups}
+
+
+def _decoded(optimizer: Optimizer, name: str) -> dict[str, Array]:
+    """The state arrays that have codes, as float32."""
+    return {slot: x.dequantize() for slot, x in optimizer.state[name].items() if isinstance(x, QuantizedArray)}
 
 
 def _entry(torch: Any, optimizer: Optimizer, row: Mapping[str, Array], step: int, group: Mapping[str, Any]) -> Any:
@@ -165,10 +173,22 @@ def _row(
         if slot in carried:
             row[slot] = np.array(float(present[key]) if key in present else carried[slot])
         elif key in present:
-            row[slot] = _array(present[key], slots[slot], f"{what}[{key!r}]", problems)
+            row |= _parts(
+                slot, slots[slot], _array(present[key], _plain_like(slots[slot]), f"{what}[{key!r}]", problems)
+            )
         else:
-            row[slot] = _fresh(optimizer, name, slot, group)
+            row |= _parts(slot, slots[slot], _fresh(optimizer, name, slot, group))
     return step, row | _copies(optimizer, name)
+
+
+def _plain_like(x: Array | QuantizedArray) -> Array:
+    """An array of its shape, float32 if it has codes."""
+    return np.zeros(x.shape, np.float32) if isinstance(x, QuantizedArray) else x
+
+
+def _parts(slot: str, like: Array | QuantizedArray, x: Array) -> dict[str, Array]:
+    """What is saved of a state array: itself, or its codes and scales."""
+    return quantized(x, like.scheme, slot) if isinstance(like, QuantizedArray) else {slot: x}
 
 
 def _copies(optimizer: Optimizer, name: str) -> dict[str, Array]:
@@ -207,7 +227,7 @@ def _array(tensor: Any, like: Array, what: str, problems: list[str]) -> Array:
 
 def _fresh(optimizer: Optimizer, name: str, slot: str, group: Mapping[str, Any]) -> Array:
     """A state array as it is before the first update."""
-    array: Array = np.zeros_like(optimizer.state[name][slot], order="C")
+    array: Array = np.zeros_like(_plain_like(optimizer.state[name][slot]), order="C")
     initial = getattr(optimizer, "_initial", None)
     value = None if initial is None else initial(slot, optimizer.params[name], group)
     if value is not None:
