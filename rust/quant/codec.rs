@@ -19,9 +19,6 @@ pub trait Codec: Copy + Send + Sync {
     /// What the elements of a block share.
     type Scale: Pod + Send + Sync;
 
-    /// Elements that are encoded at a time, unless a block is longer: each strip is read twice, first for what is not finite.
-    const STRIP: usize = STRIP;
-
     /// Becomes infinity the largest number? Else the codec sees it.
     const SATURATES: bool = true;
 
@@ -59,8 +56,9 @@ pub trait Codec: Copy + Send + Sync {
     );
 }
 
-/// Elements of a strip, unless a block is longer: what is decoded to float32 stays in the first-level cache.
-const STRIP: usize = 4096;
+/// Elements of a strip, unless a block is longer. It is read twice, first for what is not finite or largest, and long strips
+/// let memory wait the second time: at 4096 elements an array of 64 MiB takes half as long again.
+const STRIP: usize = 1024;
 
 /// Elements that are worth a turn of a thread.
 pub(super) const PIECE: usize = 32 * 1024;
@@ -173,7 +171,7 @@ fn encode_piece<S: Simd, C: Codec>(
     let mut block = piece.first;
     let bytes = |block| geometry.code_start(block, |len| codec.code_bytes(len));
     while block < piece.end {
-        let end = strip_end(geometry, C::STRIP, block, piece.end);
+        let end = strip_end(geometry, block, piece.end);
         let (start, len) = (geometry.start(block), geometry.start(end) - geometry.start(block));
         let x = x.block::<S, f32>(simd, start, len, &mut room);
         let first_nan = if nan == Nan::Refused { Some(first_nan) } else { None };
@@ -193,8 +191,8 @@ fn encode_piece<S: Simd, C: Codec>(
 }
 
 /// Whole blocks of one row, as many as make a strip.
-fn strip_end(geometry: Geometry, strip: usize, block: usize, end: usize) -> usize {
-    end.min(geometry.row_end(block)).min(block + (strip / geometry.block).max(1))
+fn strip_end(geometry: Geometry, block: usize, end: usize) -> usize {
+    end.min(geometry.row_end(block)).min(block + (STRIP / geometry.block).max(1))
 }
 
 /// Are all elements as codecs want them?
@@ -309,7 +307,7 @@ fn decode_piece<S: Simd, C: Codec>(
     let mut block = piece.first;
     let bytes = |block| geometry.code_start(block, |len| codec.code_bytes(len));
     while block < piece.end {
-        let end = strip_end(geometry, STRIP, block, piece.end);
+        let end = strip_end(geometry, block, piece.end);
         let (start, len) = (geometry.start(block), geometry.start(end) - geometry.start(block));
         let codes = &codes[bytes(block)..bytes(end)];
         let scales = &scales[scales_of::<C::Scale>(block, end - block)];

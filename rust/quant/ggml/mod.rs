@@ -51,9 +51,6 @@ pub struct Ggml<K>(pub K);
 impl<K: Kind> Codec for Ggml<K> {
     type Scale = ();
 
-    /// Long strips let memory wait while they are encoded: at 4096 elements an array of 64 MiB takes half as long again.
-    const STRIP: usize = 1024;
-
     fn code_bytes(&self, len: usize) -> usize {
         len / K::LEN * K::BYTES
     }
