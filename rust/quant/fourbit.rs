@@ -4,7 +4,7 @@ use fearless_simd::prelude::*;
 
 use super::{
     scaled::Levels,
-    tile::{WIDEST, from_planes, sixteen_bytes, to_bytes, words_of},
+    tile::{WIDEST, from_planes, in_table, narrow_masks, sixteen_bytes, to_bytes, words_of},
 };
 use crate::simd::{TILE_VECTORS, Tile};
 
@@ -17,22 +17,23 @@ pub struct FourBit<const N: usize> {
     planes: [[u8; 16]; 4],
     /// The code of each level.
     codes: [u8; 16],
-    /// Are the levels magnitudes, negative ones having codes from 8 on?
-    has_sign: bool,
     cells: Cells,
 }
 
 /// Equal stretches of the numbers from -1 or 0 to 1, in each of which one middle lies at most.
 #[derive(Clone, Copy, Debug)]
 struct Cells {
-    /// A number's cell is number · slope + offset, rounded; the offset is whole.
+    /// A number's cell is the whole part of number · slope + offset, rounded to quarters; the offset is whole.
     slope: f32,
     offset: f32,
     /// The middle in each cell as bits, the largest number's where there is none.
-    middles: [u32; 32],
-    /// How many middles come before it.
-    ranks: [u32; 32],
+    middles: [u32; CELLS],
+    /// How many middles come before each quarter of a cell.
+    ranks: [u8; 4 * CELLS],
 }
+
+/// Words that one instruction looks up where vectors have [`WIDEST`] bytes.
+const CELLS: usize = 32;
 
 /// The quantiles of a normal distribution, with an exact zero.
 pub const NF4: FourBit<15> = FourBit::new(
@@ -55,7 +56,6 @@ pub const NF4: FourBit<15> = FourBit::new(
         0x3f80_0000,
     ],
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-    false,
 );
 
 /// Sign, two bits of exponent and one of mantissa, of a kind of its own: 0, 1/192, 1/6, 1/4, 1/3, 1/2, 2/3 and 1.
@@ -79,12 +79,14 @@ pub const FP4: FourBit<7> = FourBit::new(
         0xbf80_0000,
     ],
     [0, 1, 6, 7, 4, 5, 2, 3, 8, 9, 14, 15, 12, 13, 10, 11],
-    true,
 );
 
 impl<const N: usize> FourBit<N> {
+    /// Are the levels magnitudes, negative ones having codes from 8 on?
+    const HAS_SIGN: bool = N == 7;
+
     /// From the levels' bits.
-    const fn new(levels: [u32; 16], codes: [u8; 16], has_sign: bool) -> Self {
+    const fn new(levels: [u32; 16], codes: [u8; 16]) -> Self {
         let (mut middles, mut planes) = ([0.0; N], [[0; 16]; 4]);
         let mut i = 0;
         while i < 16 {
@@ -99,71 +101,79 @@ impl<const N: usize> FourBit<N> {
             }
             i += 1;
         }
-        let cells = if has_sign { Cells::new(&middles, 31.0, 0.0) } else { Cells::new(&middles, 15.0, 16.0) };
-        Self { middles, planes, codes, has_sign, cells }
+        let cells = if Self::HAS_SIGN { Cells::new(&middles, 31.0, 0.0) } else { Cells::new(&middles, 15.0, 15.0) };
+        Self { middles, planes, codes, cells }
     }
 
-    /// How many middles are below.
+    /// How many middles are below each number.
     #[inline(always)]
-    fn counted<S: Simd>(&self, simd: S, x: S::f32s) -> S::u32s {
-        let mut rank = S::u32s::splat(simd, 0);
-        for i in 0..N {
-            rank = x.simd_gt(self.middles[i]).select(rank + 1, rank);
+    fn counted<S: Simd>(&self, simd: S, x: Tile<S, f32>) -> S::u8s {
+        let mut ranks = [S::u32s::splat(simd, 0); TILE_VECTORS];
+        for k in 0..TILE_VECTORS {
+            for i in 0..N {
+                ranks[k] = x[k].simd_gt(self.middles[i]).select(ranks[k] + 1, ranks[k]);
+            }
         }
-        rank
+        to_bytes::<S>(ranks)
     }
 
     /// The rank of the nearest level.
     #[inline(always)]
-    fn rank<S: Simd>(&self, simd: S, x: S::f32s) -> S::u32s {
-        let magnitude = if self.has_sign { x.abs() } else { x };
-        let rank = if S::u8s::LEN == WIDEST {
-            self.cells.rank::<S>(simd, magnitude)
-        } else {
-            self.counted::<S>(simd, magnitude)
-        };
-        // Zero has no sign, so that its code is one.
-        let is_negative = x.simd_lt(-self.middles[0]);
-        if self.has_sign { is_negative.select(rank + 8, rank) } else { rank }
+    fn ranks<S: Simd>(&self, simd: S, x: Tile<S, f32>) -> S::u8s {
+        if S::u8s::LEN == WIDEST { self.cells.ranks::<S>(simd, x) } else { self.counted::<S>(simd, x) }
     }
 }
 
-/// Added to a number below 2²² this leaves its whole part in the low bits.
-const WHOLE: f32 = 8_388_608.0;
+/// Added to a number below 2²⁰ this leaves quarters in the low bits.
+const QUARTERS: f32 = 2_097_152.0;
+
+/// Where rounding to quarters lets a whole number begin.
+const EDGE: f64 = -0.125;
 
 impl Cells {
     const fn new<const N: usize>(middles: &[f32; N], slope: f32, offset: f32) -> Self {
-        let mut cells = Self { slope, offset, middles: [f32::MAX.to_bits(); 32], ranks: [0; 32] };
+        let mut cells = Self { slope, offset, middles: [f32::MAX.to_bits(); CELLS], ranks: [0; 4 * CELLS] };
         let mut cell = 0;
-        while cell < 32 {
-            let start = (cell as f64 - 0.5 - offset as f64) / slope as f64;
-            let (end, mut i) = (start + 1.0 / slope as f64, 0);
+        while cell < CELLS {
+            let start = (cell as f64 + EDGE - offset as f64) / slope as f64;
+            let (end, mut rank, mut i) = (start + 1.0 / slope as f64, 0, 0);
             while i < N {
                 let middle = middles[i] as f64;
                 // A number at the edge of a cell may be rounded into the next one.
                 assert!((middle - start).abs() > 1e-5, "no middle at an edge");
                 if middle < start {
-                    cells.ranks[cell] += 1;
+                    rank += 1;
                 } else if middle < end {
                     assert!(cells.middles[cell] == f32::MAX.to_bits(), "one middle in a cell");
                     cells.middles[cell] = middles[i].to_bits();
                 }
                 i += 1;
             }
+            let mut quarter = 0;
+            while quarter < 4 {
+                cells.ranks[4 * cell + quarter] = rank;
+                quarter += 1;
+            }
             cell += 1;
         }
         cells
     }
 
-    /// The rank of the nearest level.
+    /// How many middles are below each number.
     #[inline(always)]
-    fn rank<S: Simd>(&self, simd: S, x: S::f32s) -> S::u32s {
-        let cell: S::u32s = (x * self.slope + (self.offset + WHOLE)).bitcast();
-        let (rank, place) = (S::u32s::from_slice(simd, &self.ranks[..16]), words_of(simd, cell << 2));
-        let rank = rank.concat_swizzle_dyn(S::u32s::from_slice(simd, &self.ranks[16..]), place);
-        let (low, high) = self.middles.split_at(16);
-        let middle = S::u32s::from_slice(simd, low).concat_swizzle_dyn(S::u32s::from_slice(simd, high), place);
-        x.simd_gt(middle.bitcast::<S::f32s>()).select(rank + 1, rank)
+    fn ranks<S: Simd>(&self, simd: S, x: Tile<S, f32>) -> S::u8s {
+        let mut quarters = [S::u32s::splat(simd, 0); TILE_VECTORS];
+        let mut is_above = [x[0].simd_lt(x[0]); TILE_VECTORS];
+        let (low, high) = self.middles.split_at(CELLS / 2);
+        let (low, high) = (S::u32s::from_slice(simd, low), S::u32s::from_slice(simd, high));
+        let offset = S::f32s::splat(simd, self.offset + QUARTERS);
+        for k in 0..TILE_VECTORS {
+            quarters[k] = x[k].mul_add(self.slope, offset).bitcast();
+            let middle: S::u32s = low.concat_swizzle_dyn(high, words_of(simd, quarters[k]));
+            is_above[k] = x[k].simd_gt(middle.bitcast::<S::f32s>());
+        }
+        let ranks = in_table(simd, &self.ranks, to_bytes::<S>(quarters));
+        narrow_masks::<S>(is_above).select(ranks + 1, ranks)
     }
 }
 
@@ -173,12 +183,18 @@ impl<const N: usize> Levels for FourBit<N> {
 
     #[inline(always)]
     fn nearest<S: Simd>(&self, simd: S, scaled: Tile<S, f32>, _: Tile<S, f32>, _: &mut S::u32s) -> S::u8s {
-        let mut ranks = [S::u32s::splat(simd, 0); TILE_VECTORS];
-        for k in 0..TILE_VECTORS {
-            ranks[k] = self.rank::<S>(simd, scaled[k]);
+        if !Self::HAS_SIGN {
+            return self.ranks(simd, scaled);
         }
-        let ranks = to_bytes::<S>(ranks);
-        if self.has_sign { sixteen_bytes::<S>(simd, &self.codes).swizzle_dyn_within_blocks(ranks) } else { ranks }
+        // Zero has no sign, so that its code is one.
+        let (mut magnitudes, mut is_negative) = (scaled, [scaled[0].simd_lt(0.0); TILE_VECTORS]);
+        for k in 0..TILE_VECTORS {
+            magnitudes[k] = scaled[k].abs();
+            is_negative[k] = scaled[k].simd_lt(-self.middles[0]);
+        }
+        let ranks = self.ranks(simd, magnitudes);
+        let ranks = narrow_masks::<S>(is_negative).select(ranks + 8, ranks);
+        sixteen_bytes::<S>(simd, &self.codes).swizzle_dyn_within_blocks(ranks)
     }
 
     #[inline(always)]
@@ -220,7 +236,7 @@ mod tests {
             let values = decode(isa, levels, &all, 16);
             let (codes, again) = (encode(isa, levels, &values), decode(isa, levels, &encode(isa, levels, &values), 16));
             assert_eq!(again, values, "{isa:?}");
-            assert!(levels.has_sign || codes == all);
+            assert!(FourBit::<N>::HAS_SIGN || codes == all);
             let mut x = vec![1.0];
             for middle in levels.middles {
                 x.extend([

@@ -7,7 +7,7 @@ use super::{
     float8::E4m3,
     minifloat::{self, Minifloat, encode_finite},
     scaled::{LIFT, LOW},
-    tile::{WIDEST, load, load_bytes, store, store_bytes, to_bytes, to_words},
+    tile::{WIDEST, absmax, largest_of_blocks, load, load_bytes, store, store_bytes, to_bytes, to_words},
 };
 use crate::{
     dtype::{load_native, store_native},
@@ -155,22 +155,6 @@ fn times<S: Simd>(mut tile: Tile<S, f32>, at: usize, log: u32, factors: &Room) -
     tile
 }
 
-/// The largest magnitude of a block.
-#[inline(always)]
-fn absmax<S: Simd>(simd: S, x: &[f32]) -> f32 {
-    let (mut largest, mut at) = (S::u32s::splat(simd, 0), 0);
-    while at + S::f32s::LEN <= x.len() {
-        let bits: S::u32s = S::f32s::from_slice(simd, &x[at..at + S::f32s::LEN]).bitcast();
-        largest = largest.max(bits & 0x7fff_ffff);
-        at += S::f32s::LEN;
-    }
-    let mut largest = largest.reduce_max();
-    for value in &x[at..] {
-        largest = largest.max(value.abs().to_bits());
-    }
-    f32::from_bits(largest)
-}
-
 /// Pairs of codes as bytes, the first code in the low half; they fill the front half of the vector.
 #[inline(always)]
 fn pack<S: Simd>(codes: S::u8s) -> S::u8s {
@@ -209,8 +193,10 @@ impl<F: Minifloat, B: BlockScale> Codec for Micro<F, B> {
         let (wide, log) = (tile_len::<S, f32>(), block.ilog2());
         let (mut most, mut lifts, mut factors) =
             ([0.0; BLOCKS + WIDEST], [0.0; BLOCKS + WIDEST], [0.0; BLOCKS + WIDEST]);
-        for (k, x) in x.chunks(block).enumerate() {
-            most[k] = absmax(simd, x);
+        let whole = x.len() / block;
+        largest_of_blocks(simd, block, &x[..whole * block], &mut most[..whole]);
+        if whole < scales.len() {
+            most[whole] = absmax(simd, &x[whole * block..]);
         }
         for at in (0..scales.len()).step_by(wide) {
             let bytes = self.scale.bytes(simd, load_native(simd, &most, at));

@@ -21,7 +21,6 @@ pub mod affine;
 pub mod cast;
 pub mod codec;
 pub mod dynamic8;
-mod dynamic_map;
 pub mod float8;
 pub mod fourbit;
 pub mod geometry;

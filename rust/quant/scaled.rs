@@ -4,7 +4,7 @@ use fearless_simd::prelude::*;
 
 use super::{
     codec::Codec,
-    tile::{WIDEST, Words, absmax, load, load_bytes, store, store_bytes},
+    tile::{WIDEST, Words, absmax, largest_of_blocks, load, load_bytes, narrow_masks, store, store_bytes},
 };
 use crate::{
     dtype::{load_native, store_native},
@@ -105,15 +105,17 @@ pub fn encode_blocks<S: Simd, L: Levels>(
     }
 }
 
-/// The scale of each block and its inverse, 0 where all is zero; false if one is so small or large that it needs more care.
+/// The scale of each block and its inverse, any number where all is zero; false if one is so small or large that it needs more
+/// care.
 #[inline(always)]
 fn invert<S: Simd>(simd: S, largest: f32, block: usize, x: &[f32], inverses: &mut [f32], scales: &mut [f32]) -> bool {
+    largest_of_blocks(simd, block, x, scales);
     let mut is_usual = true;
-    for k in 0..inverses.len() {
-        let absmax = absmax(simd, &x[k * block..][..block]);
-        scales[k] = absmax / largest;
-        inverses[k] = if absmax == 0.0 { 0.0 } else { largest / absmax };
-        is_usual &= absmax == 0.0 || (absmax >= LOW && absmax.is_finite());
+    for (inverse, scale) in inverses.iter_mut().zip(scales) {
+        let absmax = *scale;
+        *scale = absmax / largest;
+        *inverse = largest / absmax.max(LOW);
+        is_usual &= absmax == 0.0 || (LOW..f32::INFINITY).contains(&absmax);
     }
     is_usual
 }
@@ -263,11 +265,6 @@ fn nudged<S: Simd, L: Levels>(
         }
     }
     narrow_masks::<S>(is_other).select(other, codes)
-}
-
-#[inline(always)]
-fn narrow_masks<S: Simd>([a, b, c, d]: [S::mask32s; TILE_VECTORS]) -> S::mask8s {
-    a.narrow(b).narrow(c.narrow(d))
 }
 
 #[inline(always)]

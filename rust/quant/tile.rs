@@ -43,6 +43,12 @@ const fn places(step: usize, behind: usize) -> [u8; WIDEST] {
     places
 }
 
+/// The masks of a tile as one.
+#[inline(always)]
+pub fn narrow_masks<S: Simd>([a, b, c, d]: [S::mask32s; TILE_VECTORS]) -> S::mask8s {
+    a.narrow(b).narrow(c.narrow(d))
+}
+
 /// Each byte as a word.
 #[inline(always)]
 pub fn to_words<S: Simd>(bytes: S::u8s) -> Words<S> {
@@ -124,6 +130,52 @@ fn add_bits<S: Simd>(tile: Tile<S, f32>, largest: &mut Words<S>) {
 #[inline(always)]
 pub fn absmax<S: Simd>(simd: S, x: &[f32]) -> f32 {
     f32::from_bits(largest_bits(simd, x))
+}
+
+/// Lanes of the largest vector of 32-bit numbers.
+const MOST_LANES: usize = WIDEST / 4;
+
+/// The largest magnitude of each block of whole vectors, as [`largest_bits`] finds it: of as many blocks at once as a vector
+/// has lanes, which takes a third of the instructions.
+#[inline(always)]
+pub fn largest_of_blocks<S: Simd>(simd: S, block: usize, x: &[f32], largest: &mut [f32]) {
+    let (lanes, mut first) = (S::u32s::LEN, 0);
+    while first + lanes <= largest.len() {
+        let mut rows = [S::u32s::splat(simd, 0); MOST_LANES];
+        for k in 0..lanes {
+            rows[k] = largest_of_lanes(simd, &x[(first + k) * block..][..block]);
+        }
+        largest_of_rows::<S>(rows).bitcast::<S::f32s>().store_slice(&mut largest[first..first + lanes]);
+        first += lanes;
+    }
+    for k in first..largest.len() {
+        largest[k] = f32::from_bits(largest_of_lanes(simd, &x[k * block..][..block]).reduce_max());
+    }
+}
+
+#[inline(always)]
+fn largest_of_lanes<S: Simd>(simd: S, x: &[f32]) -> S::u32s {
+    let (mut largest, mut at) = (S::u32s::splat(simd, 0), 0);
+    while at < x.len() {
+        let bits: S::u32s = S::f32s::from_slice(simd, &x[at..at + S::u32s::LEN]).bitcast();
+        largest = largest.max(bits & 0x7fff_ffff);
+        at += S::u32s::LEN;
+    }
+    largest
+}
+
+/// The largest lane of each row, in the lane of the row's number.
+#[inline(always)]
+fn largest_of_rows<S: Simd>(mut rows: [S::u32s; MOST_LANES]) -> S::u32s {
+    let mut half = S::u32s::LEN / 2;
+    while half > 0 {
+        for k in 0..half {
+            let (low, high) = rows[k].interleave(rows[k + half]);
+            rows[k] = low.max(high);
+        }
+        half /= 2;
+    }
+    rows[0]
 }
 
 /// Looks up 128 bytes where a vector has [`WIDEST`], by one instruction.
