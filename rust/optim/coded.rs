@@ -71,6 +71,17 @@ impl StateCodec {
     }
 }
 
+/// The random words of a strip from element `first` on. A call, so that a strip without them has no room to clear.
+#[inline(never)]
+fn words<S: Simd>(simd: S, philox: Philox, first: usize) -> [u32; STRIP] {
+    let mut words = [0; STRIP];
+    simd.vectorize(
+        #[inline(always)]
+        || philox.words(first as u64, &mut words),
+    );
+    words
+}
+
 #[inline(never)]
 fn decode<S: Simd, L: Levels>(simd: S, levels: &L, codes: &[u8], scales: &[f32], out: &mut [f32]) {
     simd.vectorize(
@@ -146,18 +157,14 @@ impl Decoded {
             return;
         }
         let at = (end - 1) / STRIP * STRIP;
-        let (first, mut room) = (chunk.chunk().start + at, [0; STRIP]);
+        let first = chunk.chunk().start + at;
         for (k, numbers) in self.numbers.iter().enumerate() {
             let Some((codec, codes, scales)) = chunk.coded(k, at, end - at) else { continue };
             let words = philox.map(|philox| {
                 let philox = Philox { stream: philox.stream + k as u32 * SLOT_STREAMS, ..philox };
-                simd.vectorize(
-                    #[inline(always)]
-                    || philox.words(first as u64, &mut room),
-                );
-                &room[..]
+                words(simd, philox, first)
             });
-            codec.encode(simd, &numbers[..end - at], codes, scales, words);
+            codec.encode(simd, &numbers[..end - at], codes, scales, words.as_ref().map(<[u32; STRIP]>::as_slice));
         }
     }
 
