@@ -88,6 +88,13 @@ def test_every_level_equals_the_oracle_for_all_pairs_of_dtypes(battery, level, p
     assert report["threads"] == [[n, n] for n in THREADS]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("part", SUITES["bits-all-coded"])
+def test_every_level_equals_the_oracle_with_codes_beside_all_pairs_of_dtypes(battery, level, part) -> None:
+    report = battery("bits-all-coded", level)[part]
+    assert (report["wrong"], report["isa"]) == ([], level)
+
+
 def test_the_comparison_can_fail() -> None:
     a = np.array([0.0, np.nan, 1.0], np.float32)
     b = np.array([-0.0, -np.nan, np.nextafter(np.float32(1), np.float32(2))], np.float32)
