@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import importlib
 import json
 import mmap
 import platform
@@ -434,11 +435,13 @@ SUITES: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
 }
 
 
-def parts_of(suite: str) -> dict[str, Callable[[], dict[str, Any]]]:
-    if suite == "stages":
-        from battery_stages import PARTS
+MODULES = {"stages": "battery_stages", "digests": "battery_digests"}
+"""Suites in files of their own, which import this one."""
 
-        return PARTS
+
+def parts_of(suite: str) -> dict[str, Callable[[], dict[str, Any]]]:
+    if suite in MODULES:
+        return importlib.import_module(MODULES[suite]).PARTS
     return SUITES[suite]
 
 
