@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from helpers import Array, different, flat_state, misaligned, offset, values
-from reference import BFLOAT16, DTYPES, Reference
+from reference import Reference
 from reference_codes import MOMENTLESS
+from reference_storage import BFLOAT16, DTYPES
 
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("sgd", {"lr": 0.05}),

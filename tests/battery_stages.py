@@ -15,9 +15,9 @@ import numpy as np
 
 from battery import CONFIGS, PAIRS, THREADS, Mxcsr, last_threads, layouts
 from helpers import Array, different, flat_state, misaligned, offset, values
-from reference import DTYPES
 from reference_codes import MOMENTLESS
 from reference_stages import SHADOWS, Staged
+from reference_storage import DTYPES
 
 Arrays = dict[str, Array]
 
