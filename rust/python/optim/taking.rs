@@ -70,7 +70,9 @@ impl<'a> Taking<'a> {
             let plain = array.and_then(|state| if let State::Plain(array) = state { Some(array) } else { None });
             tensor.state.push(self.take(name, slot, plain, &shape, &text)?);
             tensor.coded.push(match array {
-                Some(State::Coded(codec, codes, scales)) => Some(self.coded(codec, codes, scales, param.len())?),
+                Some(State::Coded(codec, codes, scales)) => {
+                    Some(self.coded(&format!("state['{name}']['{slot}']"), codec, (codes, scales), param.len())?)
+                }
                 _ => None,
             });
         }
@@ -88,7 +90,7 @@ impl<'a> Taking<'a> {
             tensor.factors = Some(self.factors(name, arrays, &shape)?);
         }
         for (slot, _) in self.rule.state.iter().zip(&tensor.coded).filter(|(_, coded)| coded.is_some()) {
-            self.written.extend(["codes", "scales"].map(|part| format!("state['{name}']['{slot}'].{part}")));
+            self.written.extend(parts_of(&format!("state['{name}']['{slot}']")));
         }
         self.params.push(param);
         Ok(tensor)
@@ -97,13 +99,17 @@ impl<'a> Taking<'a> {
     /// State that is kept as codes.
     fn coded(
         &mut self,
+        name: &str,
         codec: &str,
-        codes: &Bound<'_, PyArray1<u8>>,
-        scales: &Bound<'_, PyArray1<f32>>,
+        (codes, scales): (&Bound<'_, PyArray1<u8>>, &Bound<'_, PyArray1<f32>>),
         len: usize,
     ) -> PyResult<Coded> {
-        let codec = StateCodec::find(codec)?;
-        let coded = Coded { codec, codes: layout_of(codes, "codes")?, scales: layout_of(scales, "scales")? };
+        let (codec, [codes_name, scales_name]) = (StateCodec::find(codec)?, parts_of(name));
+        let coded = Coded {
+            codec,
+            codes: layout_of(self.owner, &codes_name, codes)?,
+            scales: layout_of(self.owner, &scales_name, scales)?,
+        };
         for (what, want, got) in
             [("codes", len, coded.codes.len()), ("scales", len.div_ceil(STATE_BLOCK), coded.scales.len())]
         {
@@ -174,4 +180,9 @@ impl<'a> Taking<'a> {
         self.written.push(name);
         Ok(Some(taken))
     }
+}
+
+/// Names of the arrays that hold a state array's codes.
+fn parts_of(name: &str) -> [String; 2] {
+    ["codes", "scales"].map(|part| format!("{name}.{part}"))
 }
