@@ -99,7 +99,9 @@ impl fmt::Display for Error {
             }
             Self::UnknownActivation(name) => write!(f, "kind must be the name of an activation, got '{name}'"),
             Self::UnknownCodec(name) => write!(f, "scheme must be the name of a codec, got '{name}'"),
-            Self::Misaligned(what) => write!(f, "{what} must be aligned to their elements"),
+            Self::Misaligned(what) => {
+                write!(f, "{what} must be aligned to their elements, got bytes that begin inside one")
+            }
             Self::NotFinite { index } => write!(f, "x must be finite to be quantized, got NaN or infinity at {index}"),
             Self::Nan { index } => {
                 write!(f, "x must not have NaN (nan='zero' takes it for 0), got one at index {index}")

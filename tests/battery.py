@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import importlib
 import json
 import mmap
 import platform
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from helpers import Array, different, flat_state, misaligned, offset, values
-from reference import BFLOAT16, DTYPES, Reference
+from reference import Reference
 from reference_codes import MOMENTLESS
+from reference_storage import BFLOAT16, DTYPES
 
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("sgd", {"lr": 0.05}),
@@ -169,15 +171,36 @@ def large_data(p: str, g: str, chunk: int, steps: int = 2) -> Data:
 
 
 def small_sizes(config: str) -> dict[str, Any]:
-    data, wrong = small_data(STEPS.get(config, 3)), []
-    coded = () if CONFIGS[config][0] in MOMENTLESS else ("int8", "float8")
-    for state_dtype in ("float32", "bfloat16", *coded):
-        settings = {"min_8bit_size": 0} if state_dtype in coded else {}
-        want = oracle(config, state_dtype, data, **settings)
-        assert moved(data, want)
-        wrong += compare(config, state_dtype, data, 7, want, **settings)
-        assert last_threads() == 1, "a step under 64 Ki elements runs on the caller"
-    return {"wrong": wrong}
+    data = small_data(STEPS.get(config, 3))
+    return {"wrong": small("float32", config, data) + small("bfloat16", config, data) + small_coded(config, data)}
+
+
+def small(state_dtype: str, config: str, data: Data, **settings: Any) -> list[str]:
+    want = oracle(config, state_dtype, data, **settings)
+    assert moved(data, want)
+    wrong = compare(config, state_dtype, data, 7, want, **settings)
+    assert last_threads() == 1, "a step under 64 Ki elements runs on the caller"
+    return wrong
+
+
+def small_coded(config: str, data: Data, all_pairs: bool = False) -> list[str]:
+    """Codes become float32 whatever the dtypes are: four pairs of them, four others for the next configuration."""
+    if CONFIGS[config][0] in MOMENTLESS:
+        return []
+    nth, wrong = list(CONFIGS).index(config), []
+    for k, state_dtype in enumerate(("int8", "float8")):
+        some = data if all_pairs else of_pairs(data, [PAIRS[4 * p + (p + nth + k) % 4] for p in range(4)])
+        wrong += small(state_dtype, config, some, min_8bit_size=0)
+    return wrong
+
+
+def of_pairs(data: Data, pairs: list[tuple[str, str]]) -> Data:
+    names = [name for name in data[0] if tuple(name.split("-")[:2]) in pairs]
+    return {name: data[0][name] for name in names}, [{name: grads[name] for name in names} for grads in data[1]]
+
+
+def all_coded(config: str) -> dict[str, Any]:
+    return {"wrong": small_coded(config, small_data(STEPS.get(config, 3)), all_pairs=True)}
 
 
 def chunk_sizes(config: str, thorough: bool) -> dict[str, Any]:
@@ -408,15 +431,18 @@ SUITES: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
         for config in CONFIGS
         if config not in THOROUGH
     },
+    "bits-all-coded": {f"small {config}": lambda config=config: all_coded(config) for config in CONFIGS},
     "reduce": {"reductions": reductions},
 }
 
 
-def parts_of(suite: str) -> dict[str, Callable[[], dict[str, Any]]]:
-    if suite == "stages":
-        from battery_stages import PARTS
+MODULES = {"stages": "battery_stages", "digests": "battery_digests"}
+"""Suites in files of their own, which import this one."""
 
-        return PARTS
+
+def parts_of(suite: str) -> dict[str, Callable[[], dict[str, Any]]]:
+    if suite in MODULES:
+        return importlib.import_module(MODULES[suite]).PARTS
     return SUITES[suite]
 
 

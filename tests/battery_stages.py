@@ -15,9 +15,9 @@ import numpy as np
 
 from battery import CONFIGS, PAIRS, THREADS, Mxcsr, last_threads, layouts
 from helpers import Array, different, flat_state, misaligned, offset, values
-from reference import DTYPES
 from reference_codes import MOMENTLESS
 from reference_stages import SHADOWS, Staged
+from reference_storage import DTYPES
 
 Arrays = dict[str, Array]
 
@@ -243,10 +243,10 @@ def pairs(stage: str) -> dict[str, Any]:
 
 
 def together(which: str) -> dict[str, Any]:
-    """All stages at once under every configuration."""
-    wrong = []
+    """All stages at once under every configuration; of codes each has both kinds and both roundings, in two of four."""
+    wrong, coded = [], {"int8": 0, "float8": 1, "int8-random": 1, "float8-random": 0}
     for k, config in enumerate(CONFIGS):
-        if which in {"int8", "float8", "int8-random", "float8-random"} and CONFIGS[config][0] in MOMENTLESS:
+        if which in coded and (CONFIGS[config][0] in MOMENTLESS or k % 2 != coded[which]):
             continue
         stages = tuple(
             stage for stage in TOGETHER[which] if stage != "maximize" or "maximize" not in CONFIGS[config][1]

@@ -16,6 +16,8 @@ BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 def different(got: Array, want: Array) -> Array:
     """Indices of elements whose bits differ; NaN equals NaN."""
     assert (got.shape, got.dtype) == (want.shape, want.dtype)
+    if got.tobytes() == want.tobytes():
+        return np.zeros(0, np.intp)
     got, want = np.array(got, order="C").reshape(-1), np.array(want, order="C").reshape(-1)
     bits = BITS[got.dtype.itemsize]
     same = (got.view(bits) == want.view(bits)) | (np.isnan(got) & np.isnan(want))

@@ -1,5 +1,6 @@
 """The schemes that the tests of quantization run through: a row here tests one against its oracle in every way."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import ml_dtypes
@@ -84,10 +85,16 @@ CASES = [
 ]
 
 
+@lru_cache(32)  # for each dtype and scheme the same
+def drawn(shape: tuple[int, ...], seed: int) -> Array:
+    """Numbers over some orders of magnitude."""
+    rng = np.random.default_rng(seed)
+    return np.asarray(rng.standard_normal(shape) * 2.0 ** rng.uniform(-12, 2, shape))
+
+
 def numbers(shape: tuple[int, ...], dtype: np.dtype, seed: int = 0) -> Array:
     """Blocks of many kinds: spread over orders of magnitude, all zero, subnormal, huge, all alike."""
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal(shape) * 2.0 ** rng.uniform(-12, 2, shape)
+    x = drawn(shape, seed).copy()
     flat = x.reshape(-1)
     for start in range(0, flat.size, 1024):
         kind, part = start // 1024 % 7, flat[start : start + 1024]

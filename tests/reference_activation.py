@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from reference import Array, compute_type, encode, wide
 from reference_math import activation
+from reference_storage import Array, compute_type, encode, wide
 from reference_sums import fixed_sum
 
 BLOCK, PIECE, PIECES, TABLE = 2048, 16 * 1024, 64, 64 * 1024

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from reference import Array, compute_type, encode, wide
+from reference_storage import Array, compute_type, encode, wide
 from reference_sums import BLOCK, fixed_sum
 
 SEGMENT = 16 * BLOCK

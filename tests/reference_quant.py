@@ -17,7 +17,9 @@ Array = np.ndarray[Any, Any]
 Parts = dict[str, Array]
 F = np.float32
 
-GOLDEN = np.load(HERE / "golden" / "quant.npz")
+GOLDEN = dict(np.load(HERE / "golden" / "quant.npz"))  # an NpzFile would read the file for each array again
+for array in GOLDEN.values():
+    array.flags.writeable = False
 
 
 class Oracle(NamedTuple):
@@ -54,8 +56,8 @@ def nearest(x: Array, values: Array) -> Array:
 def of_blocks(x: Array, block: int, largest: float, codes_of: Callable[[Array], Array]) -> tuple[Array, Array]:
     """Codes, one after another, and scales."""
     pairs = [scaled(part, largest) for part in blocks(x, block)]
-    codes = [codes_of(normal) for _, normal in pairs]
-    return np.concatenate([np.zeros(0, np.uint8), *codes]).astype(np.uint8), np.array([s for s, _ in pairs], F)
+    codes = codes_of(np.concatenate([np.zeros(0, F), *(normal for _, normal in pairs)]))
+    return codes.astype(np.uint8), np.array([s for s, _ in pairs], F)
 
 
 def times_scales(levels: Array, scales: Array, block: int) -> Array:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from reference import Array, compute_type, encode, wide
 from reference_math import exp, log
 from reference_norm import segments
+from reference_storage import Array, compute_type, encode, wide
 
 quiet = np.errstate(all="ignore")
 

@@ -1,7 +1,7 @@
 """The oracle of what is folded around a rule: masks, clipping, averages, copies, random rounding, zeroed gradients.
 
-One function a stage, in the order of a step. As in reference.py each operation is NumPy's own in the compute type, so
-each is rounded once; factors are computed in float64.
+One function a stage, in the order of a step. As in reference_rules.py each operation is NumPy's own in the compute
+type, so each is rounded once; factors are computed in float64.
 """
 
 import math
@@ -10,7 +10,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from reference import DTYPES, Array, Reference, compute_type, decode, encode, philox4x32, step_tensor
+from reference import Reference, step_tensor
+from reference_random import random_words
+from reference_storage import DTYPES, Array, compute_type, decode, encode
 from reference_sums import BLOCK, LANES, fixed_sum
 
 LEAST_PARAM_NORM = 1e-3
@@ -75,15 +77,6 @@ def times_units(grad: Array, factors: Array) -> Array:
     return (units_of(grad) * rounded[:, None]).reshape(grad.shape)
 
 
-def random_words(n: int, seed: int, step: int, stream: int) -> Array:
-    """Element e takes word e mod 4 of block e // 4."""
-    blocks = np.arange((n + 3) // 4, dtype=np.uint64)
-    counters = np.stack(
-        [blocks & 0xFFFFFFFF, blocks >> 32, np.full_like(blocks, step), np.full_like(blocks, stream)], 1
-    )
-    return philox4x32(counters, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)[:n]
-
-
 def neighbours(x: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """The largest stored magnitude that is not above |x|, and the next one; x finite."""
     nearest = np.abs(x).astype(dtype)
@@ -116,7 +109,7 @@ def rounded_randomly(x: Array, dtype: np.dtype[Any], words: Array) -> Array:
 
 
 class Staged(Reference):
-    """`reference.Reference` with everything that can be folded into a step."""
+    """`Reference` with everything that can be folded into a step."""
 
     def __init__(
         self,

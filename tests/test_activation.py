@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import reference_activation as oracle
 from helpers import LAYOUTS, assert_same_bits, laid_out
-from reference import DTYPES, compute_type
+from reference_storage import DTYPES, compute_type
 from stepsmith import _core, nn
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,7 +8,8 @@ import pytest
 
 import stepsmith as ss
 from helpers import LAYOUTS, Array, assert_same_bits, laid_out, values
-from reference import DTYPES, Reference
+from reference import Reference
+from reference_storage import DTYPES
 from stepsmith._core import CHUNK
 
 # Sums of columns go by 64 rows; rows are summed by 128 lanes in blocks of 4,096.

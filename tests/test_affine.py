@@ -107,26 +107,27 @@ def kib(name):
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith(name))
 
+def grown(array, out, scheme):
+    q = ss.quant.quantize(array, scheme)
+    y, saved = ss.quant.fake_quantize(array, 0.1, out=out)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    before = kib("VmRSS")
+    ss.quant.quantize(array, scheme, out=q)
+    ss.quant.quantize_affine(array, scheme, q.scales, q.parts.get("zero_points"), out=q)
+    q.dequantize(out=out)
+    ss.quant.fake_quantize(array, 0.1, out=out)
+    ss.quant.fake_quantize_backward(array, saved, out=(out, None))
+    return kib("VmHWM") - before
+
 x = np.random.default_rng(0).standard_normal((1024, 2048)).astype(np.float32)
 room = np.empty_like(x)
 settings = ({}, {"axis": 0}, {"axis": 1}, {"group_size": 64}, {"axis": 1, "symmetric": False}, {"bits": 4, "axis": 1})
 with ss.threads(2):
     for given in settings:
         scheme = Affine(**given)
-        for array in (x, x.T):
-            out = room if array is x else room.T
-            q = ss.quant.quantize(array, scheme)
-            # The first time code is read from its file.
-            for _ in range(2):
-                with open("/proc/self/clear_refs", "w") as file:
-                    file.write("5")
-                before = kib("VmRSS")
-                ss.quant.quantize(array, scheme, out=q)
-                ss.quant.quantize_affine(array, scheme, q.scales, q.parts.get("zero_points"), out=q)
-                q.dequantize(out=out)
-                y, saved = ss.quant.fake_quantize(array, 0.1, out=out)
-                ss.quant.fake_quantize_backward(array, saved, out=(out, None))
-            print(kib("VmHWM") - before)
+        grown(x[:65, :65].copy(), room[:65, :65], scheme)  # pages of the program count too: they are read here
+        print(grown(x, room, scheme), grown(x.T, room.T, scheme))
 """
 
 
@@ -135,7 +136,7 @@ def test_nothing_of_the_arrays_size_is_allocated() -> None:
     grown = [int(line) for line in run_python(MEMORY).split()]
     assert len(grown) == 12
     # The array has 8 MiB, its codes 2 or 1.
-    assert max(grown) < 700, grown
+    assert max(grown) < 300, grown
 
 
 RANGES = [(-1.0, 3.0), (0.5, 2.0), (-3.0, -1.0), (0.0, 0.0), (-1e-40, 1e-40), (-1e38, 3e38), (-np.inf, 1.0)]

@@ -8,8 +8,8 @@ import pytest
 import stepsmith as ss
 from battery import CONFIGS
 from helpers import assert_same_bits, different, misaligned, values
-from reference import DTYPES
 from reference_stages import Staged
+from reference_storage import DTYPES
 
 RNG = np.random.default_rng(101)
 CHUNK = ss._core.CHUNK

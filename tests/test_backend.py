@@ -9,7 +9,7 @@ import pytest
 
 import stepsmith as ss
 from helpers import assert_same_bits
-from reference import BFLOAT16
+from reference_storage import BFLOAT16
 
 
 class Tensor:

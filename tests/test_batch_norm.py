@@ -7,8 +7,8 @@ import pytest
 
 import stepsmith as ss
 from helpers import LAYOUTS, assert_same_bits, laid_out
-from reference import DTYPES, compute_type, encode
 from reference_norm import batch_differentiate, batch_normalize, channel_moments
+from reference_storage import DTYPES, compute_type, encode
 
 Array = np.ndarray[Any, Any]
 SHAPES = [(2, 1, 1), (3, 5, 1), (70, 130, 1), (200, 700, 1), (2, 3, 4), (5, 3, 64), (33, 17, 49), (3, 2, 70_001)]

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import reference
 import stepsmith as ss
 from battery import CONFIGS, SUITES, THOROUGH, THREADS, threads_of
 from helpers import assert_same_bits, different, environ
+from reference_rules import RULES, STATE
+from reference_scalars import CARRIED, CARRY, SCALARS
 from stepsmith import _core
 
 sys.path.append(str(Path(__file__).parent.parent / "benches"))
@@ -26,22 +27,22 @@ def test_lists_of_rules_agree() -> None:
     golden = {row["optimizer"] for row in GOLDEN}
     assert set(rules) == set(ss.optim.REGISTRY) - {"lbfgs"}, "LBFGS steps by a closure"
     elementwise = set(rules) - {"muon"}
-    assert elementwise == set(reference.RULES) == set(reference.SCALARS), "Muon's products are BLAS's"
+    assert elementwise == set(RULES) == set(SCALARS), "Muon's products are BLAS's"
     assert elementwise == set(_peers.ROWS), "a rule that no bench measures"
     assert set(rules) <= golden, "a rule without a golden row"
     assert {rule for rule, _ in CONFIGS.values()} == elementwise, "a rule that no configuration compares"
 
 
-@pytest.mark.parametrize("name", reference.RULES)
+@pytest.mark.parametrize("name", RULES)
 def test_a_rule_s_names_agree_everywhere(name) -> None:
     states, scalars = _core.rules()[name]
-    oracle = inspect.signature(reference.RULES[name])
+    oracle = inspect.signature(RULES[name])
     named = [key for key, parameter in oracle.parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
-    assert named == scalars == list(reference.SCALARS[name](1, 0.1))
-    assert ss.optim.REGISTRY[name].carried == reference.CARRIED.get(name, {})
+    assert named == scalars == list(SCALARS[name](1, 0.1))
+    assert ss.optim.REGISTRY[name].carried == CARRIED.get(name, {})
     cls = ss.optim.REGISTRY[name]
     assert cls.name == name
-    assert list(cls.slots) == states == list(reference.STATE[name])
+    assert list(cls.slots) == states == list(STATE[name])
     optimizer = cls([np.zeros(1)])
     group, carried = optimizer.groups[0], tuple(cls.carried.values())
     carried = optimizer._carry(group, 0.1, 1, carried)
@@ -53,14 +54,14 @@ def test_scalars_equal_the_oracle_s(name) -> None:
     rule, settings = CONFIGS[name]
     optimizer = ss.optim.REGISTRY[rule]([np.zeros(1)], **settings)
     given = {key: value for key, value in settings.items() if key != "maximize"}
-    group, kept, carried = optimizer.groups[0], {}, tuple(reference.CARRIED.get(rule, {}).values())
+    group, kept, carried = optimizer.groups[0], {}, tuple(CARRIED.get(rule, {}).values())
     for step in (1, 2, 3, 1000, 10**6):
         after = optimizer._carry(group, settings["lr"], step, carried)
         got = optimizer._scalars(group, settings["lr"], step, after)
-        if rule in reference.CARRY:
+        if rule in CARRY:
             kept = {"carried": carried}
-            carried = reference.CARRY[rule](step, **given, **kept)
-        want = reference.SCALARS[rule](step, **given, **kept)
+            carried = CARRY[rule](step, **given, **kept)
+        want = SCALARS[rule](step, **given, **kept)
         assert [x.hex() for x in after] == [x.hex() for x in carried]
         assert [float(x).hex() for x in got] == [float(x).hex() for x in want.values()]
 
@@ -86,6 +87,13 @@ def test_every_level_equals_the_oracle_for_all_pairs_of_dtypes(battery, level, p
     report = battery("bits-all-pairs", level)[part]
     assert (report["wrong"], report["isa"]) == ([], level)
     assert report["threads"] == [[n, n] for n in THREADS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", SUITES["bits-all-coded"])
+def test_every_level_equals_the_oracle_with_codes_beside_all_pairs_of_dtypes(battery, level, part) -> None:
+    report = battery("bits-all-coded", level)[part]
+    assert (report["wrong"], report["isa"]) == ([], level)
 
 
 def test_the_comparison_can_fail() -> None:

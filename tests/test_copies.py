@@ -7,8 +7,8 @@ from numpy.lib.stride_tricks import as_strided
 
 import stepsmith as ss
 from helpers import assert_same_bits, different, misaligned, run_python, values
-from reference import BFLOAT16, DTYPES, encode
 from reference_stages import SHADOWS
+from reference_storage import BFLOAT16, DTYPES, encode
 
 RNG = np.random.default_rng(103)
 SHARES = "must not share elements, got arrays that overlap in memory"

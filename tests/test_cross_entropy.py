@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import LAYOUTS, assert_same_bits, laid_out
-from reference import DTYPES, compute_type, encode
 from reference_softmax import CrossEntropy
+from reference_storage import DTYPES, compute_type, encode
 from stepsmith import nn
 
 Array = np.ndarray[Any, Any]

@@ -9,7 +9,8 @@ from numpy.lib.stride_tricks import as_strided
 import stepsmith as ss
 from battery import CONFIGS
 from helpers import assert_same_bits, different, misaligned, offset, values
-from reference import DTYPES, Reference
+from reference import Reference
+from reference_storage import DTYPES
 
 SHAPE = (13, 6, 37)
 RNG = np.random.default_rng(29)

@@ -11,7 +11,7 @@ import pytest
 import stepsmith as ss
 from battery import SHAPE, THREADS, layouts, reduced_data
 from helpers import assert_same_bits, different, run_python, values
-from reference import BFLOAT16, DTYPES, compute_type, decode, encode, wide
+from reference_storage import BFLOAT16, DTYPES, compute_type, decode, encode, wide
 from reference_sums import fixed_sum
 from stepsmith import _core
 

@@ -8,8 +8,9 @@ import pytest
 import stepsmith as ss
 from battery import CONFIGS
 from helpers import assert_same_bits, different, values
-from reference import DTYPES, EXACT, SHARED
+from reference_rules import EXACT, SHARED
 from reference_stages import Staged
+from reference_storage import DTYPES
 
 RNG = np.random.default_rng(83)
 SHAPES = {"f32": (13, 11, 5), "f64": (700,), "bf16": (4, 129), "f16": ()}

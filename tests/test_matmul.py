@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 import stepsmith as ss
-from helpers import LAYOUTS, Array, assert_same_bits, laid_out, run_python
+from helpers import LAYOUTS, Array, assert_same_bits, laid_out
 from quant_cases import DTYPES
 from reference_matmul import matmul_floats, matmul_integers
-from stepsmith import _core
 from stepsmith.quant import FP4, NF4, Affine, Scheme
 
 FLOATS: list[Scheme] = [NF4(), NF4(256), FP4(32)]
@@ -157,32 +156,3 @@ def test_bad_arguments_are_named() -> None:
     for kind, message, call in bad:
         with pytest.raises(kind, match="matmul: .*" + re.escape(message)):
             call()
-
-
-DIGESTS = """
-import hashlib
-import numpy as np
-import stepsmith as ss
-from test_matmul import FLOATS, INTEGERS, inputs, weights
-
-for scheme in [*FLOATS, *INTEGERS]:
-    q, x = weights(scheme, (520, 513)), inputs(9, 513)
-    for activations in ("float32", "int8")[: 1 + (scheme in INTEGERS)]:
-        whole = q.matmul(x, activations=activations)
-        for threads in (1, 2, 5):
-            with ss.threads(threads):
-                many = q.matmul(np.tile(x, (8, 1)), activations=activations)
-                assert many.tobytes() == whole.tobytes() * 8
-                parts = [q.matmul(x[a:b], activations=activations) for a, b in [(0, 1), (1, 3), (3, 9)]]
-                assert np.concatenate(parts).tobytes() == q.matmul(x, activations=activations).tobytes()
-                assert np.concatenate(parts).tobytes() == whole.tobytes()
-        print(scheme, activations, hashlib.sha256(whole.tobytes()).hexdigest())
-"""
-
-
-def test_the_same_bits_at_each_level_any_number_of_threads_and_split_of_the_batch() -> None:
-    levels = _core.info()["isa_available"]
-    lines = {level: run_python(DIGESTS, environment={"STEPSMITH_ISA": level}).splitlines() for level in levels}
-    assert len(lines["baseline"]) == len(FLOATS) + 2 * len(INTEGERS)
-    for level in levels:
-        assert lines[level] == lines["baseline"]

@@ -8,7 +8,7 @@ import pytest
 
 import stepsmith as ss
 from helpers import LAYOUTS, assert_same_bits, laid_out, values
-from reference import DTYPES
+from reference_storage import DTYPES
 from stepsmith._core import CHUNK
 from test_adafactor import assert_equals_the_oracle, drawn
 
@@ -22,7 +22,7 @@ SIZES = (1, 127, 128, 129, 4095, 4096, 4097, 8193, CHUNK - 1, CHUNK, CHUNK + 1, 
 
 def test_each_rule_that_measures_is_tested() -> None:
     """The write pass of these alone is followed by norms: their scalars are not all rounded."""
-    from reference import EXACT
+    from reference_rules import EXACT
 
     assert set(SETTINGS) == set(EXACT)
 

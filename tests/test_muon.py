@@ -9,7 +9,7 @@ import pytest
 
 import stepsmith as ss
 from helpers import LAYOUTS, Array, assert_same_bits, laid_out
-from reference import BFLOAT16, DTYPES, compute_type, decode, encode
+from reference_storage import BFLOAT16, DTYPES, compute_type, decode, encode
 from stepsmith.optim import muon
 
 SHAPES = {"wide": (5, 9), "tall": (12, 4), "square": (7, 7), "row": (1, 6), "column": (6, 1), "one": (1, 1)}

@@ -8,7 +8,9 @@ import pytest
 import stepsmith as ss
 from battery import CONFIGS
 from helpers import assert_same_bits, different, values
-from reference import DTYPES, Reference, grad_norm
+from reference import Reference
+from reference_reduce import grad_norm
+from reference_storage import DTYPES
 
 RNG = np.random.default_rng(47)
 NAN, INF = math.nan, math.inf

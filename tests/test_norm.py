@@ -9,8 +9,8 @@ import pytest
 
 import stepsmith as ss
 from helpers import LAYOUTS, assert_same_bits, laid_out
-from reference import DTYPES, compute_type
 from reference_norm import RowNorm
+from reference_storage import DTYPES, compute_type
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "norm.json").read_text())

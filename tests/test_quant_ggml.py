@@ -50,13 +50,14 @@ def test_bytes_and_numbers_are_ggufs(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", PLAIN)
-def test_halves_go_where_ggufs_go(kind: str) -> None:
+def test_halves_and_their_neighbours_go_where_ggufs_go(kind: str) -> None:
     levels = {"q8_0": 127, "q4_0": 8, "q4_1": 15, "q5_0": 16}[kind]
     top = np.array([[levels, -levels]] * 500, np.float32).reshape(-1)
     x = np.random.default_rng(0).integers(-2 * levels, 2 * levels, (1000, 32)).astype(np.float32) / 2
-    x[:, 5] = top
-    assert our(x, kind).codes.tobytes() == gguf.quantize(x, their(kind)).tobytes()
-    assert our(-x, kind).codes.tobytes() == gguf.quantize(-x, their(kind)).tobytes()
+    for given in (x, np.nextafter(x, np.float32(0)), np.nextafter(x, 2 * x)):
+        given[:, 5] = top
+        assert our(given, kind).codes.tobytes() == gguf.quantize(given, their(kind)).tobytes()
+        assert our(-given, kind).codes.tobytes() == gguf.quantize(-given, their(kind)).tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,6 +95,13 @@ def test_scales_beyond_float16_stay_at_its_largest(kind: str) -> None:
     assert np.abs(back).max() > 5e5
     x[0], x[-1] = -np.inf, np.inf
     assert our(x, kind).dequantize().tobytes() == back.tobytes()
+
+
+def test_a_minimum_beyond_float16_moves_the_scale_with_it() -> None:
+    x = np.linspace(-80_000, 100_000, 32, dtype=np.float32)
+    back = our(x, "q4_1").dequantize()
+    assert back.min() == -65504
+    assert abs(back.max() - 100_000) < 100
 
 
 def test_shapes_that_are_no_whole_blocks_are_refused() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import reference
+import reference_random as reference
 import stepsmith as ss
 from helpers import assert_same_bits, misaligned
 from stepsmith import _core

@@ -11,8 +11,9 @@ import pytest
 import stepsmith as ss
 from battery import REDUCED, REDUCED_LARGE, REDUCTIONS, SHAPE, THREADS, layouts, reduced_data
 from helpers import assert_same_bits, different, values
-from reference import BFLOAT16, DTYPES, clip_factor, compute_type, decode, encode
-from reference import reduce as oracle
+from reference_reduce import clip_factor
+from reference_reduce import reduce as oracle
+from reference_storage import BFLOAT16, DTYPES, compute_type, decode, encode
 from reference_sums import fixed_sum
 from stepsmith import _core
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 import stepsmith as ss
 from helpers import LAYOUTS, Array, assert_same_bits, laid_out, values
-from reference import CARRIED, DTYPES, Reference, compute_type, decode, encode
+from reference import Reference
+from reference_scalars import CARRIED
+from reference_storage import DTYPES, compute_type, decode, encode
 from stepsmith.optim._groups import Number, Several
 from stepsmith.schedules import Schedule, Step
 

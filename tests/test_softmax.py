@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import reference_softmax as oracle
 from helpers import LAYOUTS, assert_same_bits, laid_out
-from reference import DTYPES, encode
+from reference_storage import DTYPES, encode
 from stepsmith import nn
 from stepsmith.nn import functional
 

@@ -11,9 +11,9 @@ import stepsmith as ss
 from battery import CONFIGS, parts_of
 from battery_stages import PARTS, STAGES, TOGETHER, compatible, differences, everything, settings_of, wanted
 from helpers import assert_same_bits, different, values
-from reference import DTYPES
 from reference_codes import MOMENTLESS
 from reference_stages import Staged
+from reference_storage import DTYPES
 from test_layouts import LAYOUTS
 
 RNG = np.random.default_rng(89)

@@ -1,14 +1,16 @@
 """State of eight bits: what it costs, what it keeps, what it refuses; test_bits and test_stages compare its bits."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import stepsmith as ss
-from helpers import Array, assert_same_bits, flat_state
+from helpers import Array, assert_same_bits, flat_state, misaligned
 from reference_codes import MOMENTLESS, UNCODED
+from stepsmith import _core
 from stepsmith.optim._codes import _SIGNED, _UNSIGNED
 
 CODED = ("int8", "float8")
@@ -195,6 +197,29 @@ def test_a_second_moment_above_zero_does_not_become_zero() -> None:
             optimizer.step([grad])
         assert (flat_state(optimizer.state["0"])["v.codes"].view(np.uint8) > 0).all()
         assert np.abs(optimizer.params["0"]).max() < 4
+
+
+def read_only(x: Array) -> Array:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (read_only, "must be writable, got a read-only array"),
+        (lambda x: np.repeat(x, 2)[::2], "must be C-contiguous, got a strided array"),
+        (misaligned, "must be aligned to its elements, got one that begins inside an element"),
+    ],
+)
+def test_arrays_of_codes_that_the_core_cannot_use_are_named(change: Callable[[Array], Array], message: str) -> None:
+    optimizer = ss.optim.Adam({"w": np.zeros(5000, np.float32)}, state_dtype="int8")
+    row = optimizer._arrays.row("w", optimizer.slots)
+    codec, codes, scales = row["state"][0]
+    row["state"][0] = (codec, codes, change(scales))
+    with pytest.raises(ValueError, match=rf"Adam: state\['w'\]\['m'\].scales {message}"):
+        _core.Stepper("Adam", "adam", ["w"], [row], optimizer._options.settings(None))
 
 
 def digits() -> tuple[Array, Array, Array, Array]:

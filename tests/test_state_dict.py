@@ -10,7 +10,7 @@ import pytest
 import stepsmith as ss
 from battery import CONFIGS
 from helpers import assert_same_bits, different, values
-from reference import DTYPES
+from reference_storage import DTYPES
 
 RNG = np.random.default_rng(41)
 

@@ -9,7 +9,7 @@ import pytest
 import stepsmith as ss
 from battery import CONFIGS
 from helpers import assert_same_bits, run_python, values
-from reference import DTYPES
+from reference_storage import DTYPES
 
 RNG = np.random.default_rng(109)
 STAGES = {"ema": 0.9, "shadow": "bfloat16", "master": True, "max_norm": 1.0}

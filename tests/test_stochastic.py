@@ -8,8 +8,8 @@ import pytest
 
 import stepsmith as ss
 from helpers import assert_same_bits, different, values
-from reference import DTYPES
 from reference_stages import ROUNDING_STREAM, neighbours, random_words
+from reference_storage import DTYPES
 
 HALVES = ("bf16", "f16")
 RNG = np.random.default_rng(97)

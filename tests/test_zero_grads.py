@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import as_strided
 
 import stepsmith as ss
 from helpers import assert_same_bits, values
-from reference import DTYPES
+from reference_storage import DTYPES
 from test_layouts import LAYOUTS
 
 RNG = np.random.default_rng(107)

@@ -3,17 +3,15 @@
 //! A block of elements goes through while it is in cache: x + bias rounded to the compute type, then the activation, then what
 //! the gradient of the bias adds up.
 
-use std::ops::Range;
-
 use fearless_simd::prelude::*;
 
 use super::{
-    BLOCK, PIECE,
-    bias::{Bias, Line, Sums, pieces},
+    PIECE,
+    bias::{Bias, Line, Piece, add_sums, pieces},
     kernel::Kernel,
 };
 use crate::{
-    array::{Input, Output, Part},
+    array::{Input, Output},
     dispatch,
     map::{Add, map},
     math::Math,
@@ -44,13 +42,6 @@ pub struct Outputs<'a> {
     pub dbias: &'a mut [f64],
 }
 
-/// Elements that one thread works on.
-struct Piece<'a> {
-    elements: Range<usize>,
-    out: Part<'a>,
-    sums: Option<Sums>,
-}
-
 /// Room for what is read and staged of a block.
 #[derive(Default)]
 struct Room<T> {
@@ -76,30 +67,20 @@ pub(super) fn run<T: Math>(isa: Isa, kernel: &dyn Kernel<T>, inputs: Inputs<'_>,
     let flat = Channels { samples: 1, channels: 1, inner: len };
     let line = Line::new(if inputs.bias.is_some() { inputs.shape } else { flat });
     let bias = inputs.bias.map(|bias| dispatch!(isa, simd => Bias::new(simd, line, bias)));
-    let has_sums = !outputs.dbias.is_empty();
-    let cut = pieces(line, len, outputs.out, has_sums).into_iter();
-    let piece = |(elements, out)| Piece { elements, out, sums: has_sums.then(|| Sums::new(line)) };
-    let mut pieces: Vec<_> = cut.map(piece).collect();
+    let mut pieces = pieces(line, len, outputs.out, !outputs.dbias.is_empty());
     let pass = Pass { isa, kernel, inputs, line, bias };
     parallel::for_each_mut(&mut pieces, len >= 2 * PIECE, &|_, piece| {
         dispatch!(isa, simd => pass.work_on(simd, piece));
     });
-    for sums in pieces.iter().filter_map(|piece| piece.sums.as_ref()) {
-        sums.add_to(outputs.dbias);
-    }
+    add_sums(&pieces, outputs.dbias);
 }
 
 impl<T: Math> Pass<'_, T> {
-    /// Blocks end where lines do.
     #[inline(always)]
     fn work_on<S: Simd>(&self, simd: S, piece: &mut Piece<'_>) {
         let mut room = Room::default();
-        let mut start = piece.elements.start;
-        while start < piece.elements.end {
-            let at = start % self.line.len;
-            let len = BLOCK.min(self.line.len - at).min(piece.elements.end - start);
+        for (start, len) in piece.blocks(self.line) {
             self.block(simd, start, len, piece, &mut room);
-            start += len;
         }
     }
 

@@ -47,8 +47,44 @@ impl Line {
     }
 }
 
+/// Elements that one thread works on.
+pub(crate) struct Piece<'a> {
+    elements: Range<usize>,
+    pub(crate) out: Part<'a>,
+    pub(crate) sums: Option<Sums>,
+}
+
+impl Piece<'_> {
+    /// Where its blocks begin and how many elements they have; they end where lines do.
+    #[inline(always)]
+    pub(crate) fn blocks(&self, line: Line) -> Blocks {
+        Blocks { rest: self.elements.clone(), line: line.len }
+    }
+}
+
+/// Blocks that are yet to come.
+pub(crate) struct Blocks {
+    rest: Range<usize>,
+    line: usize,
+}
+
+impl Iterator for Blocks {
+    type Item = (usize, usize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, usize)> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let start = self.rest.start;
+        let len = BLOCK.min(self.line - start % self.line).min(self.rest.len());
+        self.rest.start += len;
+        Some((start, len))
+    }
+}
+
 /// Whole lines; parts of them where they are long and no sums belong to their elements.
-pub(crate) fn pieces(line: Line, len: usize, out: &mut Output, has_sums: bool) -> Vec<(Range<usize>, Part<'_>)> {
+pub(crate) fn pieces(line: Line, len: usize, out: &mut Output, has_sums: bool) -> Vec<Piece<'_>> {
     let worth = len.div_ceil(PIECES).max(PIECE);
     let is_cut = line.len > worth && !(has_sums && line.has_table);
     // Sums that belong to elements take more room than the elements: many lines share them.
@@ -62,7 +98,8 @@ pub(crate) fn pieces(line: Line, len: usize, out: &mut Output, has_sums: bool) -
     }
     let parts = out.parts(ends.iter().copied());
     let starts = std::iter::once(0).chain(ends.iter().copied());
-    starts.zip(&ends).zip(parts).map(|((start, &end), out)| (start..end, out)).collect()
+    let sums = || has_sums.then(|| Sums::new(line));
+    starts.zip(&ends).zip(parts).map(|((start, &end), out)| Piece { elements: start..end, out, sums: sums() }).collect()
 }
 
 /// The bias as numbers of a line.
@@ -103,7 +140,7 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    pub(crate) fn new(line: Line) -> Self {
+    fn new(line: Line) -> Self {
         Self { line, numbers: vec![0.0; line.numbers()] }
     }
 
@@ -130,10 +167,17 @@ impl Sums {
     }
 
     /// Adds all numbers to their channels.
-    pub(crate) fn add_to(&self, channels: &mut [f64]) {
+    fn add_to(&self, channels: &mut [f64]) {
         for (k, number) in self.numbers.iter().enumerate() {
             channels[self.line.channel(k)] += number;
         }
+    }
+}
+
+/// Adds what the pieces have summed up to their channels.
+pub(crate) fn add_sums(pieces: &[Piece<'_>], channels: &mut [f64]) {
+    for sums in pieces.iter().filter_map(|piece| piece.sums.as_ref()) {
+        sums.add_to(channels);
     }
 }
 

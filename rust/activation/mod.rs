@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Elements that go through one pass after another, at most: what stays in the first cache.
-const BLOCK: usize = 2048;
+pub(crate) const BLOCK: usize = 2048;
 
 /// Elements of a piece of work, at least.
 const PIECE: usize = 16 * 1024;

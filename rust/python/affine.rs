@@ -5,16 +5,11 @@ use pyo3::prelude::*;
 
 use super::{
     call::{Arrays, ChannelShape, Object, channels_of, check_len, check_lengths},
-    quant::{explain, shape_of},
-    value_error,
+    quant::{nan_of, reading, writing},
 };
 use crate::{
-    array::Input,
     error::Error,
-    quant::{
-        affine::{self, CodesMut, Grid, Place, Steps, fake},
-        codec::{Nan, check_nan},
-    },
+    quant::affine::{self, CodesMut, Grid, Place, Steps, fake},
     simd::Isa,
 };
 
@@ -44,26 +39,6 @@ const fn place_of((has_groups, first, second, third): Cut) -> Place {
     }
 }
 
-/// Lets `work` read `x`, after a look for NaN if it must come first.
-fn reading(
-    py: Python<'_>,
-    owner: &str,
-    x: &Object<'_>,
-    checks_first: bool,
-    work: impl FnOnce(Isa, &Input) -> Result<(), Error> + Send,
-) -> PyResult<()> {
-    let isa = Isa::current()?;
-    let arrays = Arrays::new(owner, [], [("x", Some(x))])?;
-    let Some(input) = arrays.input("x") else { return Err(Error::Missing("x").into()) };
-    let run = || {
-        if checks_first {
-            check_nan(isa, &input)?;
-        }
-        work(isa, &input)
-    };
-    py.detach(run).or_else(|error| Err(explain(owner, &shape_of(x)?, error)))
-}
-
 /// Writes codes, scales and zero points of `x`; with `checks_first` nothing if there is a NaN that is refused.
 #[allow(clippy::too_many_arguments)]
 #[pyfunction]
@@ -82,9 +57,8 @@ fn affine_quantize(
     let (grid, place) = (grid_of(grid), place_of(cut));
     let (mut codes, mut scales, mut zero_points) = (codes, scales, zero_points);
     let (codes, scales, zero_points) = (codes.as_slice_mut()?, scales.as_slice_mut()?, zero_points.as_slice_mut()?);
-    let nan = if zeroes_nan { Nan::Zeroed } else { Nan::Refused };
+    let (nan, to) = (nan_of(zeroes_nan), CodesMut { codes, scales, zero_points });
     let checks_first = checks_first && !zeroes_nan && affine::is_one_sweep(grid, place);
-    let to = CodesMut { codes, scales, zero_points };
     reading(py, owner, &x, checks_first, move |isa, x| affine::quantize(isa, grid, place, nan, x, to))
 }
 
@@ -106,7 +80,7 @@ fn affine_quantize_given(
     let (grid, place, mut codes) = (grid_of(grid), place_of(cut), codes);
     let codes = codes.as_slice_mut()?;
     let steps = Steps { scales: scales.as_slice()?, zero_points: zero_points.as_slice()? };
-    let nan = if zeroes_nan { Nan::Zeroed } else { Nan::Refused };
+    let nan = nan_of(zeroes_nan);
     reading(py, owner, &x, checks_first && !zeroes_nan, |isa, x| {
         affine::quantize_given(isa, grid, place, nan, x, steps, codes)
     })
@@ -125,13 +99,9 @@ fn affine_dequantize(
     zero_points: PyReadonlyArray1<'_, i32>,
     out: Object<'_>,
 ) -> PyResult<()> {
-    let (isa, grid, place) = (Isa::current()?, grid_of(grid), place_of(cut));
+    let (grid, place, codes) = (grid_of(grid), place_of(cut), codes.as_slice()?);
     let steps = Steps { scales: scales.as_slice()?, zero_points: zero_points.as_slice()? };
-    let codes = codes.as_slice()?;
-    let arrays = Arrays::new(owner, [("out", Some(&out))], [])?;
-    let Some(mut output) = arrays.output("out") else { return Err(Error::Missing("out").into()) };
-    py.detach(|| affine::dequantize(isa, grid, place, steps, codes, &mut output))
-        .map_err(|error| value_error(owner, error))
+    writing(py, owner, &out, |isa, out| affine::dequantize(isa, grid, place, steps, codes, out))
 }
 
 /// Scales and zero points of ranges: largest magnitudes below and above 0.

@@ -13,7 +13,6 @@ use super::{type_error, value_error};
 use crate::{
     array::{Array, Bytes, BytesMut, Input, Output},
     dtype::DType,
-    error::Error,
     layout::Layout,
     optim::{mapping::Mapping, row::Row, table::Rows, tensors::Gradient},
 };
@@ -240,11 +239,16 @@ pub(super) fn output(array: &Array) -> Output {
 }
 
 /// Where an array without axes to spare lies, which must be writable and without gaps.
-pub(super) fn layout_of<T: Element>(array: &Bound<'_, PyArray1<T>>, what: &'static str) -> PyResult<Layout> {
+pub(super) fn layout_of<T: Element>(owner: &str, name: &str, array: &Bound<'_, PyArray1<T>>) -> PyResult<Layout> {
     let untyped = array.as_untyped();
-    let needed = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED | NPY_ARRAY_WRITEABLE;
-    if fields(untyped).flags & needed != needed {
-        return Err(Error::Misaligned(what).into());
+    for (flag, rule, got) in [
+        (NPY_ARRAY_WRITEABLE, "writable", "a read-only array"),
+        (NPY_ARRAY_C_CONTIGUOUS, "C-contiguous", "a strided array"),
+        (NPY_ARRAY_ALIGNED, "aligned to its elements", "one that begins inside an element"),
+    ] {
+        if fields(untyped).flags & flag == 0 {
+            return Err(value_error(owner, format_args!("{name} must be {rule}, got {got}")));
+        }
     }
     let (item, len) = (size_of::<T>(), untyped.len());
     Ok(Layout {

@@ -8,7 +8,7 @@ use super::{
     index_text, value_error,
 };
 use crate::{
-    array::Input,
+    array::{Input, Output},
     error::Error,
     quant::{
         codec::{self, Nan, check_nan},
@@ -52,6 +52,44 @@ pub(super) fn shape_of(object: &Object<'_>) -> PyResult<Vec<usize>> {
     object.getattr("shape")?.extract()
 }
 
+/// What happens to a NaN.
+pub(super) const fn nan_of(zeroes_nan: bool) -> Nan {
+    if zeroes_nan { Nan::Zeroed } else { Nan::Refused }
+}
+
+/// Lets `work` read `x`, after a look for NaN if it must come first.
+pub(super) fn reading<T: Send>(
+    py: Python<'_>,
+    owner: &str,
+    x: &Object<'_>,
+    checks_first: bool,
+    work: impl FnOnce(Isa, &Input) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    let isa = Isa::current()?;
+    let arrays = Arrays::new(owner, [], [("x", Some(x))])?;
+    let Some(input) = arrays.input("x") else { return Err(Error::Missing("x").into()) };
+    let run = || {
+        if checks_first {
+            check_nan(isa, &input)?;
+        }
+        work(isa, &input)
+    };
+    py.detach(run).or_else(|error| Err(explain(owner, &shape_of(x)?, error)))
+}
+
+/// Lets `work` write `out`.
+pub(super) fn writing(
+    py: Python<'_>,
+    owner: &str,
+    out: &Object<'_>,
+    work: impl FnOnce(Isa, &mut Output) -> Result<(), Error> + Send,
+) -> PyResult<()> {
+    let isa = Isa::current()?;
+    let arrays = Arrays::new(owner, [("out", Some(out))], [])?;
+    let Some(mut output) = arrays.output("out") else { return Err(Error::Missing("out").into()) };
+    py.detach(|| work(isa, &mut output)).map_err(|error| value_error(owner, error))
+}
+
 /// Writes codes and scales of `x`. With `checks_first` nothing is written where there is a NaN that is refused.
 #[allow(clippy::too_many_arguments)]
 #[pyfunction]
@@ -65,32 +103,18 @@ fn quantize(
     zeroes_nan: bool,
     checks_first: bool,
 ) -> PyResult<()> {
-    let (isa, entry) = (Isa::current()?, scheme::find(&scheme.0)?);
-    let nan = if zeroes_nan { Nan::Zeroed } else { Nan::Refused };
-    let (mut codes, mut scales) = (codes, scales);
+    let (entry, mut codes, mut scales) = (scheme::find(&scheme.0)?, codes, scales);
     let mut to = CodesMut { codes: codes.as_slice_mut()?, scales: scales.as_slice_mut()? };
-    let arrays = Arrays::new(owner, [], [("x", Some(&x))])?;
-    let Some(input) = arrays.input("x") else { return Err(Error::Missing("x").into()) };
-    let job = Job { isa, params: &scheme.1, geometry: geometry(scheme.2) };
-    let mut run = |input: &Input| -> Result<(), Error> {
-        if checks_first && !zeroes_nan {
-            check_nan(isa, input)?;
-        }
-        (entry.quantize)(job, nan, input, &mut to)
-    };
-    let result = py.detach(|| run(&input));
-    result.or_else(|error| Err(explain(owner, &shape_of(&x)?, error)))
+    reading(py, owner, &x, checks_first && !zeroes_nan, |isa, x| {
+        let job = Job { isa, params: &scheme.1, geometry: geometry(scheme.2) };
+        (entry.quantize)(job, nan_of(zeroes_nan), x, &mut to)
+    })
 }
 
 /// The largest magnitude of `x`, infinity being the largest float32.
 #[pyfunction]
 fn absmax(py: Python<'_>, owner: &str, x: Object<'_>, zeroes_nan: bool) -> PyResult<f32> {
-    let isa = Isa::current()?;
-    let nan = if zeroes_nan { Nan::Zeroed } else { Nan::Refused };
-    let arrays = Arrays::new(owner, [], [("x", Some(&x))])?;
-    let Some(input) = arrays.input("x") else { return Err(Error::Missing("x").into()) };
-    let result = py.detach(|| codec::absmax(isa, nan, &input));
-    result.or_else(|error| Err(explain(owner, &shape_of(&x)?, error)))
+    reading(py, owner, &x, false, |isa, x| codec::absmax(isa, nan_of(zeroes_nan), x))
 }
 
 /// Decodes to `out`.
@@ -103,10 +127,9 @@ fn dequantize(
     scales: PyReadonlyArray1<'_, u8>,
     out: Object<'_>,
 ) -> PyResult<()> {
-    let (isa, entry) = (Isa::current()?, scheme::find(&scheme.0)?);
+    let entry = scheme::find(&scheme.0)?;
     let from = Codes { codes: codes.as_slice()?, scales: scales.as_slice()? };
-    let arrays = Arrays::new(owner, [("out", Some(&out))], [])?;
-    let Some(mut output) = arrays.output("out") else { return Err(Error::Missing("out").into()) };
-    let job = Job { isa, params: &scheme.1, geometry: geometry(scheme.2) };
-    py.detach(|| (entry.dequantize)(job, from, &mut output)).map_err(|error| value_error(owner, error))
+    writing(py, owner, &out, |isa, out| {
+        (entry.dequantize)(Job { isa, params: &scheme.1, geometry: geometry(scheme.2) }, from, out)
+    })
 }

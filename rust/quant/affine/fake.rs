@@ -4,14 +4,15 @@
 //! the bounds and is 0 elsewhere. That of the scale is dy times r - x / scale between the bounds, and the bound elsewhere
 //! (learned step size, Esser et al. 2020): products rounded to the compute type, added up in float64 over each channel.
 
-use std::ops::Range;
-
 use fearless_simd::prelude::*;
 
 use super::fake_formula::{Forward, Learned, Same, Straight};
 use crate::{
-    activation::bias::{Line, Sums, pieces},
-    array::{Input, Output, Part},
+    activation::{
+        BLOCK,
+        bias::{Line, Piece, add_sums, pieces},
+    },
+    array::{Input, Output},
     dispatch,
     dtype::DType,
     map::{Map, Next, map, map_before},
@@ -20,9 +21,6 @@ use crate::{
     parallel,
     simd::Isa,
 };
-
-/// Elements that are worked on at a time.
-const BLOCK: usize = 2048;
 
 /// From this many elements on a call is worth more than one thread.
 const PARALLEL: usize = 64 * 1024;
@@ -55,13 +53,6 @@ pub struct Outputs<'a> {
 struct Table<T> {
     scale: Vec<T>,
     zero: Vec<T>,
-}
-
-/// Elements that one thread works on.
-struct Piece<'a> {
-    elements: Range<usize>,
-    out: Part<'a>,
-    sums: Option<Sums>,
 }
 
 /// Room for what is read and staged of a block.
@@ -97,29 +88,20 @@ fn run_as<T: Math>(isa: Isa, settings: Settings<'_>, x: &Input, dy: Option<&Inpu
         let spread = |numbers: &[f64]| (0..line.len).map(|k| T::from_f64(numbers[line.channel(k)])).collect();
         Table { scale: spread(settings.scales), zero: spread(settings.zero_points) }
     });
-    let cut = pieces(line, x.len(), outputs.out, dy.is_some());
-    let sums = || dy.is_some().then(|| Sums::new(line));
-    let mut pieces: Vec<_> = cut.into_iter().map(|(elements, out)| Piece { elements, out, sums: sums() }).collect();
+    let mut pieces = pieces(line, x.len(), outputs.out, dy.is_some());
     let pass = Pass { settings, line, table, x, dy };
     parallel::for_each_mut(&mut pieces, x.len() >= PARALLEL, &|_, piece| {
         dispatch!(isa, simd => pass.work_on(simd, piece));
     });
-    for sums in pieces.iter().filter_map(|piece| piece.sums.as_ref()) {
-        sums.add_to(outputs.dscales);
-    }
+    add_sums(&pieces, outputs.dscales);
 }
 
 impl<T: Math> Pass<'_, T> {
-    /// Blocks end where lines do.
     #[inline(always)]
     fn work_on<S: Simd>(&self, simd: S, piece: &mut Piece<'_>) {
         let mut room = Room::default();
-        let mut start = piece.elements.start;
-        while start < piece.elements.end {
-            let at = start % self.line.len;
-            let len = BLOCK.min(self.line.len - at).min(piece.elements.end - start);
+        for (start, len) in piece.blocks(self.line) {
             self.block(simd, start, len, piece, &mut room);
-            start += len;
         }
     }
 

@@ -3,13 +3,13 @@
 use fearless_simd::{f32x16, prelude::*};
 
 use super::{
-    F16_MAX, Kind,
-    lanes::{BLOCK, load, splat},
+    F16_MAX, Kind, get_f16,
+    lanes::{BLOCK, load, splat, store},
     put_f16,
 };
 
 /// Blocks whose scales a vector holds.
-pub(super) const GROUP: usize = 16;
+const GROUP: usize = 16;
 
 /// What sixteen blocks are encoded with, a lane each.
 pub(super) struct Scales<S: Simd> {
@@ -19,16 +19,47 @@ pub(super) struct Scales<S: Simd> {
     pub(super) m: f32x16<S>,
 }
 
-/// A kind of block whose first bytes are d, and m if it has one.
-pub(super) trait Plain: Kind {
+/// A kind of block of 32 whose first bytes are d, and m if it has one; then come its codes, which stand for code · d (+ m).
+pub(super) trait Plain: Copy + Send + Sync {
     /// Has a block an m?
     const HAS_M: bool = false;
+
+    /// Bytes before the codes.
+    const HEAD: usize = if Self::HAS_M { 4 } else { 2 };
+
+    /// Bytes of the codes.
+    const CODES: usize;
 
     /// Scales of up to sixteen blocks, as they are without float16.
     fn scales<S: Simd>(simd: S, x: &[f32]) -> Scales<S>;
 
     /// What comes after d and m. `CLAMPS`: numbers may be beyond the largest code.
     fn put_codes<S: Simd, const CLAMPS: bool>(simd: S, x: [f32x16<S>; 2], m: f32, id: f32, to: &mut [u8]);
+
+    /// The reverse.
+    fn get_codes<S: Simd>(simd: S, from: &[u8]) -> [f32x16<S>; 2];
+}
+
+impl<K: Plain> Kind for K {
+    const LEN: usize = BLOCK;
+    const BYTES: usize = K::HEAD + K::CODES;
+    const GROUP: usize = GROUP;
+
+    #[inline(always)]
+    fn encode<S: Simd>(simd: S, x: &[f32], to: &mut [u8]) {
+        encode::<S, K>(simd, x, to);
+    }
+
+    #[inline(always)]
+    fn decode<S: Simd>(simd: S, from: &[u8], out: &mut [f32]) {
+        let ([a, b], d) = (K::get_codes(simd, &from[K::HEAD..]), get_f16(from, 0));
+        if K::HAS_M {
+            let m = get_f16(from, 2);
+            store([a * d + m, b * d + m], out);
+        } else {
+            store([a * d, b * d], out);
+        }
+    }
 }
 
 /// From here on a number is nearer to 2^16 than to the largest float16.
@@ -42,7 +73,7 @@ pub(super) fn saturated<S: Simd>(simd: S, x: f32x16<S>) -> f32x16<S> {
 
 /// Blocks one after another.
 #[inline(always)]
-pub(super) fn encode<S: Simd, K: Plain>(simd: S, x: &[f32], to: &mut [u8]) {
+fn encode<S: Simd, K: Plain>(simd: S, x: &[f32], to: &mut [u8]) {
     let Scales { d, m } = K::scales(simd, x);
     let is_inside = d.abs().max(m.abs()).simd_lt(F16_OVERFLOW).all_true();
     let (d, m) = (saturated(simd, d), saturated(simd, m));
@@ -65,8 +96,7 @@ fn put<S: Simd, K: Plain, const CLAMPS: bool>(simd: S, x: &[f32], [d, m, id]: [f
         if K::HAS_M {
             put_f16(to, 2, m[k]);
         }
-        let from = if K::HAS_M { 4 } else { 2 };
-        K::put_codes::<S, CLAMPS>(simd, load(simd, &x[k * BLOCK..]), m[k], id[k], &mut to[from..]);
+        K::put_codes::<S, CLAMPS>(simd, load(simd, &x[k * BLOCK..]), m[k], id[k], &mut to[K::HEAD..]);
     }
 }
 

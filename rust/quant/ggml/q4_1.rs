@@ -3,36 +3,17 @@
 use fearless_simd::{f32x16, i32x16, prelude::*};
 
 use super::{
-    Kind, get_f16,
-    lanes::{BLOCK, nibbles, store, to_floats, to_half_bytes},
-    plain::{self, GROUP, Plain, Scales, extremes, saturated},
+    lanes::{BLOCK, nibbles, to_floats, to_half_bytes},
+    plain::{Plain, Scales, extremes, saturated},
 };
 
 /// d = (max - min) / 15 and m = min, then bytes of two codes as Q4_0 has them: code = ⌊(x - m) / d + 0.5⌋.
 #[derive(Clone, Copy, Debug)]
 pub struct Q41;
 
-impl Kind for Q41 {
-    const LEN: usize = BLOCK;
-    const BYTES: usize = 4 + BLOCK / 2;
-
-    const GROUP: usize = GROUP;
-
-    #[inline(always)]
-    fn encode<S: Simd>(simd: S, x: &[f32], to: &mut [u8]) {
-        plain::encode::<S, Self>(simd, x, to);
-    }
-
-    #[inline(always)]
-    fn decode<S: Simd>(simd: S, from: &[u8], out: &mut [f32]) {
-        let (d, m) = (get_f16(from, 0), get_f16(from, 2));
-        let [a, b] = to_floats(nibbles(simd, &from[4..]).bitcast());
-        store([a * d + m, b * d + m], out);
-    }
-}
-
 impl Plain for Q41 {
     const HAS_M: bool = true;
+    const CODES: usize = BLOCK / 2;
 
     #[inline(always)]
     fn scales<S: Simd>(simd: S, x: &[f32]) -> Scales<S> {
@@ -45,6 +26,11 @@ impl Plain for Q41 {
     #[inline(always)]
     fn put_codes<S: Simd, const CLAMPS: bool>(_: S, [a, b]: [f32x16<S>; 2], m: f32, id: f32, to: &mut [u8]) {
         to_half_bytes(above::<S, CLAMPS>(a, m, id) | (above::<S, CLAMPS>(b, m, id) << 4)).store_slice(to);
+    }
+
+    #[inline(always)]
+    fn get_codes<S: Simd>(simd: S, from: &[u8]) -> [f32x16<S>; 2] {
+        to_floats(nibbles(simd, from).bitcast())
     }
 }
 

@@ -1,11 +1,10 @@
 //! Blocks of 32 with one scale: decoded they are code · d.
 
-use fearless_simd::{f32x16, i8x32, i32x16, mask32x16, prelude::*, u8x32};
+use fearless_simd::{f32x16, i32x16, mask32x16, prelude::*, u8x32};
 
 use super::{
-    Kind, get_f16,
-    lanes::{BLOCK, nibbles, splat, store, to_bytes, to_floats, to_half_bytes},
-    plain::{self, GROUP, Plain, Scales, absmax, extremes},
+    lanes::{BLOCK, nibbles, splat, to_bytes, to_floats, to_half_bytes},
+    plain::{Plain, Scales, absmax, extremes},
 };
 
 /// d, then a code of 8 bits a number: d = absmax / 127, half away from zero.
@@ -24,25 +23,9 @@ pub struct Q50;
 /// The largest number below a half: added before a cut, it rounds halves away from zero and all else to the nearest.
 const BELOW_HALF: f32 = 0.499_999_97;
 
-impl Kind for Q80 {
-    const LEN: usize = BLOCK;
-    const BYTES: usize = 2 + BLOCK;
-
-    const GROUP: usize = GROUP;
-
-    #[inline(always)]
-    fn encode<S: Simd>(simd: S, x: &[f32], to: &mut [u8]) {
-        plain::encode::<S, Self>(simd, x, to);
-    }
-
-    #[inline(always)]
-    fn decode<S: Simd>(simd: S, from: &[u8], out: &mut [f32]) {
-        let codes: i8x32<S> = u8x32::from_slice(simd, &from[2..]).bitcast();
-        scale(to_floats(codes), get_f16(from, 0), out);
-    }
-}
-
 impl Plain for Q80 {
+    const CODES: usize = BLOCK;
+
     #[inline(always)]
     fn scales<S: Simd>(simd: S, x: &[f32]) -> Scales<S> {
         Scales { d: absmax(simd, x) / 127.0, m: splat(simd, 0.0) }
@@ -52,17 +35,17 @@ impl Plain for Q80 {
     fn put_codes<S: Simd, const CLAMPS: bool>(simd: S, [a, b]: [f32x16<S>; 2], _: f32, id: f32, to: &mut [u8]) {
         to_bytes([nearest::<S, CLAMPS>(simd, a * id), nearest::<S, CLAMPS>(simd, b * id)]).store_slice(to);
     }
+
+    #[inline(always)]
+    fn get_codes<S: Simd>(simd: S, from: &[u8]) -> [f32x16<S>; 2] {
+        to_floats(u8x32::from_slice(simd, from).bitcast())
+    }
 }
 
 #[inline(always)]
 fn nearest<S: Simd, const CLAMPS: bool>(simd: S, x: f32x16<S>) -> i32x16<S> {
     let inside = if CLAMPS { x.min(127.0).max(-127.0) } else { x };
     (inside + splat(simd, BELOW_HALF).copysign(inside)).to_int()
-}
-
-#[inline(always)]
-fn scale<S: Simd>([a, b]: [f32x16<S>; 2], d: f32, out: &mut [f32]) {
-    store([a * d, b * d], out);
 }
 
 /// The first number of the largest magnitude of each block.
@@ -91,25 +74,9 @@ fn around<S: Simd, const CLAMPS: bool>(x: f32x16<S>, zero: f32) -> i32x16<S> {
     above.min(2.0 * zero - 1.0).to_int()
 }
 
-impl Kind for Q40 {
-    const LEN: usize = BLOCK;
-    const BYTES: usize = 2 + BLOCK / 2;
-
-    const GROUP: usize = GROUP;
-
-    #[inline(always)]
-    fn encode<S: Simd>(simd: S, x: &[f32], to: &mut [u8]) {
-        plain::encode::<S, Self>(simd, x, to);
-    }
-
-    #[inline(always)]
-    fn decode<S: Simd>(simd: S, from: &[u8], out: &mut [f32]) {
-        let codes: i8x32<S> = (nibbles(simd, &from[2..]) - 8).bitcast();
-        scale(to_floats(codes), get_f16(from, 0), out);
-    }
-}
-
 impl Plain for Q40 {
+    const CODES: usize = BLOCK / 2;
+
     #[inline(always)]
     fn scales<S: Simd>(simd: S, x: &[f32]) -> Scales<S> {
         Scales { d: signed_absmax(simd, x) / -8.0, m: splat(simd, 0.0) }
@@ -120,30 +87,16 @@ impl Plain for Q40 {
         let (low, high) = (around::<S, CLAMPS>(a * id, 8.0), around::<S, CLAMPS>(b * id, 8.0));
         to_half_bytes(low | (high << 4)).store_slice(to);
     }
-}
-
-impl Kind for Q50 {
-    const LEN: usize = BLOCK;
-    const BYTES: usize = 2 + BLOCK / 8 + BLOCK / 2;
-
-    const GROUP: usize = GROUP;
 
     #[inline(always)]
-    fn encode<S: Simd>(simd: S, x: &[f32], to: &mut [u8]) {
-        plain::encode::<S, Self>(simd, x, to);
-    }
-
-    #[inline(always)]
-    fn decode<S: Simd>(simd: S, from: &[u8], out: &mut [f32]) {
-        let [a, b] = to_floats((nibbles(simd, &from[6..]) - 16).bitcast());
-        let fifth = u32::from_le_bytes([from[2], from[3], from[4], from[5]]);
-        let (low, high) = (fifth & 0xffff, fifth >> 16);
-        let [low, high] = [mask32x16::from_bitmask(simd, low.into()), mask32x16::from_bitmask(simd, high.into())];
-        scale([low.select(a + 16.0, a), high.select(b + 16.0, b)], get_f16(from, 0), out);
+    fn get_codes<S: Simd>(simd: S, from: &[u8]) -> [f32x16<S>; 2] {
+        to_floats((nibbles(simd, from) - 8).bitcast())
     }
 }
 
 impl Plain for Q50 {
+    const CODES: usize = BLOCK / 8 + BLOCK / 2;
+
     #[inline(always)]
     fn scales<S: Simd>(simd: S, x: &[f32]) -> Scales<S> {
         Scales { d: signed_absmax(simd, x) / -16.0, m: splat(simd, 0.0) }
@@ -155,5 +108,14 @@ impl Plain for Q50 {
         let fifth = low.simd_ge(16).to_bitmask() | (high.simd_ge(16).to_bitmask() << 16);
         to[..4].copy_from_slice(&(fifth as u32).to_le_bytes());
         to_half_bytes((low & 15) | (high << 4)).store_slice(&mut to[4..]);
+    }
+
+    #[inline(always)]
+    fn get_codes<S: Simd>(simd: S, from: &[u8]) -> [f32x16<S>; 2] {
+        let [a, b] = to_floats((nibbles(simd, &from[4..]) - 16).bitcast());
+        let fifth = u32::from_le_bytes([from[0], from[1], from[2], from[3]]);
+        let (low, high) = (fifth & 0xffff, fifth >> 16);
+        let [low, high] = [mask32x16::from_bitmask(simd, low.into()), mask32x16::from_bitmask(simd, high.into())];
+        [low.select(a + 16.0, a), high.select(b + 16.0, b)]
     }
 }
