@@ -4,13 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use fearless_simd::prelude::*;
 
-use super::{Matrix, PARALLEL, Products, weights::Integers};
+use super::{Matrix, PARALLEL, Products, matrix::Step, weights::Integers};
 use crate::{
     array::Input,
     dispatch,
     error::Error,
     parallel,
-    prefetch::prefetch,
     quant::tile::{largest_bits, load, load_bytes, store_bytes, to_bytes},
     simd::{Isa, TILE_VECTORS, tile_len},
 };
@@ -73,54 +72,92 @@ fn quantize_row<S: Simd>(simd: S, x: &[f32], codes: &mut [u8]) -> Option<f32> {
 
 impl<W: Integers> Products for Sums<'_, W> {
     #[inline(always)]
-    fn row<S: Simd, const B: usize>(&self, simd: S, row: usize, first: usize) -> [f32; B] {
-        let (len, mut total) = (self.matrix.len, [0.0; B]);
-        let (start, mut step) = (self.matrix.row_start(W::BITS, row), self.matrix.first_step(row));
-        let mut x = [self.codes; B];
+    fn matrix(&self) -> &Matrix<'_> {
+        self.matrix
+    }
+
+    #[inline(always)]
+    fn rows<S: Simd, const R: usize, const B: usize>(&self, simd: S, row: usize, first: usize) -> [[f32; B]; R] {
+        let (matrix, len, mut total) = (self.matrix, self.matrix.len, [[0.0; B]; R]);
+        let (mut x, mut starts, mut steps) = ([self.codes; B], [0; R], [matrix.first_step(row); R]);
         for b in 0..B {
             x[b] = &self.codes[(first + b) * len..(first + b + 1) * len];
         }
-        while step.at < len {
-            let (mut sums, mut at) = ([0_i64; B], step.at);
-            while at < step.end {
-                let stop = step.end.min(at + EXACT);
-                let found = self.exact::<S, B>(simd, start, at, stop, x);
-                for b in 0..B {
-                    sums[b] += i64::from(found[b]);
-                }
-                at = stop;
-            }
-            for b in 0..B {
-                total[b] += sums[b] as f32 * self.matrix.scales[step.scale];
-            }
-            step = step.next(len);
+        for r in 0..R {
+            starts[r] = matrix.row_start(W::BITS, row + r);
+            steps[r] = matrix.first_step(row + r);
         }
-        for b in 0..B {
-            total[b] *= self.scales.get(first + b).copied().unwrap_or(1.0);
+        while steps[0].at < len {
+            let sums = self.step::<S, R, B>(simd, starts, steps[0], x);
+            for r in 0..R {
+                for b in 0..B {
+                    total[r][b] += sums[r][b] as f32 * matrix.scales[steps[r].scale];
+                }
+                steps[r] = steps[r].next(len);
+            }
+        }
+        for r in 0..R {
+            for b in 0..B {
+                total[r][b] *= self.scales.get(first + b).copied().unwrap_or(1.0);
+            }
         }
         total
     }
 }
 
 impl<W: Integers> Sums<'_, W> {
-    /// Sums of elements `at..end` of the row whose codes begin at `start`.
+    /// Sums of the elements of a step in rows whose codes begin at `starts`.
     #[inline(always)]
-    fn exact<S: Simd, const B: usize>(&self, simd: S, start: usize, at: usize, end: usize, x: [&[u8]; B]) -> [i32; B] {
-        let codes = self.matrix.codes;
-        let mut sums = [[S::i32s::splat(simd, 0); 2]; B];
-        for here in (at..end).step_by(S::u8s::LEN) {
-            prefetch(codes, (start + here) * W::BITS / 8, S::u8s::LEN * W::BITS / 8);
-            let (low, high) = self.weights.integers(simd, codes, start + here).widen();
-            for b in 0..B {
-                let x: S::i8s = load_bytes(simd, &x[b][..end], here).bitcast();
-                let (x_low, x_high) = x.widen();
-                sums[b][0] += low.pairwise_dot_product(x_low);
-                sums[b][1] += high.pairwise_dot_product(x_high);
+    fn step<S: Simd, const R: usize, const B: usize>(
+        &self,
+        simd: S,
+        starts: [usize; R],
+        step: Step,
+        x: [&[u8]; B],
+    ) -> [[i64; B]; R] {
+        let mut sums = [[0; B]; R];
+        for at in (step.at..step.end).step_by(EXACT) {
+            let found = self.exact::<S, R, B>(simd, starts, at, step.end.min(at + EXACT), x);
+            for r in 0..R {
+                for b in 0..B {
+                    sums[r][b] += i64::from(found[r][b]);
+                }
             }
         }
-        let mut found = [0; B];
-        for b in 0..B {
-            found[b] = (sums[b][0] + sums[b][1]).reduce_sum();
+        sums
+    }
+
+    /// Sums of elements `at..end`.
+    #[inline(always)]
+    fn exact<S: Simd, const R: usize, const B: usize>(
+        &self,
+        simd: S,
+        starts: [usize; R],
+        at: usize,
+        end: usize,
+        x: [&[u8]; B],
+    ) -> [[i32; B]; R] {
+        let zero = S::i32s::splat(simd, 0);
+        let mut sums = [[zero; B]; R];
+        let mut halves = [[S::i16s::splat(simd, 0); 2]; B];
+        for here in (at..end).step_by(S::u8s::LEN) {
+            for b in 0..B {
+                let x: S::i8s = load_bytes(simd, &x[b][..end], here).bitcast();
+                let (low, high) = x.widen();
+                halves[b] = [low, high];
+            }
+            for r in 0..R {
+                let (low, high) = self.weights.integers(simd, self.matrix.codes, starts[r] + here).widen();
+                for b in 0..B {
+                    sums[r][b] += low.pairwise_dot_product(halves[b][0]) + high.pairwise_dot_product(halves[b][1]);
+                }
+            }
+        }
+        let mut found = [[0; B]; R];
+        for r in 0..R {
+            for b in 0..B {
+                found[r][b] = sums[r][b].reduce_sum();
+            }
         }
         found
     }

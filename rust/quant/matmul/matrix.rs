@@ -58,6 +58,15 @@ impl Matrix<'_> {
         }
     }
 
+    /// Do the same elements of each row share a scale?
+    #[inline(always)]
+    pub(super) const fn rows_share_steps(&self) -> bool {
+        match self.steps {
+            Steps::Blocks(size) => self.len.is_multiple_of(size),
+            _ => true,
+        }
+    }
+
     /// The first elements of a row that share a scale.
     #[inline(always)]
     pub(super) const fn first_step(&self, row: usize) -> Step {
