@@ -1,28 +1,18 @@
-//! Activations of eight bits: each row has a scale of its own, sums of whole numbers are exact.
+//! Activations of eight bits, each row with a scale of its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use fearless_simd::prelude::*;
 
-use super::{Matrix, PARALLEL, Products, matrix::Step, weights::Integers};
+use super::PARALLEL;
 use crate::{
     array::Input,
     dispatch,
     error::Error,
     parallel,
-    quant::tile::{largest_bits, load, load_bytes, store_bytes, to_bytes},
+    quant::tile::{largest_bits, load, store_bytes, to_bytes},
     simd::{Isa, TILE_VECTORS, tile_len},
 };
-
-/// A sum of so many products has 32 bits.
-const EXACT: usize = 64 * 1024;
-
-pub(super) struct Sums<'a, W> {
-    pub(super) weights: W,
-    pub(super) matrix: &'a Matrix<'a>,
-    pub(super) codes: &'a [u8],
-    pub(super) scales: &'a [f32],
-}
 
 /// Codes and scales of activations: scale = absmax / 127, 1 where that is no normal number; code = x / scale, half to even.
 pub(super) fn quantize(isa: Isa, x: &Input, len: usize) -> Result<(Vec<u8>, Vec<f32>), Error> {
@@ -68,97 +58,4 @@ fn quantize_row<S: Simd>(simd: S, x: &[f32], codes: &mut [u8]) -> Option<f32> {
         store_bytes::<S>(to_bytes::<S>(words), codes, at, tile_len::<S, f32>());
     }
     Some(scale)
-}
-
-impl<W: Integers> Products for Sums<'_, W> {
-    #[inline(always)]
-    fn matrix(&self) -> &Matrix<'_> {
-        self.matrix
-    }
-
-    #[inline(always)]
-    fn rows<S: Simd, const R: usize, const B: usize>(&self, simd: S, row: usize, first: usize) -> [[f32; B]; R] {
-        let (matrix, len, mut total) = (self.matrix, self.matrix.len, [[0.0; B]; R]);
-        let (mut x, mut starts, mut steps) = ([self.codes; B], [0; R], [matrix.first_step(row); R]);
-        for b in 0..B {
-            x[b] = &self.codes[(first + b) * len..(first + b + 1) * len];
-        }
-        for r in 0..R {
-            starts[r] = matrix.row_start(W::BITS, row + r);
-            steps[r] = matrix.first_step(row + r);
-        }
-        while steps[0].at < len {
-            let sums = self.step::<S, R, B>(simd, starts, steps[0], x);
-            for r in 0..R {
-                for b in 0..B {
-                    total[r][b] += sums[r][b] as f32 * matrix.scales[steps[r].scale];
-                }
-                steps[r] = steps[r].next(len);
-            }
-        }
-        for r in 0..R {
-            for b in 0..B {
-                total[r][b] *= self.scales.get(first + b).copied().unwrap_or(1.0);
-            }
-        }
-        total
-    }
-}
-
-impl<W: Integers> Sums<'_, W> {
-    /// Sums of the elements of a step in rows whose codes begin at `starts`.
-    #[inline(always)]
-    fn step<S: Simd, const R: usize, const B: usize>(
-        &self,
-        simd: S,
-        starts: [usize; R],
-        step: Step,
-        x: [&[u8]; B],
-    ) -> [[i64; B]; R] {
-        let mut sums = [[0; B]; R];
-        for at in (step.at..step.end).step_by(EXACT) {
-            let found = self.exact::<S, R, B>(simd, starts, at, step.end.min(at + EXACT), x);
-            for r in 0..R {
-                for b in 0..B {
-                    sums[r][b] += i64::from(found[r][b]);
-                }
-            }
-        }
-        sums
-    }
-
-    /// Sums of elements `at..end`.
-    #[inline(always)]
-    fn exact<S: Simd, const R: usize, const B: usize>(
-        &self,
-        simd: S,
-        starts: [usize; R],
-        at: usize,
-        end: usize,
-        x: [&[u8]; B],
-    ) -> [[i32; B]; R] {
-        let zero = S::i32s::splat(simd, 0);
-        let mut sums = [[zero; B]; R];
-        let mut halves = [[S::i16s::splat(simd, 0); 2]; B];
-        for here in (at..end).step_by(S::u8s::LEN) {
-            for b in 0..B {
-                let x: S::i8s = load_bytes(simd, &x[b][..end], here).bitcast();
-                let (low, high) = x.widen();
-                halves[b] = [low, high];
-            }
-            for r in 0..R {
-                let (low, high) = self.weights.integers(simd, self.matrix.codes, starts[r] + here).widen();
-                for b in 0..B {
-                    sums[r][b] += low.pairwise_dot_product(halves[b][0]) + high.pairwise_dot_product(halves[b][1]);
-                }
-            }
-        }
-        let mut found = [[0; B]; R];
-        for r in 0..R {
-            for b in 0..B {
-                found[r][b] = sums[r][b].reduce_sum();
-            }
-        }
-        found
-    }
 }

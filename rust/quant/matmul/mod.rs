@@ -9,6 +9,7 @@
 //! | `integers` | activations of eight bits: exact sums |
 
 mod floats;
+mod integer_sums;
 mod integers;
 mod matrix;
 mod weights;
@@ -90,7 +91,7 @@ fn integer_products<W: Integers>(
 ) -> Result<(), Error> {
     matrix.check(W::BITS, x.len(), out.len())?;
     let (codes, scales) = integers::quantize(isa, x, matrix.len)?;
-    run(isa, &integers::Sums { weights, matrix, codes: &codes, scales: &scales }, out);
+    run(isa, &integer_sums::Sums { weights, matrix, codes: &codes, scales: &scales }, out);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::{
     Matrix, Products, Steps,
     floats::Floats,
-    integers::Sums,
+    integer_sums::Sums,
     weights::{FourBits, Int4, Int8, Weights},
 };
 use crate::{dispatch, quant::fourbit::NF4, simd::Isa};
