@@ -36,25 +36,35 @@ impl<W: Weights> Products for Floats<'_, W> {
     }
 
     #[inline(always)]
+    fn may_be_side_by_side<S: Simd>(&self) -> bool {
+        self.matrix.rows_share_steps() && self.matrix.steps_are_multiples_of(tile_len::<S, f32>())
+    }
+
+    #[inline(always)]
     fn rows<S: Simd, const R: usize, const B: usize>(&self, simd: S, row: usize, first: usize) -> [[f32; B]; R] {
         let (matrix, len) = (self.matrix, self.matrix.len);
-        let (mut x, mut starts, mut steps) = ([self.x; B], [0; R], [matrix.first_step(row); R]);
+        let (mut x, mut starts, mut scales, mut step) = ([self.x; B], [0; R], [0; R], matrix.first_step(row));
         for b in 0..B {
             x[b] = &self.x[(first + b) * len..(first + b + 1) * len];
         }
         for r in 0..R {
             starts[r] = matrix.row_start(W::BITS, row + r);
-            steps[r] = matrix.first_step(row + r);
+            scales[r] = matrix.first_step(row + r).scale;
         }
         let mut total = [[[S::f32s::splat(simd, 0.0); TILE_VECTORS]; B]; R];
-        while steps[0].at < len {
-            let sums = self.sums::<S, R, B>(simd, starts, steps[0], x);
+        while step.at < len {
+            let sums = self.sums::<S, R, B>(simd, starts, step, x);
+            let mut scale = [0.0; R];
+            for r in 0..R {
+                scale[r] = matrix.scales[scales[r]];
+                scales[r] += 1;
+            }
             for r in 0..R {
                 for b in 0..B {
-                    add_scaled::<S>(&mut total[r][b], sums[r][b], matrix.scales[steps[r].scale]);
+                    add_scaled::<S>(&mut total[r][b], sums[r][b], scale[r]);
                 }
-                steps[r] = steps[r].next(len);
             }
+            step = step.next(len);
         }
         let mut found = [[0.0; B]; R];
         for r in 0..R {
@@ -67,7 +77,8 @@ impl<W: Weights> Products for Floats<'_, W> {
 }
 
 impl<W: Weights> Floats<'_, W> {
-    /// Sums of the elements of a step in rows whose codes begin at `starts`.
+    /// Sums of the elements of a step in rows whose codes begin at `starts`. The rest that is no whole tile takes calls, for
+    /// which all sums would be kept in memory: rows side by side have none.
     #[inline(always)]
     fn sums<S: Simd, const R: usize, const B: usize>(
         &self,
@@ -76,57 +87,38 @@ impl<W: Weights> Floats<'_, W> {
         step: Step,
         x: [&[f32]; B],
     ) -> Sums<S, R, B> {
-        let (mut at, end, wide) = (step.at, step.end, tile_len::<S, f32>());
-        let mut sums = [[[S::f32s::splat(simd, 0.0); TILE_VECTORS]; B]; R];
-        let mut numbers = [[S::f32s::splat(simd, 0.0); TILE_VECTORS]; R];
-        let mut tiles = [[S::f32s::splat(simd, 0.0); TILE_VECTORS]; B];
-        let whole = if begin_bytes(W::BITS, starts, at) { end - (end - at) % wide } else { at };
-        while at < whole {
+        let (codes, mut at, end, wide) = (self.matrix.codes, step.at, step.end, tile_len::<S, f32>());
+        let zero = S::f32s::splat(simd, 0.0);
+        let (mut sums, mut tiles) = ([[[zero; TILE_VECTORS]; B]; R], [[zero; TILE_VECTORS]; B]);
+        let begins_byte = (starts[0] + at) * W::BITS % 8 == 0;
+        while at + wide <= end && (R > 1 || begins_byte) {
             for b in 0..B {
                 tiles[b] = load_native(simd, x[b], at);
             }
             for r in 0..R {
                 let byte = (starts[r] + at) * W::BITS / 8;
-                numbers[r] = self.weights.numbers(simd, &self.matrix.codes[byte..byte + wide * W::BITS / 8]);
+                let numbers = self.weights.numbers(simd, &codes[byte..byte + wide * W::BITS / 8]);
+                add_products::<S, B>(&mut sums[r], numbers, tiles);
             }
-            add_products::<S, R, B>(&mut sums, numbers, tiles);
             at += wide;
         }
-        while at < end {
+        while at < end && R == 1 {
             for b in 0..B {
                 tiles[b] = load(simd, &x[b][..end], at);
             }
-            for r in 0..R {
-                numbers[r] = self.weights.numbers_anywhere(simd, self.matrix.codes, starts[r] + at);
-            }
-            add_products::<S, R, B>(&mut sums, numbers, tiles);
+            let numbers = self.weights.numbers_anywhere(simd, codes, starts[0] + at);
+            add_products::<S, B>(&mut sums[0], numbers, tiles);
             at += wide;
         }
         sums
     }
 }
 
-/// Do the codes begin with a byte, element `at` of each row?
 #[inline(always)]
-fn begin_bytes<const R: usize>(bits: usize, starts: [usize; R], at: usize) -> bool {
-    let mut rest = 0;
-    for r in 0..R {
-        rest |= (starts[r] + at) * bits % 8;
-    }
-    rest == 0
-}
-
-#[inline(always)]
-fn add_products<S: Simd, const R: usize, const B: usize>(
-    sums: &mut Sums<S, R, B>,
-    numbers: [Tile<S, f32>; R],
-    x: [Tile<S, f32>; B],
-) {
-    for r in 0..R {
-        for b in 0..B {
-            for k in 0..TILE_VECTORS {
-                sums[r][b][k % (LANES / S::f32s::LEN)] += numbers[r][k] * x[b][k];
-            }
+fn add_products<S: Simd, const B: usize>(sums: &mut [Lanes<S>; B], numbers: Tile<S, f32>, x: [Tile<S, f32>; B]) {
+    for b in 0..B {
+        for k in 0..TILE_VECTORS {
+            sums[b][k % (LANES / S::f32s::LEN)] += numbers[k] * x[b][k];
         }
     }
 }

@@ -22,24 +22,30 @@ impl<W: Integers> Products for Sums<'_, W> {
     }
 
     #[inline(always)]
+    fn may_be_side_by_side<S: Simd>(&self) -> bool {
+        self.matrix.rows_share_steps()
+    }
+
+    #[inline(always)]
     fn rows<S: Simd, const R: usize, const B: usize>(&self, simd: S, row: usize, first: usize) -> [[f32; B]; R] {
         let (matrix, len, mut total) = (self.matrix, self.matrix.len, [[0.0; B]; R]);
-        let (mut x, mut starts, mut steps) = ([self.codes; B], [0; R], [matrix.first_step(row); R]);
+        let (mut x, mut starts, mut scales, mut step) = ([self.codes; B], [0; R], [0; R], matrix.first_step(row));
         for b in 0..B {
             x[b] = &self.codes[(first + b) * len..(first + b + 1) * len];
         }
         for r in 0..R {
             starts[r] = matrix.row_start(W::BITS, row + r);
-            steps[r] = matrix.first_step(row + r);
+            scales[r] = matrix.first_step(row + r).scale;
         }
-        while steps[0].at < len {
-            let sums = self.step::<S, R, B>(simd, starts, steps[0], x);
+        while step.at < len {
+            let sums = self.step::<S, R, B>(simd, starts, step, x);
             for r in 0..R {
                 for b in 0..B {
-                    total[r][b] += sums[r][b] as f32 * matrix.scales[steps[r].scale];
+                    total[r][b] += sums[r][b] as f32 * matrix.scales[scales[r]];
                 }
-                steps[r] = steps[r].next(len);
+                scales[r] += 1;
             }
+            step = step.next(len);
         }
         for r in 0..R {
             for b in 0..B {

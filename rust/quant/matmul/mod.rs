@@ -50,7 +50,10 @@ trait Products: Sync {
     /// The matrix.
     fn matrix(&self) -> &Matrix<'_>;
 
-    /// Those of `R` rows from number `row` on, whose steps are the same, and of `B` activations from number `first` on.
+    /// May several rows be worked out at once?
+    fn may_be_side_by_side<S: Simd>(&self) -> bool;
+
+    /// Those of `R` rows from number `row` on, which are several if they may be, and of `B` activations from `first` on.
     fn rows<S: Simd, const R: usize, const B: usize>(&self, simd: S, row: usize, first: usize) -> [[f32; B]; R];
 }
 
@@ -174,7 +177,7 @@ fn fill<S: Simd, P: Products, const R: usize, const B: usize>(
     results: &mut [f32],
 ) -> usize {
     let (count, mut row) = (results.len() / MANY, 0);
-    let many = if products.matrix().rows_share_steps() { count - count % R } else { 0 };
+    let many = if products.may_be_side_by_side::<S>() { count - count % R } else { 0 };
     while row < many {
         put(&products.rows::<S, R, B>(simd, first + row, at), row, count, results);
         row += R;
