@@ -9,7 +9,6 @@ use fearless_simd::prelude::*;
 
 use super::{Matrix, Products, matrix::Step, weights::Weights};
 use crate::{
-    dtype::load_native,
     quant::tile::load,
     simd::{TILE_VECTORS, Tile, tile_len},
 };
@@ -36,8 +35,8 @@ impl<W: Weights> Products for Floats<'_, W> {
     }
 
     #[inline(always)]
-    fn may_be_side_by_side<S: Simd>(&self) -> bool {
-        self.matrix.rows_share_steps() && self.matrix.steps_are_multiples_of(tile_len::<S, f32>())
+    fn may_be_side_by_side(&self) -> bool {
+        self.matrix.rows_share_steps() && self.matrix.steps_are_multiples_of(LANES)
     }
 
     #[inline(always)]
@@ -77,7 +76,7 @@ impl<W: Weights> Products for Floats<'_, W> {
 }
 
 impl<W: Weights> Floats<'_, W> {
-    /// Sums of the elements of a step in rows whose codes begin at `starts`. The rest that is no whole tile takes calls, for
+    /// Sums of the elements of a step in rows whose codes begin at `starts`. The rest that is no whole vector takes calls, for
     /// which all sums would be kept in memory: rows side by side have none.
     #[inline(always)]
     fn sums<S: Simd, const R: usize, const B: usize>(
@@ -87,39 +86,59 @@ impl<W: Weights> Floats<'_, W> {
         step: Step,
         x: [&[f32]; B],
     ) -> Sums<S, R, B> {
-        let (codes, mut at, end, wide) = (self.matrix.codes, step.at, step.end, tile_len::<S, f32>());
-        let zero = S::f32s::splat(simd, 0.0);
-        let (mut sums, mut tiles) = ([[[zero; TILE_VECTORS]; B]; R], [[zero; TILE_VECTORS]; B]);
-        let begins_byte = (starts[0] + at) * W::BITS % 8 == 0;
-        while at + wide <= end && (R > 1 || begins_byte) {
-            for b in 0..B {
-                tiles[b] = load_native(simd, x[b], at);
-            }
-            for r in 0..R {
-                let byte = (starts[r] + at) * W::BITS / 8;
-                let numbers = self.weights.numbers(simd, &codes[byte..byte + wide * W::BITS / 8]);
-                add_products::<S, B>(&mut sums[r], numbers, tiles);
-            }
+        let (mut at, end, wide) = (step.at, step.end, tile_len::<S, f32>());
+        let mut sums = [[[S::f32s::splat(simd, 0.0); TILE_VECTORS]; B]; R];
+        let begins_byte = R > 1 || (starts[0] + at) * W::BITS % 8 == 0;
+        while begins_byte && at + wide <= end {
+            self.add::<S, R, B, TILE_VECTORS>(simd, &mut sums, starts, at, x);
             at += wide;
         }
-        while at < end && R == 1 {
+        while begins_byte && S::f32s::LEN == LANES && at + LANES <= end {
+            self.add::<S, R, B, 1>(simd, &mut sums, starts, at, x);
+            at += LANES;
+        }
+        while R == 1 && at < end {
+            let numbers = self.weights.numbers_anywhere(simd, self.matrix.codes, starts[0] + at);
             for b in 0..B {
-                tiles[b] = load(simd, &x[b][..end], at);
+                add_products::<S, TILE_VECTORS>(&mut sums[0][b], numbers, load(simd, &x[b][..end], at));
             }
-            let numbers = self.weights.numbers_anywhere(simd, codes, starts[0] + at);
-            add_products::<S, B>(&mut sums[0], numbers, tiles);
             at += wide;
         }
         sums
     }
+
+    /// Adds the products of `V` vectors of elements from number `at` on.
+    #[inline(always)]
+    fn add<S: Simd, const R: usize, const B: usize, const V: usize>(
+        &self,
+        simd: S,
+        sums: &mut Sums<S, R, B>,
+        starts: [usize; R],
+        at: usize,
+        x: [&[f32]; B],
+    ) {
+        let wide = S::f32s::LEN;
+        let mut vectors = [[S::f32s::splat(simd, 0.0); V]; B];
+        for b in 0..B {
+            let x = &x[b][at..at + V * wide];
+            for k in 0..V {
+                vectors[b][k] = S::f32s::from_slice(simd, &x[k * wide..(k + 1) * wide]);
+            }
+        }
+        for r in 0..R {
+            let first = (starts[r] + at) * W::BITS / 8;
+            let numbers = self.weights.numbers(simd, &self.matrix.codes[first..first + V * wide * W::BITS / 8]);
+            for b in 0..B {
+                add_products::<S, V>(&mut sums[r][b], numbers, vectors[b]);
+            }
+        }
+    }
 }
 
 #[inline(always)]
-fn add_products<S: Simd, const B: usize>(sums: &mut [Lanes<S>; B], numbers: Tile<S, f32>, x: [Tile<S, f32>; B]) {
-    for b in 0..B {
-        for k in 0..TILE_VECTORS {
-            sums[b][k % (LANES / S::f32s::LEN)] += numbers[k] * x[b][k];
-        }
+fn add_products<S: Simd, const V: usize>(sums: &mut Lanes<S>, numbers: Tile<S, f32>, x: [S::f32s; V]) {
+    for k in 0..V {
+        sums[k % (LANES / S::f32s::LEN)] += numbers[k] * x[k];
     }
 }
 

@@ -22,7 +22,7 @@ impl<W: Integers> Products for Sums<'_, W> {
     }
 
     #[inline(always)]
-    fn may_be_side_by_side<S: Simd>(&self) -> bool {
+    fn may_be_side_by_side(&self) -> bool {
         self.matrix.rows_share_steps()
     }
 

@@ -26,7 +26,10 @@ use crate::{
     dispatch,
     error::Error,
     parallel,
-    quant::fourbit::{FP4, NF4},
+    quant::{
+        fourbit::{FP4, NF4},
+        tile::WIDEST,
+    },
     simd::Isa,
 };
 
@@ -51,7 +54,7 @@ trait Products: Sync {
     fn matrix(&self) -> &Matrix<'_>;
 
     /// May several rows be worked out at once?
-    fn may_be_side_by_side<S: Simd>(&self) -> bool;
+    fn may_be_side_by_side(&self) -> bool;
 
     /// Those of `R` rows from number `row` on, which are several if they may be, and of `B` activations from `first` on.
     fn rows<S: Simd, const R: usize, const B: usize>(&self, simd: S, row: usize, first: usize) -> [[f32; B]; R];
@@ -177,7 +180,9 @@ fn fill<S: Simd, P: Products, const R: usize, const B: usize>(
     results: &mut [f32],
 ) -> usize {
     let (count, mut row) = (results.len() / MANY, 0);
-    let many = if products.may_be_side_by_side::<S>() { count - count % R } else { 0 };
+    // Elsewhere there are too few registers for several rows.
+    let is_wide = S::u8s::LEN == WIDEST;
+    let many = if is_wide && products.may_be_side_by_side() { count - count % R } else { 0 };
     while row < many {
         put(&products.rows::<S, R, B>(simd, first + row, at), row, count, results);
         row += R;

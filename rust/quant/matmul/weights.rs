@@ -17,7 +17,7 @@ pub(super) trait Weights: Copy + Send + Sync {
     /// Bits of a code.
     const BITS: usize;
 
-    /// The numbers of a tile's codes, the first of which begins a byte.
+    /// The numbers of codes, the first of which begins a byte: a tile of them, where vectors have 64 bytes a vector or more.
     fn numbers<S: Simd>(&self, simd: S, bytes: &[u8]) -> Tile<S, f32>;
 
     /// The numbers of codes from number `at` on; behind the last code they are any that are finite.
