@@ -35,12 +35,18 @@ impl<W: Weights> Products for Floats<'_, W> {
     }
 
     #[inline(always)]
-    fn may_be_side_by_side(&self) -> bool {
-        self.matrix.rows_share_steps() && self.matrix.steps_are_multiples_of(LANES)
+    fn are_whole<S: Simd>(&self) -> bool {
+        let least = if S::f32s::LEN == LANES { LANES } else { tile_len::<S, f32>() };
+        self.matrix.rows_share_steps() && self.matrix.steps_are_multiples_of(least)
     }
 
     #[inline(always)]
-    fn rows<S: Simd, const R: usize, const B: usize>(&self, simd: S, row: usize, first: usize) -> [[f32; B]; R] {
+    fn rows<S: Simd, const R: usize, const B: usize, const REST: bool>(
+        &self,
+        simd: S,
+        row: usize,
+        first: usize,
+    ) -> [[f32; B]; R] {
         let (matrix, len) = (self.matrix, self.matrix.len);
         let (mut x, mut starts, mut scales, mut step) = ([self.x; B], [0; R], [0; R], matrix.first_step(row));
         for b in 0..B {
@@ -52,7 +58,7 @@ impl<W: Weights> Products for Floats<'_, W> {
         }
         let mut total = [[[S::f32s::splat(simd, 0.0); TILE_VECTORS]; B]; R];
         while step.at < len {
-            let sums = self.sums::<S, R, B>(simd, starts, step, x);
+            let sums = self.sums::<S, R, B, REST>(simd, starts, step, x);
             let mut scale = [0.0; R];
             for r in 0..R {
                 scale[r] = matrix.scales[scales[r]];
@@ -76,10 +82,10 @@ impl<W: Weights> Products for Floats<'_, W> {
 }
 
 impl<W: Weights> Floats<'_, W> {
-    /// Sums of the elements of a step in rows whose codes begin at `starts`. The rest that is no whole vector takes calls, for
-    /// which all sums would be kept in memory: rows side by side have none.
+    /// Sums of the elements of a step in rows whose codes begin at `starts`. The rest that is no whole vector, of one
+    /// row only, takes calls, for which sums are kept in memory: the loops are fast where there is none.
     #[inline(always)]
-    fn sums<S: Simd, const R: usize, const B: usize>(
+    fn sums<S: Simd, const R: usize, const B: usize, const REST: bool>(
         &self,
         simd: S,
         starts: [usize; R],
@@ -88,7 +94,7 @@ impl<W: Weights> Floats<'_, W> {
     ) -> Sums<S, R, B> {
         let (mut at, end, wide) = (step.at, step.end, tile_len::<S, f32>());
         let mut sums = [[[S::f32s::splat(simd, 0.0); TILE_VECTORS]; B]; R];
-        let begins_byte = R > 1 || (starts[0] + at) * W::BITS % 8 == 0;
+        let begins_byte = !REST || (starts[0] + at) * W::BITS % 8 == 0;
         while begins_byte && at + wide <= end {
             self.add::<S, R, B, TILE_VECTORS>(simd, &mut sums, starts, at, x);
             at += wide;
@@ -97,7 +103,7 @@ impl<W: Weights> Floats<'_, W> {
             self.add::<S, R, B, 1>(simd, &mut sums, starts, at, x);
             at += LANES;
         }
-        while R == 1 && at < end {
+        while REST && at < end {
             let numbers = self.weights.numbers_anywhere(simd, self.matrix.codes, starts[0] + at);
             for b in 0..B {
                 add_products::<S, TILE_VECTORS>(&mut sums[0][b], numbers, load(simd, &x[b][..end], at));
@@ -126,8 +132,7 @@ impl<W: Weights> Floats<'_, W> {
             }
         }
         for r in 0..R {
-            let first = (starts[r] + at) * W::BITS / 8;
-            let numbers = self.weights.numbers(simd, &self.matrix.codes[first..first + V * wide * W::BITS / 8]);
+            let numbers = self.weights.numbers::<S, V>(simd, self.matrix.codes, starts[r] + at);
             for b in 0..B {
                 add_products::<S, V>(&mut sums[r][b], numbers, vectors[b]);
             }

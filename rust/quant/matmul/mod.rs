@@ -9,7 +9,6 @@
 //! | `integers` | activations of eight bits: exact sums |
 
 mod floats;
-mod integer_sums;
 mod integers;
 mod matrix;
 mod weights;
@@ -53,11 +52,17 @@ trait Products: Sync {
     /// The matrix.
     fn matrix(&self) -> &Matrix<'_>;
 
-    /// May several rows be worked out at once?
-    fn may_be_side_by_side(&self) -> bool;
+    /// Have all rows the same steps, of whole vectors?
+    fn are_whole<S: Simd>(&self) -> bool;
 
-    /// Those of `R` rows from number `row` on, which are several if they may be, and of `B` activations from `first` on.
-    fn rows<S: Simd, const R: usize, const B: usize>(&self, simd: S, row: usize, first: usize) -> [[f32; B]; R];
+    /// Those of `R` rows from number `row` on and of `B` activations from `first` on. Without a rest, and if there are several
+    /// rows, they must be whole.
+    fn rows<S: Simd, const R: usize, const B: usize, const REST: bool>(
+        &self,
+        simd: S,
+        row: usize,
+        first: usize,
+    ) -> [[f32; B]; R];
 }
 
 /// out = x · matrixᵀ: activations as they are.
@@ -97,7 +102,7 @@ fn integer_products<W: Integers>(
 ) -> Result<(), Error> {
     matrix.check(W::BITS, x.len(), out.len())?;
     let (codes, scales) = integers::quantize(isa, x, matrix.len)?;
-    run(isa, &integer_sums::Sums { weights, matrix, codes: &codes, scales: &scales }, out);
+    run(isa, &integers::Sums { weights, matrix, codes: &codes, scales: &scales }, out);
     Ok(())
 }
 
@@ -170,7 +175,8 @@ fn work<S: Simd, P: Products>(simd: S, products: &P, together: usize, piece: &mu
     }
 }
 
-/// Products of `B` activations, those of one after those of another; `R` rows of the matrix at a time where they may be.
+/// Products of `B` activations, those of one after those of another; `R` rows of the matrix at a time where there are enough
+/// registers and no rest.
 #[inline(always)]
 fn fill<S: Simd, P: Products, const R: usize, const B: usize>(
     simd: S,
@@ -180,15 +186,17 @@ fn fill<S: Simd, P: Products, const R: usize, const B: usize>(
     results: &mut [f32],
 ) -> usize {
     let (count, mut row) = (results.len() / MANY, 0);
-    // Elsewhere there are too few registers for several rows.
-    let is_wide = S::u8s::LEN == WIDEST;
-    let many = if is_wide && products.may_be_side_by_side() { count - count % R } else { 0 };
-    while row < many {
-        put(&products.rows::<S, R, B>(simd, first + row, at), row, count, results);
+    let (are_whole, is_wide) = (products.are_whole::<S>(), S::u8s::LEN == WIDEST);
+    while are_whole && is_wide && row + R <= count {
+        put(&products.rows::<S, R, B, false>(simd, first + row, at), row, count, results);
         row += R;
     }
+    while are_whole && !is_wide && row < count {
+        put(&products.rows::<S, 1, B, false>(simd, first + row, at), row, count, results);
+        row += 1;
+    }
     while row < count {
-        put(&products.rows::<S, 1, B>(simd, first + row, at), row, count, results);
+        put(&products.rows::<S, 1, B, true>(simd, first + row, at), row, count, results);
         row += 1;
     }
     B

@@ -3,7 +3,7 @@
 use super::{
     Matrix, Products, Steps,
     floats::Floats,
-    integer_sums::Sums,
+    integers::Sums,
     weights::{FourBits, Int4, Int8, Weights},
 };
 use crate::{dispatch, quant::fourbit::NF4, simd::Isa};
@@ -16,7 +16,7 @@ fn codes(count: usize) -> (Vec<i8>, Vec<u8>) {
 }
 
 fn rows<P: Products>(isa: Isa, products: &P, row: usize) -> Vec<f32> {
-    dispatch!(isa, simd => products.rows::<_, 1, 3>(simd, row, 0))[0].to_vec()
+    dispatch!(isa, simd => products.rows::<_, 1, 3, true>(simd, row, 0))[0].to_vec()
 }
 
 #[test]

@@ -17,8 +17,8 @@ pub(super) trait Weights: Copy + Send + Sync {
     /// Bits of a code.
     const BITS: usize;
 
-    /// The numbers of codes, the first of which begins a byte: a tile of them, where vectors have 64 bytes a vector or more.
-    fn numbers<S: Simd>(&self, simd: S, bytes: &[u8]) -> Tile<S, f32>;
+    /// The numbers of `V` vectors of codes from number `at` on, which begins a byte.
+    fn numbers<S: Simd, const V: usize>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32>;
 
     /// The numbers of codes from number `at` on; behind the last code they are any that are finite.
     fn numbers_anywhere<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32>;
@@ -56,10 +56,11 @@ impl Weights for Int8 {
     const BITS: usize = 8;
 
     #[inline(always)]
-    fn numbers<S: Simd>(&self, simd: S, bytes: &[u8]) -> Tile<S, f32> {
-        match signed(simd, bytes) {
+    fn numbers<S: Simd, const V: usize>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
+        match signed::<S, V>(simd, &codes[at..]) {
             Some(numbers) => numbers,
-            None => self.numbers_anywhere(simd, bytes, 0),
+            // All of them are there, which spares the question.
+            None => to_floats::<S>(load_bytes(simd, &codes[at..at + S::u8s::LEN], 0).bitcast()),
         }
     }
 
@@ -102,10 +103,10 @@ impl Weights for Int4 {
     const BITS: usize = 4;
 
     #[inline(always)]
-    fn numbers<S: Simd>(&self, simd: S, bytes: &[u8]) -> Tile<S, f32> {
-        match looked_up(simd, &INT4, bytes) {
+    fn numbers<S: Simd, const V: usize>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
+        match looked_up::<S, V>(simd, &INT4, &codes[at / 2..]) {
             Some(numbers) => numbers,
-            None => self.numbers_anywhere(simd, bytes, 0),
+            None => self.numbers_anywhere(simd, codes, at),
         }
     }
 
@@ -154,10 +155,10 @@ impl<const N: usize> Weights for FourBits<N> {
     const BITS: usize = 4;
 
     #[inline(always)]
-    fn numbers<S: Simd>(&self, simd: S, bytes: &[u8]) -> Tile<S, f32> {
-        match looked_up(simd, &self.table, bytes) {
+    fn numbers<S: Simd, const V: usize>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
+        match looked_up::<S, V>(simd, &self.table, &codes[at / 2..]) {
             Some(numbers) => numbers,
-            None => self.numbers_anywhere(simd, bytes, 0),
+            None => self.numbers_anywhere(simd, codes, at),
         }
     }
 

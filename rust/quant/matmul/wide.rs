@@ -38,13 +38,13 @@ impl Table {
     }
 }
 
-/// Up to a tile of bytes with a sign as numbers, None at other levels.
+/// The first bytes as numbers with a sign, `V` vectors of them, None at other levels.
 #[inline(always)]
-pub(super) fn signed<S: Simd>(simd: S, bytes: &[u8]) -> Option<Tile<S, f32>> {
+pub(super) fn signed<S: Simd, const V: usize>(simd: S, bytes: &[u8]) -> Option<Tile<S, f32>> {
     #[cfg(target_arch = "x86_64")]
     if let Some(avx512) = simd.level().as_avx512() {
-        let mut tile = [S::f32s::splat(simd, 0.0); TILE_VECTORS];
-        for k in 0..bytes.len() / NUMBERS {
+        let (mut tile, bytes) = ([S::f32s::splat(simd, 0.0); TILE_VECTORS], &bytes[..V * NUMBERS]);
+        for k in 0..V {
             let bytes = u8x16::from_slice(avx512, &bytes[k * NUMBERS..(k + 1) * NUMBERS]);
             let numbers: f32x16<Avx512> = to_floats(avx512, bytes.into()).simd_into(avx512);
             tile[k] = S::f32s::from_slice(simd, numbers.as_slice());
@@ -54,15 +54,15 @@ pub(super) fn signed<S: Simd>(simd: S, bytes: &[u8]) -> Option<Tile<S, f32>> {
     None
 }
 
-/// Up to a tile of codes of four bits as numbers, None at other levels.
+/// The first codes of four bits as numbers, `V` vectors of them, None at other levels.
 #[inline(always)]
-pub(super) fn looked_up<S: Simd>(simd: S, table: &Table, bytes: &[u8]) -> Option<Tile<S, f32>> {
+pub(super) fn looked_up<S: Simd, const V: usize>(simd: S, table: &Table, bytes: &[u8]) -> Option<Tile<S, f32>> {
     #[cfg(target_arch = "x86_64")]
     if let Some(avx512) = simd.level().as_avx512() {
         let mut tile = [S::f32s::splat(simd, 0.0); TILE_VECTORS];
         let levels = f32x16::from_slice(avx512, &table.levels);
-        let (places, words) = (u8x64::from_slice(avx512, &table.places), bytes.as_chunks().0);
-        for k in 0..words.len() {
+        let (places, words) = (u8x64::from_slice(avx512, &table.places), &bytes.as_chunks().0[..V]);
+        for k in 0..V {
             let numbers = look_up(avx512, u64::from_le_bytes(words[k]), places.into(), levels.into());
             let numbers: f32x16<Avx512> = numbers.simd_into(avx512);
             tile[k] = S::f32s::from_slice(simd, numbers.as_slice());
