@@ -166,12 +166,15 @@ def test_bad_arguments_are_named() -> None:
 
 DIGESTS = """
 import hashlib
+from itertools import product
+
 import numpy as np
 import stepsmith as ss
 from test_matmul import FLOATS, INTEGERS, inputs, weights
 
-for scheme in [*FLOATS, *INTEGERS]:
-    q, x = weights(scheme, (520, 513)), inputs(9, 513)
+# 320 elements are whole tiles at each level, 208 are whole vectors of the widest only.
+for scheme, length in product([*FLOATS, *INTEGERS], (513, 320, 208)):
+    q, x = weights(scheme, (520, length)), inputs(9, length)
     for activations in ("float32", "int8")[: 1 + (scheme in INTEGERS)]:
         whole = q.matmul(x, activations=activations)
         for threads in (1, 2, 5):
@@ -181,13 +184,13 @@ for scheme in [*FLOATS, *INTEGERS]:
                 parts = [q.matmul(x[a:b], activations=activations) for a, b in [(0, 1), (1, 3), (3, 9)]]
                 assert np.concatenate(parts).tobytes() == q.matmul(x, activations=activations).tobytes()
                 assert np.concatenate(parts).tobytes() == whole.tobytes()
-        print(scheme, activations, hashlib.sha256(whole.tobytes()).hexdigest())
+        print(scheme, length, activations, hashlib.sha256(whole.tobytes()).hexdigest())
 """
 
 
 def test_the_same_bits_at_each_level_any_number_of_threads_and_split_of_the_batch() -> None:
     levels = _core.info()["isa_available"]
     lines = {level: run_python(DIGESTS, environment={"STEPSMITH_ISA": level}).splitlines() for level in levels}
-    assert len(lines["baseline"]) == len(FLOATS) + 2 * len(INTEGERS)
+    assert len(lines["baseline"]) == 3 * (len(FLOATS) + 2 * len(INTEGERS))
     for level in levels:
         assert lines[level] == lines["baseline"]

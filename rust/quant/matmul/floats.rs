@@ -94,7 +94,7 @@ impl<W: Weights> Floats<'_, W> {
     ) -> Sums<S, R, B> {
         let (mut at, end, wide) = (step.at, step.end, tile_len::<S, f32>());
         let mut sums = [[[S::f32s::splat(simd, 0.0); TILE_VECTORS]; B]; R];
-        let begins_byte = !REST || (starts[0] + at) * W::BITS % 8 == 0;
+        let begins_byte = !REST || ((starts[0] + at) * W::BITS).is_multiple_of(8);
         while begins_byte && at + wide <= end {
             self.add::<S, R, B, TILE_VECTORS>(simd, &mut sums, starts, at, x);
             at += wide;

@@ -51,6 +51,8 @@ pub(super) fn signed<S: Simd, const V: usize>(simd: S, bytes: &[u8]) -> Option<T
         }
         return Some(tile);
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (simd, bytes);
     None
 }
 
@@ -69,6 +71,8 @@ pub(super) fn looked_up<S: Simd, const V: usize>(simd: S, table: &Table, bytes: 
         }
         return Some(tile);
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (simd, table.levels, table.places, bytes);
     None
 }
 
