@@ -6,6 +6,7 @@ Run by battery.py, a process for each CPU level; test_quant_bits.py compares the
 import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -61,13 +62,14 @@ def faked(x: Array, dy: Array, scale: Array, point: Array, axis: int | None) -> 
 
 
 def products() -> Iterator[tuple[Any, Arrays]]:
-    for scheme in (*test_matmul.FLOATS, *test_matmul.INTEGERS):
-        q, x = test_matmul.weights(scheme, (520, 513)), test_matmul.inputs(9, 513)
+    # 320 elements are whole tiles at each level, 208 are whole vectors of the widest only.
+    for scheme, length in product((*test_matmul.FLOATS, *test_matmul.INTEGERS), (513, 320, 208)):
+        q, x = test_matmul.weights(scheme, (520, length)), test_matmul.inputs(9, length)
         for activations in ("float32", "int8")[: 1 + (scheme in test_matmul.INTEGERS)]:
-            yield (scheme, activations), partial(product, q, x, activations)
+            yield (scheme, length, activations), partial(multiplied, q, x, activations)
 
 
-def product(q: ss.quant.QuantizedArray, x: Array, activations: str) -> list[Array]:
+def multiplied(q: ss.quant.QuantizedArray, x: Array, activations: str) -> list[Array]:
     """Of the whole batch, of parts of it and of eight times as much."""
     whole = q.matmul(x, activations=activations)
     parts = [q.matmul(x[a:b], activations=activations) for a, b in ((0, 1), (1, 3), (3, 9))]
@@ -90,5 +92,10 @@ def digests(cases: Callable[[], Iterator[tuple[Any, Arrays]]]) -> dict[str, Any]
 
 
 PARTS = {f.__name__: partial(digests, f) for f in (quant, casts, fake, products)}
-COUNTS = {"quant": 2 * len(CASES) * len(DTYPES), "casts": 36, "fake": 16, "products": 23}
+COUNTS = {
+    "quant": 2 * len(CASES) * len(DTYPES),
+    "casts": 36,
+    "fake": 16,
+    "products": 3 * (len(test_matmul.FLOATS) + 2 * len(test_matmul.INTEGERS)),
+}
 """Lines of a part."""

@@ -9,7 +9,7 @@ from stepsmith.quant import FP4, NF4
 
 Array = np.ndarray[Any, Any]
 F = np.float32
-LANES = 64
+LANES = 16
 
 
 def codes_of(q: Any) -> Array:

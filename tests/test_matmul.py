@@ -23,9 +23,14 @@ INTEGERS: list[Scheme] = [
     Affine(bits=4, axis=0, scaling="full"),
     Affine(bits=4, group_size=64),
     Affine(bits=4, group_size=128),
+    Affine(bits=4, group_size=32),
     Affine(bits=4, group_size=6),
 ]
-SHAPES = ((5, 64), (3, 1), (1, 200), (7, 63), (4, 65), (3, 127), (2, 513), (33, 300), (0, 5), (5, 0))
+SHAPES = (
+    *((5, 64), (3, 1), (1, 200), (7, 63), (4, 65), (3, 127), (2, 513), (33, 300), (0, 5), (5, 0)),
+    # Whole tiles: rows side by side, four or two and those that are left.
+    *((7, 128), (6, 192), (9, 256), (11, 320), (5, 512)),
+)
 
 
 def weights(scheme: Scheme, shape: tuple[int, int]) -> ss.quant.QuantizedArray:

@@ -105,6 +105,17 @@ impl<const N: usize> FourBit<N> {
         Self { middles, planes, codes, cells }
     }
 
+    /// The level of each code.
+    pub(super) const fn table(&self) -> [f32; 16] {
+        let (mut table, mut code) = ([0.0; 16], 0);
+        while code < 16 {
+            let [a, b, c, d] = self.planes;
+            table[code] = f32::from_le_bytes([a[code], b[code], c[code], d[code]]);
+            code += 1;
+        }
+        table
+    }
+
     /// How many middles are below each number.
     #[inline(always)]
     fn counted<S: Simd>(&self, simd: S, x: Tile<S, f32>) -> S::u8s {

@@ -21,8 +21,8 @@ def matmul(q: QuantizedArray, x: Array, out: Array | None = None, activations: s
     """Multiply by the transpose of a quantized weight W, which is decoded in registers: x · Wᵀ.
 
     The sum of an output has one shape at any CPU level, number of threads and split of the batch. Of elements that
-    share a scale, number i goes to lane i mod 64, each lane a float32 sum in order of products code · x; the lanes
-    times the scale are added to lanes of the row, and these fold by halves (lane i + lane i + 32, then 16, ... 1). With
+    share a scale, number i goes to lane i mod 16, each lane a float32 sum in order of products code · x; the lanes
+    times the scale are added to lanes of the row, and these fold by halves (lane i + lane i + 8, then 4, 2, 1). With
     activations "int8" each row of x becomes integers first: scale = absmax / 127 (1 if that is no normal number),
     x / scale half to even. The sum of the products of integers that share a scale is exact; times the scale, in
     float32, it is added to the row's sum, which is multiplied by the scale of the activations. W is read once for four

@@ -1,21 +1,20 @@
 //! float32 activations. The sum of a row has one tree at every CPU level: of elements that share a scale, number i goes to
-//! lane i mod 64, each lane a sum in order of products code · x; the lanes times the scale are added to the row's lanes, in
-//! order; these fold by halves at last: lane i + lane i + 32, then 16, ... 1.
+//! lane i mod 16, each lane a sum in order of products code · x; the lanes times the scale are added to the row's lanes, in
+//! order; these fold by halves at last: lane i + lane i + 8, then 4, 2, 1.
+//!
+//! The lanes are those of the widest vector. One row's sum would wait for each addition, so that several rows are summed
+//! side by side; they share the activations, which are loaded once.
 
 use fearless_simd::prelude::*;
 
-use super::{Matrix, Products, weights::Weights};
+use super::{Matrix, Products, matrix::Step, weights::Weights};
 use crate::{
-    prefetch::prefetch,
     quant::tile::load,
     simd::{TILE_VECTORS, Tile, tile_len},
 };
 
 /// Lanes of a sum.
-const LANES: usize = 64;
-
-/// Tiles that have so many lanes where vectors are smallest.
-const TILES: usize = 4;
+const LANES: usize = 16;
 
 pub(super) struct Floats<'a, W> {
     pub(super) weights: W,
@@ -23,93 +22,143 @@ pub(super) struct Floats<'a, W> {
     pub(super) x: &'a [f32],
 }
 
-/// The lanes of a sum.
-type Lanes<S> = [Tile<S, f32>; TILES];
+/// The lanes of a sum, in as many vectors as they take.
+type Lanes<S> = Tile<S, f32>;
+
+/// Sums of rows and activations.
+type Sums<S, const R: usize, const B: usize> = [[Lanes<S>; B]; R];
 
 impl<W: Weights> Products for Floats<'_, W> {
     #[inline(always)]
-    fn row<S: Simd, const B: usize>(&self, simd: S, row: usize, first: usize) -> [f32; B] {
-        let len = self.matrix.len;
-        let mut x = [self.x; B];
+    fn matrix(&self) -> &Matrix<'_> {
+        self.matrix
+    }
+
+    #[inline(always)]
+    fn are_whole<S: Simd>(&self) -> bool {
+        let least = if S::f32s::LEN == LANES { LANES } else { tile_len::<S, f32>() };
+        self.matrix.rows_share_steps() && self.matrix.steps_are_multiples_of(least)
+    }
+
+    #[inline(always)]
+    fn rows<S: Simd, const R: usize, const B: usize, const REST: bool>(
+        &self,
+        simd: S,
+        row: usize,
+        first: usize,
+    ) -> [[f32; B]; R] {
+        let (matrix, len) = (self.matrix, self.matrix.len);
+        let (mut x, mut starts, mut scales, mut step) = ([self.x; B], [0; R], [0; R], matrix.first_step(row));
         for b in 0..B {
             x[b] = &self.x[(first + b) * len..(first + b + 1) * len];
         }
-        let zero = S::f32s::splat(simd, 0.0);
-        let mut total = [[[zero; TILE_VECTORS]; TILES]; B];
-        let (start, mut step) = (self.matrix.row_start(W::BITS, row), self.matrix.first_step(row));
+        for r in 0..R {
+            starts[r] = matrix.row_start(W::BITS, row + r);
+            scales[r] = matrix.first_step(row + r).scale;
+        }
+        let mut total = [[[S::f32s::splat(simd, 0.0); TILE_VECTORS]; B]; R];
         while step.at < len {
-            let sums = self.sums::<S, B>(simd, start, step.at, step.end, x);
-            for b in 0..B {
-                add::<S>(&mut total[b], &sums[b], self.matrix.scales[step.scale]);
+            let sums = self.sums::<S, R, B, REST>(simd, starts, step, x);
+            let mut scale = [0.0; R];
+            for r in 0..R {
+                scale[r] = matrix.scales[scales[r]];
+                scales[r] += 1;
+            }
+            for r in 0..R {
+                for b in 0..B {
+                    add_scaled::<S>(&mut total[r][b], sums[r][b], scale[r]);
+                }
             }
             step = step.next(len);
         }
-        let mut found = [0.0; B];
-        for b in 0..B {
-            found[b] = fold::<S>(total[b]);
+        let mut found = [[0.0; B]; R];
+        for r in 0..R {
+            for b in 0..B {
+                found[r][b] = fold::<S>(total[r][b]);
+            }
         }
         found
     }
 }
 
 impl<W: Weights> Floats<'_, W> {
-    /// Sums of elements `at..end` of the row whose codes begin at `start`.
+    /// Sums of the elements of a step in rows whose codes begin at `starts`. The rest that is no whole vector, of one
+    /// row only, takes calls, for which sums are kept in memory: the loops are fast where there is none.
     #[inline(always)]
-    fn sums<S: Simd, const B: usize>(
+    fn sums<S: Simd, const R: usize, const B: usize, const REST: bool>(
         &self,
         simd: S,
-        start: usize,
-        mut at: usize,
-        end: usize,
+        starts: [usize; R],
+        step: Step,
         x: [&[f32]; B],
-    ) -> [Lanes<S>; B] {
-        let (codes, wide) = (self.matrix.codes, tile_len::<S, f32>());
-        let mut sums = [[[S::f32s::splat(simd, 0.0); TILE_VECTORS]; TILES]; B];
-        while at + LANES <= end {
-            prefetch(codes, (start + at) * W::BITS / 8, LANES * W::BITS / 8);
-            for t in 0..LANES / wide {
-                let here = at + t * wide;
-                let numbers = self.weights.numbers(simd, codes, start + here);
-                for b in 0..B {
-                    multiply::<S>(&mut sums[b][t], numbers, crate::dtype::load_native(simd, x[b], here));
-                }
-            }
+    ) -> Sums<S, R, B> {
+        let (mut at, end, wide) = (step.at, step.end, tile_len::<S, f32>());
+        let mut sums = [[[S::f32s::splat(simd, 0.0); TILE_VECTORS]; B]; R];
+        let begins_byte = !REST || ((starts[0] + at) * W::BITS).is_multiple_of(8);
+        while begins_byte && at + wide <= end {
+            self.add::<S, R, B, TILE_VECTORS>(simd, &mut sums, starts, at, x);
+            at += wide;
+        }
+        while begins_byte && S::f32s::LEN == LANES && at + LANES <= end {
+            self.add::<S, R, B, 1>(simd, &mut sums, starts, at, x);
             at += LANES;
         }
-        for t in 0..LANES / wide {
-            let here = at + t * wide;
-            if here < end {
-                let numbers = self.weights.numbers(simd, codes, start + here);
-                for b in 0..B {
-                    multiply::<S>(&mut sums[b][t], numbers, load(simd, &x[b][..end], here));
-                }
+        while REST && at < end {
+            let numbers = self.weights.numbers_anywhere(simd, self.matrix.codes, starts[0] + at);
+            for b in 0..B {
+                add_products::<S, TILE_VECTORS>(&mut sums[0][b], numbers, load(simd, &x[b][..end], at));
             }
+            at += wide;
         }
         sums
     }
-}
 
-#[inline(always)]
-fn multiply<S: Simd>(sum: &mut Tile<S, f32>, codes: Tile<S, f32>, x: Tile<S, f32>) {
-    for k in 0..TILE_VECTORS {
-        sum[k] += codes[k] * x[k];
+    /// Adds the products of `V` vectors of elements from number `at` on.
+    #[inline(always)]
+    fn add<S: Simd, const R: usize, const B: usize, const V: usize>(
+        &self,
+        simd: S,
+        sums: &mut Sums<S, R, B>,
+        starts: [usize; R],
+        at: usize,
+        x: [&[f32]; B],
+    ) {
+        let wide = S::f32s::LEN;
+        let mut vectors = [[S::f32s::splat(simd, 0.0); V]; B];
+        for b in 0..B {
+            let x = &x[b][at..at + V * wide];
+            for k in 0..V {
+                vectors[b][k] = S::f32s::from_slice(simd, &x[k * wide..(k + 1) * wide]);
+            }
+        }
+        for r in 0..R {
+            let numbers = self.weights.numbers::<S, V>(simd, self.matrix.codes, starts[r] + at);
+            for b in 0..B {
+                add_products::<S, V>(&mut sums[r][b], numbers, vectors[b]);
+            }
+        }
     }
 }
 
 #[inline(always)]
-fn add<S: Simd>(total: &mut Lanes<S>, sums: &Lanes<S>, scale: f32) {
-    for t in 0..LANES / tile_len::<S, f32>() {
-        for k in 0..TILE_VECTORS {
-            total[t][k] += sums[t][k] * scale;
-        }
+fn add_products<S: Simd, const V: usize>(sums: &mut Lanes<S>, numbers: Tile<S, f32>, x: [S::f32s; V]) {
+    for k in 0..V {
+        sums[k % (LANES / S::f32s::LEN)] += numbers[k] * x[k];
+    }
+}
+
+#[inline(always)]
+fn add_scaled<S: Simd>(total: &mut Lanes<S>, sums: Lanes<S>, scale: f32) {
+    for k in 0..LANES / S::f32s::LEN {
+        total[k] += sums[k] * scale;
     }
 }
 
 #[inline(always)]
 fn fold<S: Simd>(total: Lanes<S>) -> f32 {
-    let (wide, mut lanes) = (tile_len::<S, f32>(), [0.0; LANES]);
-    for t in 0..LANES / wide {
-        crate::dtype::store_native::<S, f32>(total[t], &mut lanes, t * wide);
+    let (count, mut lanes) = (S::f32s::LEN, [0.0; LANES]);
+    for k in 0..LANES / count {
+        total[k].store_slice(&mut lanes[k * count..(k + 1) * count]);
     }
     let mut half = LANES / 2;
     while half > 0 {

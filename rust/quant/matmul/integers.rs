@@ -73,6 +73,33 @@ fn quantize_row<S: Simd>(simd: S, x: &[f32], codes: &mut [u8]) -> Option<f32> {
 
 impl<W: Integers> Products for Sums<'_, W> {
     #[inline(always)]
+    fn matrix(&self) -> &Matrix<'_> {
+        self.matrix
+    }
+
+    /// No: a row has enough to add, and several are no faster.
+    #[inline(always)]
+    fn are_whole<S: Simd>(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn rows<S: Simd, const R: usize, const B: usize, const REST: bool>(
+        &self,
+        simd: S,
+        row: usize,
+        first: usize,
+    ) -> [[f32; B]; R] {
+        let mut found = [[0.0; B]; R];
+        for r in 0..R {
+            found[r] = self.row::<S, B>(simd, row + r, first);
+        }
+        found
+    }
+}
+
+impl<W: Integers> Sums<'_, W> {
+    #[inline(always)]
     fn row<S: Simd, const B: usize>(&self, simd: S, row: usize, first: usize) -> [f32; B] {
         let (len, mut total) = (self.matrix.len, [0.0; B]);
         let (start, mut step) = (self.matrix.row_start(W::BITS, row), self.matrix.first_step(row));
@@ -100,9 +127,7 @@ impl<W: Integers> Products for Sums<'_, W> {
         }
         total
     }
-}
 
-impl<W: Integers> Sums<'_, W> {
     /// Sums of elements `at..end` of the row whose codes begin at `start`.
     #[inline(always)]
     fn exact<S: Simd, const B: usize>(&self, simd: S, start: usize, at: usize, end: usize, x: [&[u8]; B]) -> [i32; B] {

@@ -58,6 +58,25 @@ impl Matrix<'_> {
         }
     }
 
+    /// Do the same elements of each row share a scale?
+    #[inline(always)]
+    pub(super) const fn rows_share_steps(&self) -> bool {
+        match self.steps {
+            Steps::Blocks(size) => self.len.is_multiple_of(size) || size.is_multiple_of(self.len),
+            _ => true,
+        }
+    }
+
+    /// Do so many elements at a time share a scale, with none left over?
+    #[inline(always)]
+    pub(super) const fn steps_are_multiples_of(&self, count: usize) -> bool {
+        let size = match self.steps {
+            Steps::All | Steps::Rows => self.len,
+            Steps::Groups(size) | Steps::Blocks(size) => size,
+        };
+        self.len.is_multiple_of(count) && size.is_multiple_of(count)
+    }
+
     /// The first elements of a row that share a scale.
     #[inline(always)]
     pub(super) const fn first_step(&self, row: usize) -> Step {

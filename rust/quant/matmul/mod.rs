@@ -4,13 +4,15 @@
 //! |---|---|
 //! | `matrix` | where codes and scales of a row are |
 //! | `weights` | codes as numbers, as many as a tile has |
-//! | `floats` | float32 activations: products in 64 lanes |
+//! | `wide` | the same by instructions of AVX-512 |
+//! | `floats` | float32 activations: products in 16 lanes |
 //! | `integers` | activations of eight bits: exact sums |
 
 mod floats;
 mod integers;
 mod matrix;
 mod weights;
+mod wide;
 
 use std::ops::Range;
 
@@ -23,7 +25,10 @@ use crate::{
     dispatch,
     error::Error,
     parallel,
-    quant::fourbit::{FP4, NF4},
+    quant::{
+        fourbit::{FP4, NF4},
+        tile::WIDEST,
+    },
     simd::Isa,
 };
 
@@ -39,10 +44,25 @@ const LARGE: usize = 64;
 /// Rows of activations that a row of codes is decoded for at once, at most.
 const MANY: usize = 4;
 
+/// Rows of the matrix that one row of activations is multiplied with at once, at most.
+const SIDE_BY_SIDE: usize = 4;
+
 /// What a thread works out: the products of some rows of the matrix and of all activations.
 trait Products: Sync {
-    /// Those of one row and of `B` activations, from number `first` on.
-    fn row<S: Simd, const B: usize>(&self, simd: S, row: usize, first: usize) -> [f32; B];
+    /// The matrix.
+    fn matrix(&self) -> &Matrix<'_>;
+
+    /// Have all rows the same steps, of whole vectors?
+    fn are_whole<S: Simd>(&self) -> bool;
+
+    /// Those of `R` rows from number `row` on and of `B` activations from `first` on. Without a rest, and if there are several
+    /// rows, they must be whole.
+    fn rows<S: Simd, const R: usize, const B: usize, const REST: bool>(
+        &self,
+        simd: S,
+        row: usize,
+        first: usize,
+    ) -> [[f32; B]; R];
 }
 
 /// out = x · matrixᵀ: activations as they are.
@@ -52,15 +72,15 @@ pub fn floats(isa: Isa, kind: &str, matrix: &Matrix, x: &Input, out: &mut Output
     match kind {
         "int8" => float_products(isa, Int8, matrix, all, out),
         "int4" => float_products(isa, Int4, matrix, all, out),
-        "nf4" => float_products(isa, FourBits(NF4), matrix, all, out),
-        "fp4" => float_products(isa, FourBits(FP4), matrix, all, out),
+        "nf4" => float_products(isa, FourBits::new(NF4), matrix, all, out),
+        "fp4" => float_products(isa, FourBits::new(FP4), matrix, all, out),
         _ => Err(Error::UnknownCodec(kind.to_owned())),
     }
 }
 
 fn float_products<W: Weights>(isa: Isa, weights: W, matrix: &Matrix, x: &[f32], out: &mut Output) -> Result<(), Error> {
     matrix.check(W::BITS, x.len(), out.len())?;
-    run(isa, matrix, &floats::Floats { weights, matrix, x }, out);
+    run(isa, &floats::Floats { weights, matrix, x }, out);
     Ok(())
 }
 
@@ -82,7 +102,7 @@ fn integer_products<W: Integers>(
 ) -> Result<(), Error> {
     matrix.check(W::BITS, x.len(), out.len())?;
     let (codes, scales) = integers::quantize(isa, x, matrix.len)?;
-    run(isa, matrix, &integers::Sums { weights, matrix, codes: &codes, scales: &scales }, out);
+    run(isa, &integers::Sums { weights, matrix, codes: &codes, scales: &scales }, out);
     Ok(())
 }
 
@@ -95,13 +115,14 @@ struct Piece<'a> {
 }
 
 /// Pieces are runs of activations where there are many, else runs of rows.
-fn run<P: Products>(isa: Isa, matrix: &Matrix, products: &P, out: &mut Output) {
-    let (rows, batch) = (matrix.rows, out.len().checked_div(matrix.rows).unwrap_or(0));
-    let together = (PIECE / matrix.len.max(1)).max(1);
+fn run<P: Products>(isa: Isa, products: &P, out: &mut Output) {
+    let (rows, len) = (products.matrix().rows, products.matrix().len);
+    let batch = out.len().checked_div(rows).unwrap_or(0);
+    let together = (PIECE / len.max(1)).next_multiple_of(SIDE_BY_SIDE).max(1);
     let mut pieces = if batch < LARGE { by_rows(rows, batch, together, out) } else { by_batch(rows, batch, out) };
-    let is_large = rows * matrix.len * batch >= PARALLEL;
+    let is_large = rows * len * batch >= PARALLEL;
     parallel::for_each_mut(&mut pieces, is_large, &|_, piece| {
-        dispatch!(isa, simd => work(simd, products, rows, together, piece));
+        dispatch!(isa, simd => work(simd, products, together, piece));
     });
 }
 
@@ -129,7 +150,8 @@ fn by_batch(rows: usize, batch: usize, out: &mut Output) -> Vec<Piece<'_>> {
 
 /// As many rows of the matrix as stay in a cache are worked through with all activations of the piece.
 #[inline(always)]
-fn work<S: Simd, P: Products>(simd: S, products: &P, rows: usize, together: usize, piece: &mut Piece<'_>) {
+fn work<S: Simd, P: Products>(simd: S, products: &P, together: usize, piece: &mut Piece<'_>) {
+    let rows = products.matrix().rows;
     let (mut room, mut results) = (vec![], vec![0.0; MANY * together.min(piece.rows.len())]);
     for first in piece.rows.clone().step_by(together) {
         let count = together.min(piece.rows.end - first);
@@ -137,9 +159,9 @@ fn work<S: Simd, P: Products>(simd: S, products: &P, rows: usize, together: usiz
         while at < piece.batch.end {
             let results = &mut results[..MANY * count];
             let done = match piece.batch.end - at {
-                1 => fill::<S, P, 1>(simd, products, first, at, results),
-                2 | 3 => fill::<S, P, 2>(simd, products, first, at, results),
-                _ => fill::<S, P, MANY>(simd, products, first, at, results),
+                1 => fill::<S, P, SIDE_BY_SIDE, 1>(simd, products, first, at, results),
+                2 | 3 => fill::<S, P, 2, 2>(simd, products, first, at, results),
+                _ => fill::<S, P, 2, MANY>(simd, products, first, at, results),
             };
             for k in at..at + done {
                 let part = if piece.parts.len() == 1 { 0 } else { k - piece.batch.start };
@@ -153,23 +175,40 @@ fn work<S: Simd, P: Products>(simd: S, products: &P, rows: usize, together: usiz
     }
 }
 
-/// Products of `B` activations, those of one after those of another.
+/// Products of `B` activations, those of one after those of another; `R` rows of the matrix at a time where there are enough
+/// registers and no rest.
 #[inline(always)]
-fn fill<S: Simd, P: Products, const B: usize>(
+fn fill<S: Simd, P: Products, const R: usize, const B: usize>(
     simd: S,
     products: &P,
     first: usize,
     at: usize,
     results: &mut [f32],
 ) -> usize {
-    let count = results.len() / MANY;
-    for row in 0..count {
-        let found = products.row::<S, B>(simd, first + row, at);
-        for k in 0..B {
-            results[k * count + row] = found[k];
-        }
+    let (count, mut row) = (results.len() / MANY, 0);
+    let (are_whole, is_wide) = (products.are_whole::<S>(), S::u8s::LEN == WIDEST);
+    while are_whole && is_wide && row + R <= count {
+        put(&products.rows::<S, R, B, false>(simd, first + row, at), row, count, results);
+        row += R;
+    }
+    while are_whole && !is_wide && row < count {
+        put(&products.rows::<S, 1, B, false>(simd, first + row, at), row, count, results);
+        row += 1;
+    }
+    while row < count {
+        put(&products.rows::<S, 1, B, true>(simd, first + row, at), row, count, results);
+        row += 1;
     }
     B
+}
+
+#[inline(always)]
+fn put<const R: usize, const B: usize>(found: &[[f32; B]; R], row: usize, count: usize, results: &mut [f32]) {
+    for r in 0..R {
+        for b in 0..B {
+            results[b * count + row + r] = found[r][b];
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use fearless_simd::prelude::*;
 
+use super::wide::{Table, looked_up, signed};
 use crate::{
     quant::{
         fourbit::FourBit,
@@ -16,8 +17,11 @@ pub(super) trait Weights: Copy + Send + Sync {
     /// Bits of a code.
     const BITS: usize;
 
+    /// The numbers of `V` vectors of codes from number `at` on, which begins a byte.
+    fn numbers<S: Simd, const V: usize>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32>;
+
     /// The numbers of codes from number `at` on; behind the last code they are any that are finite.
-    fn numbers<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32>;
+    fn numbers_anywhere<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32>;
 }
 
 /// Codes that are whole numbers.
@@ -36,7 +40,10 @@ pub(super) struct Int4;
 
 /// Sixteen levels, the first code of a byte in its high half.
 #[derive(Clone, Copy)]
-pub(super) struct FourBits<const N: usize>(pub FourBit<N>);
+pub(super) struct FourBits<const N: usize> {
+    levels: FourBit<N>,
+    table: Table,
+}
 
 #[inline(always)]
 fn to_floats<S: Simd>(codes: S::i8s) -> Tile<S, f32> {
@@ -49,7 +56,16 @@ impl Weights for Int8 {
     const BITS: usize = 8;
 
     #[inline(always)]
-    fn numbers<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
+    fn numbers<S: Simd, const V: usize>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
+        match signed::<S, V>(simd, &codes[at..]) {
+            Some(numbers) => numbers,
+            // All of them are there, which spares the question.
+            None => to_floats::<S>(load_bytes(simd, &codes[at..at + S::u8s::LEN], 0).bitcast()),
+        }
+    }
+
+    #[inline(always)]
+    fn numbers_anywhere<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
         to_floats::<S>(self.integers(simd, codes, at))
     }
 }
@@ -61,22 +77,41 @@ impl Integers for Int8 {
     }
 }
 
-/// Byte `at` of the number of each code of [`Int4`]; the lower two are 0.
+/// The number of each code of [`Int4`].
+const NUMBERS: [f32; 16] = {
+    let (mut numbers, mut code) = ([0.0; 16], 0);
+    while code < 16 {
+        numbers[code] = if code < 8 { code as f32 } else { code as f32 - 16.0 };
+        code += 1;
+    }
+    numbers
+};
+
+/// Byte `at` of each of them; the lower two are 0.
 const fn plane(at: usize) -> [u8; 16] {
     let (mut plane, mut code) = ([0; 16], 0);
     while code < 16 {
-        let number = if code < 8 { code as f32 } else { code as f32 - 16.0 };
-        plane[code] = number.to_le_bytes()[at];
+        plane[code] = NUMBERS[code].to_le_bytes()[at];
         code += 1;
     }
     plane
 }
 
+static INT4: Table = Table::new(NUMBERS, false);
+
 impl Weights for Int4 {
     const BITS: usize = 4;
 
     #[inline(always)]
-    fn numbers<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
+    fn numbers<S: Simd, const V: usize>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
+        match looked_up::<S, V>(simd, &INT4, &codes[at / 2..]) {
+            Some(numbers) => numbers,
+            None => self.numbers_anywhere(simd, codes, at),
+        }
+    }
+
+    #[inline(always)]
+    fn numbers_anywhere<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
         if S::u8s::LEN < LOOKED_UP {
             return to_floats::<S>(self.integers(simd, codes, at));
         }
@@ -110,16 +145,30 @@ impl Integers for Int4 {
     }
 }
 
+impl<const N: usize> FourBits<N> {
+    pub(super) const fn new(levels: FourBit<N>) -> Self {
+        Self { levels, table: Table::new(levels.table(), true) }
+    }
+}
+
 impl<const N: usize> Weights for FourBits<N> {
     const BITS: usize = 4;
 
     #[inline(always)]
-    fn numbers<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
+    fn numbers<S: Simd, const V: usize>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
+        match looked_up::<S, V>(simd, &self.table, &codes[at / 2..]) {
+            Some(numbers) => numbers,
+            None => self.numbers_anywhere(simd, codes, at),
+        }
+    }
+
+    #[inline(always)]
+    fn numbers_anywhere<S: Simd>(&self, simd: S, codes: &[u8], at: usize) -> Tile<S, f32> {
         let mut bytes = load_bytes(simd, codes, at / 2);
         if at % 2 == 1 {
             bytes = (bytes << 4) | (load_bytes(simd, codes, at / 2 + 1) >> 4);
         }
         let (pairs, _) = bytes.widen();
-        self.0.levels(simd, ((pairs >> 4) | ((pairs & 0x0f) << 8)).bitcast())
+        self.levels.levels(simd, ((pairs >> 4) | ((pairs & 0x0f) << 8)).bitcast())
     }
 }
