@@ -18,8 +18,8 @@ Array = np.ndarray[Any, Any]
 LIMIT = 1e-5
 """Share of the largest output by which sums in float32 may lie from those in float64."""
 BATCHES = 1, 2, 4, 8
-PAUSE = 0.05
-"""Seconds that OpenBLAS's threads spin at most after a call: 2^26 cycles, longer than the pause between blocks."""
+PAUSE = 0.15
+"""Seconds before a block: OpenBLAS's threads keep their cores busy for 0.11 s after a call (2^28 ticks of 2.6 GHz)."""
 
 
 class Weights(NamedTuple):

@@ -9,6 +9,7 @@ use fearless_simd::prelude::*;
 
 use super::{Matrix, Products, matrix::Step, weights::Weights};
 use crate::{
+    prefetch::prefetch_these,
     quant::tile::load,
     simd::{TILE_VECTORS, Tile, tile_len},
 };
@@ -96,6 +97,11 @@ impl<W: Weights> Floats<'_, W> {
         let mut sums = [[[S::f32s::splat(simd, 0.0); TILE_VECTORS]; B]; R];
         let begins_byte = !REST || ((starts[0] + at) * W::BITS).is_multiple_of(8);
         while begins_byte && at + wide <= end {
+            // The rows that come next: each of those side by side is too short for a processor to see a stream.
+            for r in 0..R {
+                let next = (starts[r] + at + R * self.matrix.len) * W::BITS / 8;
+                prefetch_these(self.matrix.codes, next, wide * W::BITS / 8);
+            }
             self.add::<S, R, B, TILE_VECTORS>(simd, &mut sums, starts, at, x);
             at += wide;
         }
