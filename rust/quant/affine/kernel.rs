@@ -116,7 +116,6 @@ fn encode_as<S: Simd, P: Scales, const RECIPROCAL: bool>(
     let bounds = [S::f32s::splat(simd, grid.qmin as f32), S::f32s::splat(simd, grid.qmax as f32)];
     let mut largest = S::u32s::splat(simd, 0);
     while at + wide <= x.len() {
-        prefetch(x, at, wide);
         let tile = load_native(simd, x, at);
         largest = largest.max(magnitudes::<S>(tile));
         let words = words_of::<S, RECIPROCAL>(tile, scales.factor(simd, at), scales.zero(simd, at), bounds);
