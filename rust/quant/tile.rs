@@ -202,7 +202,7 @@ pub fn sixteen_bytes<S: Simd>(simd: S, bytes: &[u8; 16]) -> S::u8s {
 }
 
 /// The four bytes of a table's first word.
-pub const PLACE: u32 = 0x0302_0100;
+const PLACE: u32 = 0x0302_0100;
 
 /// The places of words in a table of 32, as bytes to look up: of each word the number in bits 2 to 6.
 #[inline(always)]
