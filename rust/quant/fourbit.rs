@@ -170,7 +170,7 @@ impl Cells {
         cells
     }
 
-    /// How many middles are below each number.
+    /// How many middles are below each number. Quarters may be rounded once or twice: no middle is near the edge of a cell.
     #[inline(always)]
     fn ranks<S: Simd>(&self, simd: S, x: Tile<S, f32>) -> S::u8s {
         let mut quarters = [S::u32s::splat(simd, 0); TILE_VECTORS];

@@ -113,7 +113,8 @@ impl Cells {
         cell
     }
 
-    /// The ranks of magnitudes, plus [`magic`], as bits.
+    /// The ranks of magnitudes, plus [`magic`], as bits. Rounded once or twice they lead to the same codes: where that could
+    /// matter a rank is whole, and looked for.
     #[inline(always)]
     pub(super) fn rank<S: Simd>(&self, simd: S, x: S::f32s) -> S::u32s {
         // What is below zero is in the first binade too.
