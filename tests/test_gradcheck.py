@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -211,3 +212,25 @@ def test_weight_norm(shape: tuple[int, ...], axis: int) -> None:
 def test_every_backward_of_norm_is_checked() -> None:
     backward = {name.removesuffix("_backward") for name in norm.__all__ if name.endswith("_backward")}
     assert {row[0] for row in NORMS} | {"weight_norm"} == backward
+
+
+def copies(arrays: dict[str, Array]) -> dict[str, Array]:
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.layer.__name__)
+def test_a_deep_copy_is_a_layer_of_its_own(row: Row) -> None:
+    """Same output at first; its parameters move it alone, and its gradients are its own."""
+    layer, rng = row.build(), np.random.default_rng(0)
+    x = rng.normal(size=row.shapes[-1])
+    y = layer(x, row.training[0]).copy()
+    grads, buffers = copies(layer.gradients()), copies(layer.buffers())
+    twin = deepcopy(layer)
+    for name, param in twin.parameters().items():
+        param[...] += rng.normal(size=param.shape)
+        layer.parameters()[name].flags.writeable = False
+    moved = twin(x, row.training[0])
+    assert (moved == y).all() != bool(grads)
+    twin.backward(np.ones_like(moved))
+    for kept, now in ((grads, layer.gradients()), (buffers, layer.buffers())):
+        assert all((now[name] == array).all() for name, array in kept.items())

@@ -42,6 +42,9 @@ class Module(ABC):
     Parameters are drawn once, when the tree is first used: layer i in depth-first order from a Generator keyed by
     the root's `seed` and i. So a model that is built twice, in two processes too, starts from the same numbers, its
     layers differ, and a trained layer that moves into another model keeps its weights.
+
+    ``copy.deepcopy`` makes a model with arrays of its own, as they are now; so a layer keeps arrays as attributes, but
+    no views of them.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -64,6 +67,10 @@ class Module(ABC):
 
     def draw(self, seed: int) -> None:  # noqa: B027 - a layer without parameters has nothing to draw
         """Draw the parameters from a Generator of (`seed`, `index`), unless they were drawn before."""
+
+    def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
+        """Multiplications and additions of the products in a forward pass from shape `x` to shape `y`."""
+        return 0
 
     def named_layers(self) -> Iterator[tuple[str, Module]]:
         """The layers in depth-first order, each with the prefix of its parameters' names."""

@@ -29,6 +29,10 @@ class Buffer:
         self._store: Array = np.empty(0, np.float32)
         self._view: Array = self._store
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Buffer:
+        """An empty one: what is in it means nothing between passes."""
+        return Buffer()
+
     def get(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A C-ordered array that holds whatever its last user left in it."""
         view = self._view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -73,8 +74,8 @@ class Linear(Module):
             shapes["bias"] = (self.out_features,)
         self.params = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
         self.grads = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
-        # Plain attributes and views made once: the passes run too often to look them up by name.
-        self._weight, self._weight_t = self.params["weight"], self.params["weight"].T
+        # Plain attributes: the passes run too often to look them up by name.
+        self._weight = self.params["weight"]
         self._dweight = self.grads["weight"]
         self._bias, self._dbias = self.params.get("bias"), self.grads.get("bias")
         self._drawn = False
@@ -106,7 +107,7 @@ class Linear(Module):
             raise ValueError(f"Linear: input must have shape (samples, {self.in_features}), got {x.shape}")
         self._x = x
         y = self._y.get((x.shape[0], self.out_features), self.dtype)
-        np.matmul(x, self._weight_t, out=y)
+        np.matmul(x, self._weight.T, out=y)
         if self._bias is not None:
             np.add(y, self._bias, out=y)
         return y
@@ -120,3 +121,7 @@ class Linear(Module):
             return None
         dx = self._dx.get(self._x.shape, self.dtype)
         return np.matmul(dy, self._weight, out=dx)
+
+    def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
+        """2·in for each output."""
+        return 2 * self.in_features * math.prod(y)

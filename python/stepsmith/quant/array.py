@@ -105,6 +105,10 @@ class QuantizedArray:
 
         return matmul(self, x, out=out, activations=activations)
 
+    def __reduce__(self) -> tuple[type["QuantizedArray"], tuple[Any, ...]]:
+        """For copies."""
+        return QuantizedArray, (self.scheme, self.shape, dict(self.parts))
+
     def __repr__(self) -> str:
         return f"QuantizedArray(shape={self.shape}, scheme={self.scheme!r}, nbytes={self.nbytes})"
 

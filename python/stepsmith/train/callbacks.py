@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,11 +23,21 @@ class Callback:
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Before the first batch of a fit, after its arguments were checked."""
 
+    def on_step_end(self, trainer: Trainer, row: Mapping[str, float]) -> None:
+        """After a step of the optimizer: "epoch", "step" and "samples" so far, its "loss", "lr" and "grad_norm"."""
+
     def on_epoch_end(self, trainer: Trainer, row: Mapping[str, float]) -> None:
         """After an epoch and its validation, with the row that joined the history; `trainer.stop()` ends the fit."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """When a fit ends, in whatever way: its epochs are done, a callback stopped it, or an error broke it off."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: a tree of dicts, lists, JSON values and arrays; a copy."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave, checked before anything changes."""
 
 
 class EarlyStopping(Callback):
