@@ -133,6 +133,61 @@ def test_a_tensor_without_a_gradient_stays_even_where_it_is_pruned() -> None:
     assert different(params["f32"], build()[0]["f32"]).size > 0
 
 
+def test_masks_are_shown_as_copies() -> None:
+    params, masks, _ = build()
+    del masks["f64"]
+    optimizer = ss.optim.SGD(params, masks=masks)
+    assert list(optimizer.masks) == list(masks)
+    for name, mask in masks.items():
+        assert_same_bits(optimizer.masks[name], mask)
+        optimizer.masks[name][...] = True
+        assert_same_bits(optimizer.masks[name], mask)
+    optimizer.set_masks(None)
+    assert optimizer.masks == {}
+
+
+CHANGED = [(config, {}) for config in CONFIGS] + [
+    ("adamw", {"state_dtype": "int8", "min_8bit_size": 0}),
+    ("adamw", {"state_dtype": "float8", "min_8bit_size": 0}),
+    ("sgd-momentum", {"state_dtype": "bfloat16", "shadow": "bfloat16"}),
+    ("adamw", {"master": True}),
+]
+
+
+@pytest.mark.parametrize(("config", "more"), CHANGED, ids=str)
+def test_weights_pruned_at_once_are_zero_before_the_next_step_and_after_it(config, more) -> None:
+    """All that is not pruned stays as it is until then, and so do means over axes."""
+    rule, settings = CONFIGS[config]
+    params, masks, grads = build()
+    optimizer = ss.optim.REGISTRY[rule](params, ema=0.5, **settings, **more)
+    for _ in range(2):
+        optimizer.step(grads)
+    before = {name: {"": params[name].copy(), **decoded(optimizer.state[name])} for name in params}
+    optimizer.set_masks(masks, at_once=True)
+    for name, mask in masks.items():
+        for slot, x in {"": params[name], **decoded(optimizer.state[name])}.items():
+            kept = np.ones_like(x, bool) if slot in SHARED else mask
+            assert_same_bits(x[kept], before[name][slot][kept], slot)
+            assert (x[~kept].view(f"u{x.itemsize}") == 0).all(), slot
+        grads[name][~mask] = math.nan
+    optimizer.step(grads)
+    for name, mask in masks.items():
+        for slot, x in {"": params[name], **decoded(optimizer.state[name])}.items():
+            assert slot in SHARED or (x[~mask] == 0).all(), slot
+            assert np.isfinite(x.astype(np.float64)).all()
+
+
+def decoded(row):
+    return {slot: x.dequantize() if hasattr(x, "codes") else x.copy() for slot, x in row.items()}
+
+
+def test_a_shadow_of_ones_own_is_pruned_at_once() -> None:
+    w, shadow = np.ones(5, np.float32), np.zeros(5, np.float16)
+    optimizer = ss.optim.SGD({"w": w}, shadow={"w": shadow})
+    optimizer.set_masks({"w": np.arange(5) < 2}, at_once=True)
+    assert w.tolist() == shadow.tolist() == [1, 1, 0, 0, 0]
+
+
 def test_the_moving_average_starts_without_pruned_weights() -> None:
     params, masks, _ = build()
     optimizer = ss.optim.SGD(params, masks=masks, ema=0.9)

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith.optim._codes import fill, part_slot, scheme_of
+from stepsmith.optim._codes import fill, part_slot, scheme_of, zero_code
 from stepsmith.optim._options import Options
 from stepsmith.optim._slab import FILE, Spec, allocate, map_file, place, state_dtype_of, wide_dtype_of
 from stepsmith.quant import QuantizedArray
@@ -39,6 +39,7 @@ class Arrays:
     def __init__(self, options: Options, params: Mapping[str, Array], wanted: Sequence[Wanted]) -> None:
         self._options, self._params = options, params
         self._hidden = {(want.name, want.slot) for want in wanted if want.hidden}
+        self._means = {(want.name, want.slot) for want in wanted if want.mean}
         self._schemes = {(want.name, want.slot): scheme for want in wanted if (scheme := self._scheme(want))}
         specs: dict[tuple[str, str], Spec] = {}
         for want in wanted:
@@ -153,6 +154,18 @@ class Arrays:
                 shadow = self.shadow(name)
                 if shadow is not None:
                     shadow[...] = param.astype(np.float32, copy=False)
+
+    def prune(self, masks: Mapping[str, NDArray[np.bool_]]) -> None:
+        """Zeroes what belongs to a pruned weight: parameter, copies and state; a mean belongs to no single one."""
+        parts = {(name, part_slot(slot, "scales")) for name, slot in self._schemes}
+        for name, mask in masks.items():
+            pruned = ~mask
+            for array in (self._params[name], self.shadow(name)):
+                if array is not None:
+                    np.copyto(array, array.dtype.type(0), where=pruned)
+            for key in [key for key in self.kept if key[0] == name and key not in parts | self._means]:
+                scheme, array = self._schemes.get(key), self._all[key]
+                np.copyto(array, array.dtype.type(0) if scheme is None else zero_code(scheme), where=pruned)
 
     def hidden(self, slot: str) -> dict[str, Array]:
         """Name → array of a slot that is not shown."""

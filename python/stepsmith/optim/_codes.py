@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stepsmith.quant import Dynamic8, Float8, QuantizedArray, Scheme, quantize
 from stepsmith.quant._scheme import CodecScheme
 
-__all__ = ["STATE_DTYPES", "UNCODED", "fill", "part_slot", "quantized", "scheme_of"]
+__all__ = ["STATE_DTYPES", "UNCODED", "fill", "part_slot", "quantized", "scheme_of", "zero_code"]
 
 Array = NDArray[Any]
 
@@ -40,11 +40,16 @@ def part_slot(slot: str, part: str) -> str:
     return slot if part == "codes" else f"{slot}_{part}"
 
 
+def zero_code(scheme: Scheme) -> Any:
+    """The code of 0."""
+    return quantize(np.zeros(1, np.float32), scheme).codes[0]
+
+
 def fill(q: QuantizedArray, initial: float | Array | None) -> None:
     """What a state array holds before the first update."""
     if initial is None:
         q.scales[...] = 0.0
-        q.codes[...] = quantize(np.zeros(1, np.float32), q.scheme).codes[0]
+        q.codes[...] = zero_code(q.scheme)
     else:
         quantize(np.array(np.broadcast_to(initial, q.shape), np.float32), q.scheme, out=q)
 

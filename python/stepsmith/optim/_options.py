@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stepsmith import _check
 from stepsmith.optim._codes import STATE_DTYPES, UNCODED
 
-__all__ = ["Masks", "Options", "Shadow", "StepOptions", "mask_bits"]
+__all__ = ["Masks", "Options", "Shadow", "StepOptions", "mask_arrays", "mask_bits"]
 
 Array = NDArray[Any]
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -207,3 +207,13 @@ def mask_bits(owner: str, params: Mapping[str, Array], masks: Masks | None) -> l
             raise ValueError(f"{owner}: masks[{name!r}] must have shape {params[name].shape}, got {mask.shape}")
     packed = {name: np.packbits(mask.reshape(-1), bitorder="little").tobytes() for name, mask in given.items()}
     return [packed.get(name) for name in params]
+
+
+def mask_arrays(params: Mapping[str, Array], bits: Sequence[bytes | None]) -> dict[str, NDArray[np.bool_]]:
+    """The masks as boolean arrays again, those that there are."""
+    masks = {}
+    for (name, param), own in zip(params.items(), bits):
+        if own is not None:
+            flat = np.unpackbits(np.frombuffer(own, np.uint8), count=param.size, bitorder="little")
+            masks[name] = flat.view(np.bool_).reshape(param.shape)
+    return masks

@@ -44,7 +44,7 @@ def dump(
 ) -> dict[str, Any]:
     """The dictionary of `Optimizer.state_dict`."""
     mode = {"mode": optimizer.modes[optimizer._stepper.mode]} if optimizer.modes else {}
-    masks = _masks(optimizer)
+    masks = optimizer.masks
     return {
         "version": VERSION,
         "optimizer": optimizer.name,
@@ -62,16 +62,6 @@ def dump(
         **mode,
         **({"masks": masks} if masks else {}),
     }
-
-
-def _masks(optimizer: Optimizer) -> dict[str, NDArray[np.bool_]]:
-    """The masks of now as boolean arrays."""
-    masks = {}
-    for (name, param), bits in zip(optimizer.params.items(), optimizer._masks):
-        if bits is not None:
-            flat = np.unpackbits(np.frombuffer(bits, np.uint8), count=param.size, bitorder="little")
-            masks[name] = flat.astype(np.bool_).reshape(param.shape)
-    return masks
 
 
 def _plain(value: Any) -> Any:

@@ -6,13 +6,14 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, NoReturn, SupportsIndex, Unpack
 
+import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
 from stepsmith.optim import _state_dict, _torch
 from stepsmith.optim._arrays import Arrays, Wanted
 from stepsmith.optim._groups import Check, Group, Params, checked, evaluate, make_groups, refuse_copy
-from stepsmith.optim._options import Masks, Options, StepOptions, mask_bits
+from stepsmith.optim._options import Masks, Options, StepOptions, mask_arrays, mask_bits
 from stepsmith.optim._partition import Cohort, Numbers, Partition
 from stepsmith.optim._vectors import match
 from stepsmith.schedules.base import adopt
@@ -183,20 +184,29 @@ class Optimizer(ABC):
                 initial = self._initial(slot, param, values)
                 yield Wanted(name, slot, shape, initial, slot in self.hidden, slot in self.means)
 
-    def set_masks(self, masks: Masks | None) -> None:
+    @property
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """The masks that hold from the next step, as copies; parameters that keep every weight may have none."""
+        return mask_arrays(self.params, self._masks)
+
+    def set_masks(self, masks: Masks | None, at_once: bool = False) -> None:
         """Says anew which weights are pruned; holds from the next step, which zeroes them and their state.
 
         Args:
             masks: name → boolean array of the parameter's shape, False where a weight is pruned; parameters without a
                 mask, or all with None, keep every weight. The arrays are copied, as bits.
+            at_once: zero pruned weights and all that is theirs now: state, moving average, master and shadow copies.
 
         Raises:
             TypeError, ValueError: another name, dtype or shape; nothing has changed then.
             RuntimeError: a step of this optimizer is running.
         """
+        at_once = _check.boolean(self._owner, "at_once", at_once)
         bits = mask_bits(self._owner, self.params, masks)
         self._stepper.set_masks(bits)
         self._masks = bits
+        if at_once:
+            self._stepper.exclusive(lambda: self._arrays.prune(self.masks))
 
     # The step.
 
