@@ -24,6 +24,7 @@ from stepsmith.schedules import (
     CosineAnnealing,
     CosineAnnealingWarmRestarts,
     CosineWarmup,
+    CubicSparsity,
     Cyclic,
     CyclicMomentum,
     Exponential,
@@ -243,6 +244,13 @@ STRATEGIES: dict[type[Schedule], st.SearchStrategy[Schedule]] = {
     InverseTime: st.builds(InverseTime, rates, rates),
     CosineAnnealing: st.builds(CosineAnnealing, rates, counts, rates),
     CosineAnnealingWarmRestarts: st.builds(CosineAnnealingWarmRestarts, rates, counts, st.integers(1, 4), rates),
+    CubicSparsity: st.builds(
+        lambda s, start, n, every: CubicSparsity(s[1], start, start + n * every, every, s[0]),
+        st.tuples(shares, shares).map(sorted),
+        st.integers(0, 50),
+        counts,
+        counts,
+    ),
     Cyclic: cyclic(Cyclic, st.tuples(rates, rates).map(sorted)),
     CyclicMomentum: cyclic(CyclicMomentum, momenta),
     OneCycle: st.builds(
@@ -328,6 +336,16 @@ def test_decays_are_their_formulas() -> None:
         assert ExponentialDecay(0.3, k=0.2)(step) == pytest.approx(0.3 * math.e ** (-0.2 * step), rel=1e-14)
         assert ExponentialDecay(0.3, k=0.2)(step) == pytest.approx(Exponential(0.3, math.exp(-0.2))(step), rel=1e-14)
         assert InverseTime(0.3, k=0.2)(step) == pytest.approx(0.3 / (1 + 0.2 * step), rel=1e-15)
+
+
+def test_sparsity_rises_as_zhu_and_gupta_say() -> None:
+    schedule = CubicSparsity(0.9, start=10, stop=34, every=4, initial=0.2)
+    assert [schedule.is_update(step) for step in (6, 9, 10, 12, 14, 34, 38)] == [0, 0, 1, 0, 1, 1, 0]
+    for step in range(50):
+        k = min(max(step - 10, 0) // 4, 6)
+        assert schedule(step) == pytest.approx(0.9 + (0.2 - 0.9) * (1 - k * 4 / (6 * 4)) ** 3, rel=1e-15)
+    assert (schedule(0), schedule(10), schedule(34), schedule(10**9)) == (pytest.approx(0.2), schedule(0), 0.9, 0.9)
+    assert CubicSparsity(1.0, start=0, stop=1)(0) == 0.0
 
 
 def test_late_periods_repeat_the_first_to_the_bit() -> None:
@@ -488,6 +506,11 @@ def restored(name: str = "reduce_on_plateau", **changes: Any) -> Schedule:
         (lambda: Exponential(0.1, -1.0), ValueError, r"Exponential: gamma must be finite and at least 0, got -1.0"),
         (lambda: ExponentialDecay(0.1, -1), ValueError, r"ExponentialDecay: k must be finite and at least 0, got -1"),
         (lambda: InverseTime(0.1, -1), ValueError, r"InverseTime: k must be finite and at least 0, got -1"),
+        (lambda: CubicSparsity(1.5, 0, 1), ValueError, r"CubicSparsity: final must be in \[0, 1\], got 1.5"),
+        (lambda: CubicSparsity(0.5, 0, 1, 1, 0.6), ValueError, r"final must be at least initial=0.6, got 0.5"),
+        (lambda: CubicSparsity(0.5, 2, 2), ValueError, r"stop must be start=2 plus a multiple of every=1, got 2"),
+        (lambda: CubicSparsity(0.5, 2, 9, 3), ValueError, r"stop must be start=2 plus a multiple of every=3, got 9"),
+        (lambda: CubicSparsity(0.5, 2, 9, 0), ValueError, r"CubicSparsity: every must be at least 1, got 0"),
         (lambda: MultiStep(0.1, [3, 2]), ValueError, r"MultiStep: milestones must ascend, got \[3, 2\]"),
         (lambda: MultiStep(0.1, [-1]), ValueError, r"MultiStep: milestones\[0\] must be at least 0, got -1"),
         (lambda: MultiStep(0.1, [1.5]), TypeError, r"MultiStep: milestones\[0\] must be an integer, got 1.5"),

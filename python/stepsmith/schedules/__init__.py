@@ -21,6 +21,7 @@ from stepsmith.schedules.decay import (
 )
 from stepsmith.schedules.plateau import PlateauState, ReduceOnPlateau
 from stepsmith.schedules.sequence import Product, Sequential
+from stepsmith.schedules.sparsity import CubicSparsity
 from stepsmith.schedules.warmup import CosineWarmup, LinearWarmup
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "CosineAnnealing",
     "CosineAnnealingWarmRestarts",
     "CosineWarmup",
+    "CubicSparsity",
     "Cyclic",
     "CyclicMomentum",
     "Exponential",
