@@ -1,6 +1,6 @@
 """Exact and fast optimizer steps for NumPy arrays that a program already holds, and a thin trainer on top."""
 
-from stepsmith import init, nn, norm, optim, quant, random, schedules, train
+from stepsmith import init, nn, norm, optim, prune, quant, random, schedules, train
 from stepsmith._backend import asarray
 from stepsmith._core import NonFiniteError, __version__
 from stepsmith._grads import clip_grad_norm, clip_grad_value, grad_norm
@@ -27,6 +27,7 @@ __all__ = [
     "nn",
     "norm",
     "optim",
+    "prune",
     "quant",
     "random",
     "schedules",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from stepsmith import norm
+from stepsmith.nn._tree import mapped
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array
-from stepsmith.nn.container import Sequential
 from stepsmith.nn.linear import Linear
 from stepsmith.nn.quantized import QATLinear, QuantizedLinear
 from stepsmith.nn.weight_norm import WeightNorm
@@ -25,14 +25,6 @@ __all__ = ["calibrate", "prepare_qat", "quantize_model"]
 def _is_linear(layer: Module) -> bool:
     wrapped = layer.layer if isinstance(layer, WeightNorm) and layer.name == "weight" else layer
     return isinstance(wrapped, Linear | QATLinear)
-
-
-def _mapped(module: Module, make: Callable[[str, Module], Module], prefix: str = "") -> Module:
-    """The same tree with other layers, each made of its name and the layer that was there."""
-    if not isinstance(module, Sequential):
-        return make(prefix.removesuffix("."), module)
-    parts = (_mapped(part, make, f"{prefix}{index}.") for index, part in enumerate(module.modules))
-    return Sequential(*parts, seed=module.seed)
 
 
 def _require_model(owner: str, model: object) -> Module:
@@ -71,7 +63,7 @@ def prepare_qat(model: Module, weight: Affine, activations: Affine | None = None
     def make(_name: str, layer: Module) -> Module:
         return QATLinear(layer, weight, activations) if isinstance(layer, Linear) else layer
 
-    return _mapped(model, make)
+    return mapped(model, make)
 
 
 def calibrate(
@@ -161,7 +153,7 @@ def quantize_model(
             rounding = inputs, *activations[name].parameters(inputs)
         return QuantizedLinear(weight, bias, rounding, dtype=_dtype_of(layer))
 
-    return _mapped(model, make)
+    return mapped(model, make)
 
 
 def _dtype_of(layer: Module) -> np.dtype[np.floating]:
