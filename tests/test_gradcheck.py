@@ -125,21 +125,37 @@ def numbers(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rng.normal(size=shape)
 
 
+def parts(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.random(shape)
+
+
+def labels_and_logits(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    return labels(rng, shape), numbers(rng, shape)
+
+
 # What makes a target for outputs of a shape.
-LOSSES: list[tuple[type[nn.Loss], Callable[..., Array]]] = [
+LOSSES: list[tuple[type[nn.Loss], Callable[..., Any]]] = [
+    (nn.BCEWithLogits, parts),
     (nn.CrossEntropy, labels),
+    (nn.Distillation, labels_and_logits),
+    (nn.Huber, numbers),
+    (nn.MeanAbsoluteError, numbers),
     (nn.MeanSquaredError, numbers),
+    (nn.MultiMargin, labels),
+    (nn.SmoothL1, numbers),
 ]
 
 
 @pytest.mark.parametrize(("loss", "target"), LOSSES, ids=lambda item: item.__name__)
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shape", [(1, 2), (3, 7), (17, 5)], ids=str)
-def test_losses(loss: type[nn.Loss], target: Callable[..., Array], shape: tuple[int, int]) -> None:
+def test_losses(loss: type[nn.Loss], target: Callable[..., Any], shape: tuple[int, int], weighted: bool) -> None:
     rng = np.random.default_rng(0)
     z, wanted, function = rng.normal(size=shape), target(rng, shape), loss()
+    weight = rng.random(shape[0]) if weighted else None
 
     def fn(inputs: dict[str, Array]) -> tuple[float, dict[str, Array]]:
-        value, dz = function(inputs["z"], wanted)
+        value, dz = function(inputs["z"], wanted, weight)
         return value, {"z": dz}
 
     assert ss.gradcheck(fn, {"z": z}).compared == z.size

@@ -20,7 +20,20 @@ from stepsmith.nn.dropout import Dropout
 from stepsmith.nn.fake_quantize import FakeQuantize
 from stepsmith.nn.group_norm import GroupNorm, InstanceNorm
 from stepsmith.nn.linear import Linear
-from stepsmith.nn.loss import LOSSES, CrossEntropy, Loss, MeanSquaredError, cross_entropy, mse
+from stepsmith.nn.loss import (
+    LOSSES,
+    BCEWithLogits,
+    CrossEntropy,
+    Distillation,
+    Huber,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    MultiMargin,
+    SmoothL1,
+    cross_entropy,
+    mse,
+)
 from stepsmith.nn.norm import LayerNorm, RMSNorm
 from stepsmith.nn.quantize import calibrate, prepare_qat, quantize_model
 from stepsmith.nn.quantized import QATLinear, QuantizedLinear
@@ -31,21 +44,26 @@ __all__ = [
     "ELU",
     "GELU",
     "LOSSES",
+    "BCEWithLogits",
     "BatchNorm",
     "Counter",
     "CrossEntropy",
+    "Distillation",
     "Dropout",
     "FakeQuantize",
     "GroupNorm",
     "Hardtanh",
+    "Huber",
     "InstanceNorm",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
     "Loss",
+    "MeanAbsoluteError",
     "MeanSquaredError",
     "Module",
+    "MultiMargin",
     "QATLinear",
     "QuantizedLinear",
     "RMSNorm",
@@ -53,6 +71,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothL1",
     "Softmax",
     "Softplus",
     "Softsign",

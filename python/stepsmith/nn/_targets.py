@@ -27,13 +27,14 @@ def check_target(owner: str, logits: Array, labels: Array, axis: int) -> bool:
     return kind in "iu"
 
 
-def classes(labels: Array, ignore_index: int) -> Classes:
+def classes(labels: Array, ignore_index: int | None) -> Classes:
     """The labels as the core takes them; a negative number is no label of an unsigned type."""
     is_unsigned = labels.dtype.kind == "u"
     values = np.require(labels, np.int64, ["C", "A"]).reshape(-1)
-    return values, None if is_unsigned and ignore_index < 0 else ignore_index, is_unsigned
+    is_none = ignore_index is None or (is_unsigned and ignore_index < 0)
+    return values, None if is_none else ignore_index, is_unsigned
 
 
-def check_labels(owner: str, labels: Array, count: int, ignore_index: int) -> None:
-    """Raise at the first label that is neither below `count` nor ignored."""
+def check_labels(owner: str, labels: Array, count: int, ignore_index: int | None) -> None:
+    """Raise at the first label that is neither below `count` nor ignored; None ignores none."""
     _core.check_labels(owner, classes(labels, ignore_index), count)

@@ -106,24 +106,26 @@ class Module(ABC):
         """The arrays themselves that belong to the model and are no parameters; "1.running_mean", as in PyTorch."""
         return {prefix + name: array for prefix, layer in self.named_layers() for name, array in layer.state.items()}
 
-    def loss_and_grads(self, batch: Sequence[Array], loss: Loss | None = None) -> tuple[float, dict[str, Array]]:
-        """Mean loss of a batch (inputs, targets) in training mode, with `gradients` filled for it.
+    def loss_and_grads(self, batch: Sequence[Any], loss: Loss | None = None) -> tuple[float, dict[str, Array]]:
+        """Mean loss of a batch in training mode, with `gradients` filled for it.
 
         Moves `counter.step` on by one afterwards: a loop without a trainer gets a fresh dropout mask each time.
 
         Args:
-            batch: Inputs (samples, ...), and targets as the loss wants them.
+            batch: (inputs, targets) or (inputs, targets, sample_weight): inputs (samples, ...), targets and weights as
+                the loss wants them.
             loss: Cross entropy when omitted.
 
         Raises:
-            ValueError: Not two arrays, or shapes or labels that do not fit.
+            ValueError: Not two or three arrays, or shapes or labels that do not fit.
             TypeError: Inputs that have not the parameters' dtype, or targets of the wrong kind.
         """
-        if len(batch) != 2:
-            raise ValueError(f"loss_and_grads: batch must be (inputs, targets), got {len(batch)} arrays")
+        if len(batch) not in (2, 3):
+            rule = "batch must be (inputs, targets) or (inputs, targets, sample_weight)"
+            raise ValueError(f"loss_and_grads: {rule}, got {len(batch)} arrays")
         if loss is None:
             loss = self._loss = self._loss or CrossEntropy()
-        value, dy = loss(self(batch[0], True), batch[1])
+        value, dy = loss(self(batch[0], True), *batch[1:])
         self.backward(dy, False)
         self.counter.step += 1
         return value, self.gradients()

@@ -75,13 +75,13 @@ class View:
 
     Attributes:
         loss_and_grads: As `Model`'s.
-        sums: Sums over the samples of a batch of what an evaluation reports, nothing trained.
+        sums: What an evaluation reports of a batch, as (sum, count), nothing trained.
         predict: Outputs for inputs, which hold until the next call; None if the model cannot.
         check: Raises if arrays are not what the model and its loss take.
     """
 
     loss_and_grads: Callable[[Batch], tuple[float, Mapping[str, Array | None]]]
-    sums: Callable[[Batch], Mapping[str, float]]
+    sums: Callable[[Batch], Mapping[str, tuple[float, float]]]
     predict: Callable[[Array], Array] | None
     check: Callable[[Batch], None]
 
@@ -106,7 +106,7 @@ def _module_view(module: Module, loss: Loss) -> View:
     def loss_and_grads(batch: Batch) -> tuple[float, Mapping[str, Array | None]]:
         return module.loss_and_grads(batch, loss)
 
-    def sums(batch: Batch) -> Mapping[str, float]:
+    def sums(batch: Batch) -> Mapping[str, tuple[float, float]]:
         return loss.sums(module(batch[0]), batch[1])
 
     def check(data: Batch) -> None:
@@ -118,8 +118,8 @@ def _module_view(module: Module, loss: Loss) -> View:
     return View(loss_and_grads, sums, module, check)
 
 
-def _own_sums(model: Model, batch: Batch) -> Mapping[str, float]:
-    return {"loss": float(model.loss_and_grads(batch)[0]) * len(batch[0])}
+def _own_sums(model: Model, batch: Batch) -> Mapping[str, tuple[float, float]]:
+    return {"loss": (float(model.loss_and_grads(batch)[0]) * len(batch[0]), len(batch[0]))}
 
 
 def _no_check(data: Batch) -> None:
@@ -135,7 +135,9 @@ class _Function(Loss):
     def check(self, output: Array, target: Array) -> None:
         """The function itself is the judge of its arguments."""
 
-    def __call__(self, output: Array, target: Array) -> tuple[float, Array]:
+    def __call__(self, output: Array, target: Array, sample_weight: Array | None = None) -> tuple[float, Array]:
+        if sample_weight is not None:
+            raise TypeError("Trainer: loss must be an nn.Loss where samples have weights, got a function")
         loss, grad = self._function(output, target)
         return float(loss), grad
 

@@ -199,11 +199,11 @@ class Trainer:
         return row
 
     def _evaluate(self, data: Batch, batch_size: int) -> dict[str, float]:
-        totals: dict[str, float] = defaultdict(float)
+        totals: dict[str, Array] = defaultdict(lambda: np.zeros(2))
         for batch in Batches(data, batch_size, shuffle=False, seed=0).epoch(0):
             for name, value in self._view.sums(batch).items():
                 totals[name] += value
-        return {name: total / len(data[0]) for name, total in totals.items()}
+        return {name: float(total / count) if count else math.nan for name, (total, count) in totals.items()}
 
     def _bind(self) -> bool:
         """Bind the optimizer to the model's gradient arrays, if the model has lasting ones."""

@@ -1,8 +1,8 @@
-"""Losses: the mean over a batch, and the gradient of that mean for the model's output."""
+"""Cross entropy of the softmax."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,24 +12,11 @@ from stepsmith._backend import require_array
 from stepsmith._outputs import apart, check_weight, compute_dtype, output
 from stepsmith.nn._targets import check_labels, check_target, classes
 from stepsmith.nn.buffer import Array, Buffer
+from stepsmith.nn.loss.base import Loss, mean_of, quotient, require_samples, scale_rows, weight_sum, weighted_sum
 
-__all__ = ["LOSSES", "CrossEntropy", "Loss", "MeanSquaredError", "cross_entropy", "mse"]
+__all__ = ["FLOAT64", "CrossEntropy", "Settings", "cross_entropy", "run"]
 
-
-class Loss(ABC):
-    """A loss with buffers of its own; what it returns holds until its next call."""
-
-    @abstractmethod
-    def check(self, output: Array, target: Array) -> None:
-        """Raise `TypeError` or `ValueError` unless `target`, of any length, suits rows like those of `output`."""
-
-    @abstractmethod
-    def __call__(self, output: Array, target: Array) -> tuple[float, Array]:
-        """Mean loss over the batch, and its gradient with the shape and dtype of `output`."""
-
-    def sums(self, output: Array, target: Array) -> dict[str, float]:
-        """Sums over the samples of what an evaluation reports; dividing by their number is the caller's part."""
-        return {"loss": self(output, target)[0] * len(output)}
+FLOAT64 = np.dtype(np.float64)
 
 
 class CrossEntropy(Loss):
@@ -41,10 +28,11 @@ class CrossEntropy(Loss):
         weight: A factor for each class, of the compute type.
         label_smoothing: Part of each target that all classes share, in [0, 1].
         ignore_index: Label of what does not count.
+        axis: Of the classes: 1, or -1 for outputs of shape (samples, time, classes).
 
     Raises:
         TypeError: Another kind of array or number.
-        ValueError: A smoothing outside [0, 1].
+        ValueError: A smoothing outside [0, 1], or another axis.
 
     Example:
         >>> loss, grad = CrossEntropy(label_smoothing=0.5)(np.zeros((1, 2)), np.array([0]))
@@ -52,79 +40,99 @@ class CrossEntropy(Loss):
         (0.693147, array([[-0.25,  0.25]]))
     """
 
-    def __init__(self, weight: Array | None = None, label_smoothing: float = 0.0, ignore_index: int = -100) -> None:
+    name = "cross_entropy"
+
+    def __init__(
+        self,
+        weight: Array | None = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int = -100,
+        *,
+        axis: int = 1,
+    ) -> None:
         self.weight = None if weight is None else require_array("CrossEntropy", "weight", weight)
         self.label_smoothing = _check.number("CrossEntropy", "label_smoothing", label_smoothing, low=0.0, high=1.0)
         self.ignore_index = _index("CrossEntropy", ignore_index)
+        if axis not in (1, -1):
+            raise ValueError(f"CrossEntropy: axis must be 1 or -1, got {axis!r}")
+        self.axis = axis
         self._dz, self._losses = Buffer(), Buffer()
 
     def check(self, output: Array, target: Array) -> None:
         """Labels of shape (samples, ...), each in [0, classes) or `ignore_index`, or probabilities like the output."""
-        if output.ndim < 2:
-            raise ValueError(f"cross_entropy: logits must have shape (samples, classes), got {output.shape}")
-        if check_target("cross_entropy", output, target, 1):
-            check_labels("cross_entropy", target, output.shape[1], self.ignore_index)
+        axis = self._axis(output)
+        require_array(self.name, "labels", target)
+        if check_target(self.name, output, target, axis):
+            check_labels(self.name, target, output.shape[axis], self.ignore_index)
 
-    def __call__(self, output: Array, target: Array) -> tuple[float, Array]:
+    def __call__(self, output: Array, target: Array, sample_weight: Array | None = None) -> tuple[float, Array]:
         """Mean over the batch and its gradient."""
         dz = self._dz.get(output.shape, output.dtype)
-        return self._mean(output, target, dz), dz
+        return self._mean(output, target, sample_weight, dz), dz
 
-    def sums(self, output: Array, target: Array) -> dict[str, float]:
+    def divisor(self, output: Array, target: Array, sample_weight: Array | None = None) -> float:
+        """Sum over the labels that count, of class weight times sample weight; of probabilities, those of the rows."""
+        return self._divisor(self._counts(output, target), output, target, sample_weight)
+
+    def sums(self, output: Array, target: Array, sample_weight: Array | None = None) -> dict[str, tuple[float, float]]:
         """Adds `accuracy`: how many rows have their largest logit, the first of equals, at the label.
 
-        What is ignored does not count; labels with more axes count as parts of their samples, and probabilities stand
-        for the label of the largest.
+        What is ignored does not count; probabilities stand for the label of the largest; `sample_weight` weighs, class
+        weights do not.
         """
-        loss = self._mean(output, target, None)
-        best, is_label = output.argmax(axis=1), target.dtype.kind in "iu"
-        labels = target if is_label else target.argmax(axis=1)
-        counts = labels != self.ignore_index if is_label else np.ones(labels.shape, bool)
-        counted, correct = int(np.count_nonzero(counts)), int(np.count_nonzero((best == labels) & counts))
-        return {"loss": loss * len(output), "accuracy": correct * (len(output) / max(counted, 1))}
+        axis = self._axis(output)
+        mean = self._mean(output, target, sample_weight, None)
+        counts = self._counts(output, target)
+        labels = target if target.dtype.kind in "iu" else target.argmax(axis=axis)
+        correct = (output.argmax(axis=axis) == labels) & counts
+        accuracy = weighted_sum(correct, sample_weight), weighted_sum(counts, sample_weight)
+        return {"loss": mean_of(mean, self._divisor(counts, output, target, sample_weight)), "accuracy": accuracy}
 
-    def _mean(self, output: Array, target: Array, dz: Array | None) -> float:
+    def _axis(self, output: Array) -> int:
         if output.ndim < 2:
             raise ValueError(f"cross_entropy: logits must have shape (samples, classes), got {output.shape}")
-        losses = self._losses.get((output.size // max(output.shape[1], 1),), np.dtype(np.float64))
-        settings = _Settings(self.weight, 1, self.label_smoothing, self.ignore_index, "mean")
-        return _run(output, target, settings, losses, dz)
+        return 1 if self.axis == 1 else output.ndim - 1
+
+    def _counts(self, output: Array, target: Array) -> Array:
+        """Which labels count."""
+        if target.dtype.kind not in "iu":
+            axis = self._axis(output)
+            return np.ones(target.shape[:axis] + target.shape[axis + 1 :], bool)
+        values, ignored, _ = classes(target, self.ignore_index)
+        counts = np.ones(values.shape, bool) if ignored is None else values != ignored
+        return counts.reshape(target.shape)
+
+    def _divisor(self, counts: Array, output: Array, target: Array, sample_weight: Array | None) -> float:
+        if sample_weight is not None:
+            weight_sum(self.name, output, sample_weight)
+        if self.weight is not None and target.dtype.kind in "iu":
+            counts = counts * self.weight.take(target.astype(np.intp), mode="clip")
+        return weighted_sum(counts, sample_weight)
+
+    def _mean(self, output: Array, target: Array, sample_weight: Array | None, dz: Array | None) -> float:
+        axis = self._axis(output)
+        losses = self._losses.get((output.size // max(output.shape[axis], 1),), FLOAT64)
+        reduction = "mean" if sample_weight is None else "sum"
+        settings = Settings(self.weight, axis, self.label_smoothing, self.ignore_index, reduction)
+        mean = run(output, target, settings, losses, dz)
+        if sample_weight is not None:
+            return self._weigh(output, target, sample_weight, losses, dz)
+        if math.isnan(mean) and dz is not None and self.divisor(output, target) == 0.0:
+            dz[...] = 0.0
+        return mean
+
+    def _weigh(self, output: Array, target: Array, sample_weight: Array, losses: Array, dz: Array | None) -> float:
+        """The weighted mean of what `run` left in `losses`, and of the gradients of their sum in `dz`."""
+        require_samples(self.name, output, target, True)
+        divisor = self.divisor(output, target, sample_weight)
+        if dz is not None:
+            scale_rows(dz, sample_weight, divisor)
+        return quotient(weighted_sum(losses.reshape(len(output), -1), sample_weight), divisor)
 
 
-class MeanSquaredError(Loss):
-    """Mean over all elements of (output - target)²; its gradient is 2(output - target) / size. As ``MSELoss``."""
+class Settings(NamedTuple):
+    """What `cross_entropy` was asked for beside arrays."""
 
-    def __init__(self) -> None:
-        self._difference = Buffer()
-
-    def check(self, output: Array, target: Array) -> None:
-        """The output's dtype and row shape."""
-        if target.dtype != output.dtype:
-            raise TypeError(f"mse: target must be {output.dtype} as the output, got {target.dtype}")
-        if target.shape[1:] != output.shape[1:]:
-            shape = ", ".join(["samples", *map(str, output.shape[1:])])
-            raise ValueError(f"mse: target must have shape ({shape}), got {target.shape}")
-
-    def __call__(self, output: Array, target: Array) -> tuple[float, Array]:
-        """Mean over all elements and its gradient."""
-        self.check(output, target)
-        _samples("mse", output, target, target.shape == output.shape)
-        difference = np.subtract(output, target, out=self._difference.get(output.shape, output.dtype))
-        flat = difference.reshape(-1)
-        loss = float(np.dot(flat, flat)) / flat.size
-        np.multiply(difference, 2.0 / flat.size, out=difference)
-        return loss, difference
-
-
-def _samples(name: str, output: Array, target: Array, fits: bool) -> int:
-    if not fits:
-        raise ValueError(f"{name}: output and target must have as many samples, got {output.shape} and {target.shape}")
-    if output.size == 0:
-        raise ValueError(f"{name}: the batch must not be empty, got shape {output.shape}")
-    return len(output)
-
-
-class _Settings(NamedTuple):
     weight: Array | None
     axis: int
     label_smoothing: float
@@ -132,14 +140,14 @@ class _Settings(NamedTuple):
     reduction: str
 
 
-def _run(logits: Array, labels: Array, settings: _Settings, losses: Array, out: Array | None) -> float:
+def run(logits: Array, labels: Array, settings: Settings, losses: Array, out: Array | None) -> float:
     """The loss, with each row's in `losses` and the gradient in `out`."""
     owner, axis = "cross_entropy", settings.axis
     length, is_label = logits.shape[axis], check_target(owner, logits, labels, axis)
     want = logits.shape[:axis] + logits.shape[axis + 1 :] if is_label else logits.shape
     is_mean = settings.reduction == "mean"
     if is_mean or labels.shape != want:
-        _samples(owner, logits, labels, labels.shape == want)
+        require_samples(owner, logits, labels, labels.shape == want)
     if length == 0:
         raise ValueError(f"{owner}: logits must have at least one class, got shape {logits.shape}")
     if not is_label and settings.ignore_index >= 0:
@@ -222,29 +230,8 @@ def cross_entropy(
         raise ValueError(f"{owner}: out must be None with grad=False, got an array")
     dz = output(owner, "out", out, logits.shape, logits.dtype) if grad else None
     losses = np.empty(logits.size // max(logits.shape[axis], 1))
-    settings = _Settings(weight, axis, smoothing, _index(owner, ignore_index), reduction)
-    loss = _run(logits, labels, settings, losses, dz)
+    settings = Settings(weight, axis, smoothing, _index(owner, ignore_index), reduction)
+    loss = run(logits, labels, settings, losses, dz)
     if reduction != "none":
         return loss, dz
     return losses.astype(compute_dtype(logits)).reshape(logits.shape[:axis] + logits.shape[axis + 1 :]), dz
-
-
-def mse(output: Array, target: Array) -> tuple[float, Array]:
-    """Mean squared error over all elements, and its gradient in a fresh array; see `MeanSquaredError`.
-
-    Args:
-        output: Any shape with at least one element, float32 or float64.
-        target: Same shape and dtype.
-
-    Raises:
-        TypeError: Another dtype.
-        ValueError: Another shape, or an empty batch.
-
-    Example:
-        >>> mse(np.array([[1.0, 3.0]]), np.array([[0.0, 0.0]]))
-        (5.0, array([[1., 3.]]))
-    """
-    return MeanSquaredError()(output, target)
-
-
-LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropy, "mse": MeanSquaredError}

@@ -1,0 +1,165 @@
+"""Losses of the difference between output and target."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stepsmith import _check
+from stepsmith.nn.buffer import Array, Buffer
+from stepsmith.nn.loss.base import Elementwise, weight_sum
+
+__all__ = ["Huber", "MeanAbsoluteError", "MeanSquaredError", "SmoothL1", "mse"]
+
+
+class _Difference(Elementwise):
+    """A function of d = output - target with the slope `gain`·c(d)."""
+
+    gain = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._difference, self._slopes = Buffer(), Buffer()
+        self._weights, self._weighted = Buffer(), Buffer()
+
+    def __call__(self, output: Array, target: Array, sample_weight: Array | None = None) -> tuple[float, Array]:
+        """Mean over all elements and its gradient."""
+        self._require(output, target)
+        d = np.subtract(output, target, out=self._difference.get(output.shape, output.dtype))
+        slopes = self._slope(d)
+        if sample_weight is None:
+            return self._mean(slopes, slopes, d, output.size)
+        # A weight of 0 times an infinite loss is no number, silently.
+        with np.errstate(invalid="ignore", over="ignore"):
+            weighted, divisor = self._weigh(slopes, sample_weight)
+            return self._mean(weighted, slopes, d, divisor)
+
+    def _mean(self, weighted: Array, slopes: Array, d: Array, divisor: float) -> tuple[float, Array]:
+        if divisor == 0.0:
+            weighted.fill(0.0)
+            return math.nan, weighted
+        total = self._total(weighted, slopes, d)
+        return total / divisor, np.multiply(weighted, self.gain / divisor, out=weighted)
+
+    def _weigh(self, slopes: Array, sample_weight: Array) -> tuple[Array, float]:
+        """The slopes times the weights of their samples, and the divisor for sums over elements."""
+        divisor = weight_sum(self.name, slopes, sample_weight) * (slopes.size / len(slopes))
+        w = self._weights.get((len(slopes),) + (1,) * (slopes.ndim - 1), slopes.dtype)
+        np.copyto(w.reshape(-1), sample_weight, casting="same_kind")
+        return np.multiply(slopes, w, out=self._weighted.get(slopes.shape, slopes.dtype)), divisor
+
+    def _slope(self, d: Array) -> Array:
+        """c(d)."""
+        return d
+
+    def _total(self, weighted: Array, slopes: Array, d: Array) -> float:
+        """Sum of the losses, of which each is its slope times a number."""
+        return float(np.vdot(weighted, d))
+
+
+class MeanSquaredError(_Difference):
+    """Mean over all elements of d², d = output - target; its gradient is 2d / size. As ``torch.nn.MSELoss``.
+
+    Example:
+        >>> MeanSquaredError()(np.array([[1.0, 3.0]]), np.array([[0.0, 0.0]]))
+        (5.0, array([[1., 3.]]))
+    """
+
+    name = "mse"
+    gain = 2.0
+
+
+class MeanAbsoluteError(_Difference):
+    """Mean over all elements of abs(d), d = output - target; its gradient is sign(d) / size. As ``torch.nn.L1Loss``.
+
+    Example:
+        >>> MeanAbsoluteError()(np.array([[1.0, -3.0]]), np.array([[0.0, 0.0]]))
+        (2.0, array([[ 0.5, -0.5]]))
+    """
+
+    name = "l1"
+
+    def _slope(self, d: Array) -> Array:
+        return np.sign(d, out=self._slopes.get(d.shape, d.dtype))
+
+
+class Huber(_Difference):
+    """Mean of d²/2 where abs(d) ≤ delta, else delta·(abs(d) - delta/2), d = output - target. As ``torch.nn.HuberLoss``.
+
+    The gradient is d between -delta and delta, over size; Huber 1964.
+
+    Args:
+        delta: Where squares end, above 0.
+
+    Raises:
+        ValueError: A delta that is not above 0.
+
+    Example:
+        >>> Huber()(np.array([[0.5, -3.0]]), np.array([[0.0, 0.0]]))
+        (1.3125, array([[ 0.25, -0.5 ]]))
+    """
+
+    name = "huber"
+
+    def __init__(self, delta: float = 1.0) -> None:
+        super().__init__()
+        self.delta = _check.number("Huber", "delta", delta, low=0.0, open_low=True)
+
+    def _slope(self, d: Array) -> Array:
+        return np.clip(d, -self.delta, self.delta, out=self._slopes.get(d.shape, d.dtype))
+
+    def _total(self, weighted: Array, slopes: Array, d: Array) -> float:
+        return float(np.vdot(weighted, d)) - 0.5 * float(np.vdot(weighted, slopes))
+
+
+class SmoothL1(Huber):
+    """Mean of d²/(2·beta) where abs(d) < beta, else abs(d) - beta/2, d = output - target. As ``torch.nn.SmoothL1Loss``.
+
+    It is the `Huber` loss over beta, and the mean absolute error at beta 0.
+
+    Args:
+        beta: Where squares end, at least 0.
+
+    Raises:
+        ValueError: A negative beta.
+
+    Example:
+        >>> SmoothL1(beta=2.0)(np.array([[1.0, -3.0]]), np.array([[0.0, 0.0]]))
+        (1.125, array([[ 0.25, -0.5 ]]))
+    """
+
+    name = "smooth_l1"
+
+    def __init__(self, beta: float = 1.0) -> None:
+        beta = _check.number("SmoothL1", "beta", beta, low=0.0)
+        super().__init__(beta or 1.0)
+        self.beta, self.gain = beta, 1.0 / self.delta
+
+    def _slope(self, d: Array) -> Array:
+        if self.beta == 0.0:
+            return np.sign(d, out=self._slopes.get(d.shape, d.dtype))
+        return super()._slope(d)
+
+    def _total(self, weighted: Array, slopes: Array, d: Array) -> float:
+        if self.beta == 0.0:
+            return float(np.vdot(weighted, d))
+        return super()._total(weighted, slopes, d) * self.gain
+
+
+def mse(output: Array, target: Array) -> tuple[float, Array]:
+    """Mean squared error over all elements, and its gradient in a fresh array; see `MeanSquaredError`.
+
+    Args:
+        output: Any shape with at least one element, float32 or float64.
+        target: Same shape and dtype.
+
+    Raises:
+        TypeError: Another dtype.
+        ValueError: Another shape, or an empty batch.
+
+    Example:
+        >>> mse(np.array([[1.0, 3.0]]), np.array([[0.0, 0.0]]))
+        (5.0, array([[1., 3.]]))
+    """
+    return MeanSquaredError()(output, target)
