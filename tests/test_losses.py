@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import stepsmith as ss
 from helpers import assert_same_bits
 from stepsmith import nn
 
@@ -142,6 +143,20 @@ def test_parts_weighted_by_their_divisors_are_the_whole(name: str, data: st.Data
     assert total / divisors == pytest.approx(mean, rel=tolerance, abs=tolerance)
     np.testing.assert_allclose(np.concatenate(grads) / divisors, grad, rtol=0, atol=tolerance)
     assert whole.sums(x, target, weight)["loss"] == pytest.approx((mean * divisor, divisor), rel=tolerance)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradients_equal_differences(name: str, weighted: bool) -> None:
+    build, draw = CASES[name]
+    rng, loss = np.random.default_rng(1), build()
+    x, target, weight = numbers(rng, 6), draw(rng, 6), rng.random(6) if weighted else None
+
+    def fn(inputs: dict[str, Array]) -> tuple[float, dict[str, Array]]:
+        value, grad = loss(inputs["x"], target, weight)
+        return value, {"x": grad}
+
+    assert ss.gradcheck(fn, {"x": x}).compared == x.size
 
 
 @pytest.mark.parametrize("name", CASES)
