@@ -71,6 +71,12 @@ class BatchNorm(Norm):
         self.running_mean, self.running_var = self.state.get("running_mean"), self.state.get("running_var")
         self.num_batches_tracked = self.state.get("num_batches_tracked")
 
+    def reset_running_stats(self) -> None:
+        """Mean 0, variance 1, no batches: as they were at first."""
+        for name, first in (("running_mean", 0), ("running_var", 1), ("num_batches_tracked", 0)):
+            if name in self.state:
+                self.state[name][...] = first
+
     def _fits(self, shape: tuple[int, ...]) -> bool:
         inside = len(shape) >= 2 and -len(shape) <= self.axis < len(shape)
         return inside and shape[self.axis] == self.features

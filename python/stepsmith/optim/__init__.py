@@ -20,6 +20,7 @@ from stepsmith.optim.radam import RAdam
 from stepsmith.optim.rmsprop import RMSprop
 from stepsmith.optim.rprop import Rprop
 from stepsmith.optim.schedulefree import ScheduleFreeAdamW
+from stepsmith.optim.scipy import ScipyMinimizer
 from stepsmith.optim.sgd import SGD
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "ScheduleFreeAdamW",
+    "ScipyMinimizer",
     "StepInfo",
     "StepOptions",
     "decay_groups",

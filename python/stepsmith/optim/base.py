@@ -185,6 +185,11 @@ class Optimizer(ABC):
                 yield Wanted(name, slot, shape, initial, slot in self.hidden, slot in self.means)
 
     @property
+    def on_nonfinite(self) -> str:
+        """What a gradient that is not finite does, as the optimizer was told."""
+        return self._options.on_nonfinite
+
+    @property
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """The masks that hold from the next step, as copies; parameters that keep every weight may have none."""
         return mask_arrays(self.params, self._masks)
@@ -356,6 +361,34 @@ class Optimizer(ABC):
         for group, values in zip(self.groups, loaded.groups):
             group.hold({key: adopt(group[key], value) for key, value in values.items()})
         self._arrays.follow()
+
+    def clone(self, params: Mapping[str, Array]) -> "Optimizer":
+        """An optimizer of the same kind, settings, groups and state over other arrays.
+
+        Args:
+            params: an array for each name of this one, of the same shape and dtype.
+
+        Returns:
+            It, with state of its own: in memory where this one's is in a file, shadow copies of its own.
+
+        Raises:
+            ValueError: a name that is missing, or arrays that do not fit.
+
+        Example:
+            >>> w = np.array([1.0, 2.0])
+            >>> opt = ss.optim.SGD({"w": w}, lr=0.1, momentum=0.9)
+            >>> twin = opt.clone({"w": w.copy()})
+            >>> info = twin.step({"w": np.ones(2)})
+            >>> w.tolist(), twin.params["w"].tolist()
+            ([1.0, 2.0], [0.9, 1.9])
+        """
+        missing = [name for name in self.params if name not in params]
+        if missing:
+            raise ValueError(f"{self._owner}: clone must be given all of {list(self.params)}, got none for {missing}")
+        groups = [{"params": {name: params[name] for name in group.names}, **group.values_now} for group in self.groups]
+        twin: Optimizer = type(self)(groups, **self._options.of_clone(), masks=self.masks or None)
+        twin.load_state_dict(self.state_dict())
+        return twin
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse_copy(self._owner)

@@ -103,6 +103,8 @@ class LBFGS:
         "line_search_fn": _line_search,
     }
 
+    takes_closure: ClassVar[bool] = True
+
     def __init__(
         self,
         params: Params,

@@ -1,6 +1,6 @@
 """Schedule-free AdamW."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Unpack
 
@@ -121,16 +121,32 @@ class ScheduleFreeAdamW(Optimizer):
         """Parameters become y, where gradients are taken; nothing if they are."""
         self._switch("train", lambda beta1: 1.0 - beta1)
 
+    def averaged(self) -> dict[str, Array]:
+        """The averages x by name, as `eval` would make them, in arrays of their own; the parameters stay as they are.
+
+        Those of parameters with a master copy are averages of that, in float32.
+        """
+        if not self.training:
+            return {name: param.copy(order="K") for name, param in self.params.items()}
+        arrays = [self._arrays.worked_on(name)[0].copy(order="K") for name in self.params]
+        self._lerp(arrays, [None] * len(arrays), lambda beta1: 1.0 - 1.0 / beta1)()
+        return dict(zip(self.params, arrays))
+
     def _switch(self, mode: str, weight_of: Callable[[float], float]) -> None:
+        arrays, shadows = zip(*(self._arrays.worked_on(name) for name in self.params))
+        self._stepper.switch(self.modes.index(mode), self._lerp(arrays, shadows, weight_of))
+
+    def _lerp(
+        self, arrays: Sequence[Array], shadows: Sequence[Array | None], weight_of: Callable[[float], float]
+    ) -> Callable[[], None]:
+        """Moves arrays towards z, and writes their low-precision copies, when it is called."""
         last = max(self._stepper.updates - 1, 0)
         betas = [self._values(group, last)["betas"] for group in self.groups for _ in group.names]
         weights = [weight_of(beta1) for beta1, _ in betas]
         names = [f"params[{name!r}]" for name in self.params]
         ends = [self._arrays.kept[name, "z"] for name in self.params]
-        arrays, shadows = zip(*(self._arrays.worked_on(name) for name in self.params))
         # A partial has no line of Python at which an interrupt could part the arrays from the mode.
-        work = partial(_core.lerp, self._owner, names, arrays, ends, shadows, weights)
-        self._stepper.switch(self.modes.index(mode), work)
+        return partial(_core.lerp, self._owner, names, arrays, ends, shadows, weights)
 
     def _initial(self, slot: str, param: Array, group: Mapping[str, Any]) -> float | Array | None:
         return param if slot == "z" else None
