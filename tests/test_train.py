@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import stepsmith as ss
-from stepsmith.train import Callback, EarlyStopping, FunctionModel, History, Trainer
-from stepsmith.train.data import Batches
+from stepsmith.train import Callback, Clock, EarlyStopping, FunctionModel, History, Trainer
+from stepsmith.train.loader import Loader
+from stepsmith.train.sources import Arrays
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 6)).astype(np.float32)
@@ -109,21 +110,28 @@ def test_schedule_and_first_group_s_rate_are_recorded() -> None:
     assert fit(build(lr=schedule), 3)["lr"] == pytest.approx([schedule(4), schedule(9), schedule(14)])
 
 
+def drawn(loader: Loader, epoch: int, position: int = 0) -> list[list[np.ndarray]]:
+    micros = loader.epoch(Clock(epoch=epoch, position=position))
+    return [[array.copy() for array in micro.batch] for micro in micros]
+
+
 def test_shuffle_is_a_function_of_seed_and_epoch() -> None:
-    batches = Batches((X, Y), 16, shuffle=True, seed=3)
-    orders = [batches.order(epoch).tolist() for epoch in (0, 1, 0)]
+    source = Arrays((X, Y))
+    orders = [source.order(3, epoch).tolist() for epoch in (0, 1, 0)]
     assert orders[0] == orders[2] != orders[1]
     assert sorted(orders[1]) == list(range(70))
-    assert Batches((X,), 16, shuffle=True, seed=4).order(0).tolist() != orders[0]
-    got = [(batch[0].copy(), batch[1].copy()) for batch in batches.epoch(1)]
+    assert source.order(4, 0).tolist() != orders[0]
+    loader = Loader(source, lambda _step: 16, seed=3)
+    got = drawn(loader, 1)
     assert [len(batch[0]) for batch in got] == [16, 16, 16, 16, 6]
     assert (np.concatenate([batch[0] for batch in got]) == X[orders[1]]).all()
     assert (np.concatenate([batch[1] for batch in got]) == Y[orders[1]]).all()
-    assert (np.concatenate([batch[1].copy() for batch in batches.epoch(1, 32)]) == Y[orders[1]][32:]).all()
+    assert (np.concatenate([batch[1] for batch in drawn(loader, 1, 32)]) == Y[orders[1]][32:]).all()
 
 
 def test_without_shuffle_batches_are_views_in_order() -> None:
-    batches = list(Batches((X, Y), 32, shuffle=False, seed=0).epoch(5))
+    loader = Loader(Arrays((X, Y)), lambda _step: 32, shuffle=False)
+    batches = [micro.batch for micro in loader.epoch(Clock(epoch=5))]
     assert all(np.shares_memory(batch[0], X) for batch in batches)
     assert (np.concatenate([batch[1] for batch in batches]) == Y).all()
 
@@ -346,7 +354,7 @@ def test_progress_without_a_terminal_is_one_line_an_epoch(monkeypatch: pytest.Mo
 def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     bar = output_of(True, monkeypatch, terminal=True)
     assert "\r" in bar
-    assert "15/15" in bar
+    assert "210/210" in bar
     assert "epoch 3/3" in bar
 
 
@@ -377,8 +385,8 @@ def test_plot_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch
         (lambda t: t.fit((X, Y[:5])), ValueError, r"arrays of data must have one length, got \[70, 5\]"),
         (lambda t: t.fit((X[:0], Y[:0])), ValueError, r"data must not be empty"),
         (lambda t: t.fit(()), ValueError, r"data must not be empty"),
-        (lambda t: t.fit((X,)), ValueError, r"data must be \(inputs, targets\), got 1"),
-        (lambda t: t.fit(X), TypeError, r"data must be a tuple of arrays, got ndarray"),
+        (lambda t: t.fit((X,)), ValueError, r"data must be \(inputs, targets\) or .*, got 1 arrays"),
+        (lambda t: t.fit(X), TypeError, r"data must be a tuple of arrays such as \(X, y\), got one array"),
         (lambda t: t.fit((X, Y.tolist())), TypeError, r"data\[1\] must be a NumPy array, got list"),
         (lambda t: t.fit((X, Y), (XV, YV[:3])), ValueError, r"arrays of validation must have one length"),
         (lambda t: t.fit((X, Y), (XV, YV + 1)), ValueError, r"labels must be in \[0, 2\), got 2"),

@@ -106,7 +106,9 @@ class Module(ABC):
         """The arrays themselves that belong to the model and are no parameters; "1.running_mean", as in PyTorch."""
         return {prefix + name: array for prefix, layer in self.named_layers() for name, array in layer.state.items()}
 
-    def loss_and_grads(self, batch: Sequence[Any], loss: Loss | None = None) -> tuple[float, dict[str, Array]]:
+    def loss_and_grads(
+        self, batch: Sequence[Any], loss: Loss | None = None, loss_scale: float = 1.0
+    ) -> tuple[float, dict[str, Array]]:
         """Mean loss of a batch in training mode, with `gradients` filled for it.
 
         Moves `counter.step` on by one afterwards: a loop without a trainer gets a fresh dropout mask each time.
@@ -115,6 +117,7 @@ class Module(ABC):
             batch: (inputs, targets) or (inputs, targets, sample_weight): inputs (samples, ...), targets and weights as
                 the loss wants them.
             loss: Cross entropy when omitted.
+            loss_scale: Factor of all gradients, not of the returned loss: it keeps small ones apart from 0 in 16 bits.
 
         Raises:
             ValueError: Not two or three arrays, or shapes or labels that do not fit.
@@ -126,6 +129,8 @@ class Module(ABC):
         if loss is None:
             loss = self._loss = self._loss or CrossEntropy()
         value, dy = loss(self(batch[0], True), *batch[1:])
+        if loss_scale != 1.0:
+            dy = np.multiply(dy, loss_scale)
         self.backward(dy, False)
         self.counter.step += 1
         return value, self.gradients()

@@ -1,9 +1,24 @@
-"""A thin trainer: batches, epochs, metrics, callbacks."""
+"""A thin trainer: batches, epochs, metrics, callbacks, checkpoints."""
 
-from stepsmith.train.callbacks import Callback, EarlyStopping
+from stepsmith.train.callbacks import SWA, Callback, Checkpoint, EarlyStopping
+from stepsmith.train.checkpoint import DamagedError
 from stepsmith.train.clock import Clock
 from stepsmith.train.history import History
 from stepsmith.train.model import FunctionModel, Model
+from stepsmith.train.scaling import DynamicLossScale, LossScale
 from stepsmith.train.trainer import Trainer
 
-__all__ = ["Callback", "Clock", "EarlyStopping", "FunctionModel", "History", "Model", "Trainer"]
+__all__ = [
+    "SWA",
+    "Callback",
+    "Checkpoint",
+    "Clock",
+    "DamagedError",
+    "DynamicLossScale",
+    "EarlyStopping",
+    "FunctionModel",
+    "History",
+    "LossScale",
+    "Model",
+    "Trainer",
+]

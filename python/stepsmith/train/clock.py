@@ -2,44 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stepsmith.train.meter import Meter
 
 __all__ = ["Clock"]
 
 
 @dataclass
 class Clock:
-    """How far a run is: integers, and the one sum that a running epoch needs to be taken up again.
+    """How far a run is: integers, and the sums that a running epoch needs to be taken up again.
+
+    Everything that changes in the course of a run is a function of it.
 
     Attributes:
         epoch: Epochs that are complete.
         position: Samples of the running epoch that are done.
-        step: Batches that the optimizer was given.
+        epoch_steps: Steps of the running epoch that are done.
+        step: Steps of the optimizer, those included that it skipped.
         samples: Samples in all of them.
-        loss_sum: Loss summed over the samples of the running epoch.
+        drawn: Batches that a plain iterator has given.
+        lr: Learning rate of the last step, of the first group; None before it, and where there is none.
+        meter: Sums of the running epoch.
 
     Example:
         >>> clock = Clock()
-        >>> clock.advance(32, loss=0.5)
-        >>> clock
-        Clock(epoch=0, position=32, step=1, samples=32, loss_sum=16.0)
+        >>> clock.advance(32, batches=1, lr=0.1)
+        >>> clock.epoch, clock.position, clock.step
+        (0, 32, 1)
     """
 
     epoch: int = 0
     position: int = 0
+    epoch_steps: int = 0
     step: int = 0
     samples: int = 0
-    loss_sum: float = 0.0
+    drawn: int = 0
+    lr: float | None = None
+    meter: Meter = field(default_factory=Meter)
 
-    def advance(self, samples: int, loss: float) -> None:
-        """One more batch, whose mean loss was `loss`, is done."""
+    def advance(self, samples: int, batches: int, lr: float | None) -> None:
+        """One more step of so many samples in so many micro-batches is done."""
         self.step += 1
+        self.epoch_steps += 1
         self.samples += samples
         self.position += samples
-        self.loss_sum += loss * samples
+        self.drawn += batches
+        self.lr = lr
 
-    def close_epoch(self) -> float:
-        """The epoch is complete: start the next one and return the summed loss of this one."""
-        total, self.loss_sum = self.loss_sum, 0.0
-        self.epoch, self.position = self.epoch + 1, 0
-        return total
+    def close_epoch(self) -> dict[str, float]:
+        """The epoch is complete: start the next one and return the means of this one."""
+        means, self.meter = self.meter.means(), Meter()
+        self.epoch, self.position, self.epoch_steps = self.epoch + 1, 0, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Clock:
+        """The clock that gave this state."""
+        return cls(**{**state, "meter": Meter(**state["meter"])})

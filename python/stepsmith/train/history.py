@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 from stepsmith import _plot
 
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["History"]
 
 
-class History:
-    """Rows of numbers by column name; "epoch" and "step" count from 1.
+class History(Sequence[dict[str, float]]):
+    """A list of rows, numbers by column name; "epoch" and "step" count from 1.
+
+    ``history[0]`` is the first row, ``history["loss"]`` a column.
 
     Attributes:
         rows: One dict an epoch. Nothing in them depends on the clock on the wall, so equal runs have equal rows.
@@ -45,8 +48,16 @@ class History:
         """Names in the order in which they first appeared."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
-    def __getitem__(self, column: str) -> list[float]:
-        """A column; NaN where an epoch has no such number, `KeyError` where none has."""
+    @overload
+    def __getitem__(self, column: int) -> dict[str, float]: ...
+    @overload
+    def __getitem__(self, column: slice) -> list[dict[str, float]]: ...
+    @overload
+    def __getitem__(self, column: str) -> list[float]: ...
+    def __getitem__(self, column: int | slice | str) -> Any:
+        """A row, some rows, or a column: NaN where an epoch has no such number, `KeyError` where none has."""
+        if not isinstance(column, str):
+            return self.rows[column]
         if column not in self.columns:
             raise KeyError(f"History: column must be one of {self.columns}, got {column!r}")
         return [row.get(column, float("nan")) for row in self.rows]
@@ -92,8 +103,30 @@ class History:
             figure.savefig(path)
         return figure
 
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the table: a line of names, then one an epoch; what an epoch has not is left empty.
+
+        Args:
+            path: Of the file, which is replaced.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of rows and seconds."""
+        return {"rows": [dict(row) for row in self.rows], "seconds": list(self.seconds)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.rows[:], self.seconds[:] = [dict(row) for row in state["rows"]], state["seconds"]
+
     def _curves(self) -> tuple[list[str], list[str]]:
-        metrics = [name for name in self.columns if name not in ("epoch", "step", "lr")]
+        metrics = [name for name in self.columns if name not in ("epoch", "step", "lr", "loss_scale")]
         return [m for m in metrics if m.endswith("loss")], [m for m in metrics if not m.endswith("loss")]
 
 

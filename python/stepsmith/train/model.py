@@ -10,11 +10,13 @@ import numpy.typing as npt
 
 from stepsmith.nn import LOSSES, CrossEntropy, Loss, Module
 
-__all__ = ["Array", "Batch", "FunctionModel", "LossFunction", "Model", "View", "view"]
+__all__ = ["Array", "Batch", "FunctionModel", "LossFunction", "Metric", "Model", "View", "loss_of", "view"]
 
 Array = npt.NDArray[Any]
 Batch = Sequence[Array]
 LossFunction = Callable[[Array, Array], tuple[float, Array]]
+Metric = Callable[[Array, Array], tuple[float, float]]
+"""Output and target of a batch → sum over its samples, and what the mean divides by."""
 
 
 class Model(Protocol):
@@ -56,9 +58,7 @@ class FunctionModel:
         predict: Callable[[Mapping[str, Array], Array], Array] | None = None,
     ) -> None:
         self._params = dict(params)
-        self._fn = fn
-        if predict is not None:
-            self.predict = lambda inputs: predict(self._params, inputs)
+        self._fn, self._predict = fn, predict
 
     def parameters(self) -> dict[str, Array]:
         """The arrays that were given."""
@@ -68,62 +68,103 @@ class FunctionModel:
         """Call the function."""
         return self._fn(self._params, batch)
 
+    @property
+    def predict(self) -> Callable[[Array], Array] | None:
+        """The function of inputs alone, if there is one."""
+        function = self._predict
+        return None if function is None else lambda inputs: function(self._params, inputs)
+
 
 @dataclass(frozen=True)
 class View:
     """A model as the trainer sees it.
 
     Attributes:
-        loss_and_grads: As `Model`'s.
-        sums: What an evaluation reports of a batch, as (sum, count), nothing trained.
+        loss_and_grads: Mean loss of a batch, what it divides its sum by, and the gradients by name, which are
+            multiplied by the loss scale.
+        sums: Sum and count over a batch of each thing that an evaluation reports, nothing trained.
         predict: Outputs for inputs, which hold until the next call; None if the model cannot.
-        check: Raises if arrays are not what the model and its loss take.
+        check: Raises if the first samples of some data are not what the model and its loss take.
+        has_scale: Whether a loss scale other than 1 is possible.
     """
 
-    loss_and_grads: Callable[[Batch], tuple[float, Mapping[str, Array | None]]]
+    loss_and_grads: Callable[[Batch, float], tuple[float, float, Mapping[str, Array | None]]]
     sums: Callable[[Batch], Mapping[str, tuple[float, float]]]
     predict: Callable[[Array], Array] | None
     check: Callable[[Batch], None]
+    has_scale: bool
 
 
-def view(model: Model, loss: str | Loss | LossFunction | None) -> View:
-    """Join a model and its loss; `loss` belongs to an `nn.Module`, any other model brings its own.
+def view(model: Model, loss: str | Loss | LossFunction | None, metrics: Mapping[str, Metric]) -> View:
+    """Join a model, its loss and metrics; both belong to an `nn.Module`, any other model brings its own loss.
 
     Raises:
         TypeError: Not a model, or a loss that is neither name nor callable.
-        ValueError: An unknown loss, or one given to a model that brings its own.
+        ValueError: An unknown loss, or loss or metrics given to a model that brings its own.
     """
     if isinstance(model, Module):
-        return _module_view(model, _loss(loss))
+        return _module_view(model, loss_of(loss), metrics)
     if not (hasattr(model, "parameters") and hasattr(model, "loss_and_grads")):
         raise TypeError(f"Trainer: model must have parameters() and loss_and_grads(), got {type(model).__name__}")
-    if loss is not None:
-        raise ValueError(f"Trainer: loss must be None for a model that computes its own, got {loss!r}")
-    return View(model.loss_and_grads, lambda batch: _own_sums(model, batch), getattr(model, "predict", None), _no_check)
+    for name, value in (("loss", loss), ("metrics", metrics or None)):
+        if value is not None:
+            raise ValueError(f"Trainer: {name} must be None for a model that computes its own loss, got {value!r}")
+    return _own_view(model)
 
 
-def _module_view(module: Module, loss: Loss) -> View:
-    def loss_and_grads(batch: Batch) -> tuple[float, Mapping[str, Array | None]]:
-        return module.loss_and_grads(batch, loss)
+def _module_view(module: Module, loss: Loss, metrics: Mapping[str, Metric]) -> View:
+    counted = _Counted(loss)
+
+    def loss_and_grads(batch: Batch, loss_scale: float) -> tuple[float, float, Mapping[str, Array | None]]:
+        mean, grads = module.loss_and_grads(batch, counted, loss_scale)
+        return mean, counted.last, grads
 
     def sums(batch: Batch) -> Mapping[str, tuple[float, float]]:
-        return loss.sums(module(batch[0]), batch[1])
+        output = module(batch[0])
+        found = loss.sums(output, *batch[1:])
+        return {**found, **{name: metric(output, batch[1]) for name, metric in metrics.items()}}
 
     def check(data: Batch) -> None:
-        if len(data) != 2:
-            raise ValueError(f"Trainer: data must be (inputs, targets), got {len(data)} arrays")
+        if len(data) not in (2, 3):
+            rule = "(inputs, targets) or (inputs, targets, sample weights)"
+            raise ValueError(f"Trainer: data must be {rule}, got {len(data)} arrays")
         # Two rows, because one has no batch statistics.
         loss.check(module(data[0][:2]), data[1])
 
-    return View(loss_and_grads, sums, module, check)
+    return View(loss_and_grads, sums, module, check, True)
 
 
-def _own_sums(model: Model, batch: Batch) -> Mapping[str, tuple[float, float]]:
-    return {"loss": (float(model.loss_and_grads(batch)[0]) * len(batch[0]), len(batch[0]))}
+def _own_view(model: Model) -> View:
+    def loss_and_grads(batch: Batch, _loss_scale: float) -> tuple[float, float, Mapping[str, Array | None]]:
+        mean, grads = model.loss_and_grads(batch)
+        return float(mean), float(len(batch[0])), grads
+
+    def sums(batch: Batch) -> Mapping[str, tuple[float, float]]:
+        mean, samples, _ = loss_and_grads(batch, 1.0)
+        return {"loss": (mean * samples, samples)}
+
+    return View(loss_and_grads, sums, getattr(model, "predict", None), _no_check, False)
 
 
 def _no_check(data: Batch) -> None:
     """The model's own function is the judge of its data."""
+
+
+class _Counted(Loss):
+    """A loss that remembers what its last mean divided by."""
+
+    last = 0.0
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss = loss
+
+    def check(self, output: Array, target: Any) -> None:
+        """As the loss itself."""
+        self._loss.check(output, target)
+
+    def __call__(self, output: Array, target: Any, sample_weight: Array | None = None) -> tuple[float, Array]:
+        self.last = self._loss.divisor(output, target, sample_weight)
+        return self._loss(output, target, sample_weight)
 
 
 class _Function(Loss):
@@ -142,7 +183,8 @@ class _Function(Loss):
         return float(loss), grad
 
 
-def _loss(loss: str | Loss | LossFunction | None) -> Loss:
+def loss_of(loss: str | Loss | LossFunction | None) -> Loss:
+    """The loss of that name or function; cross entropy for None."""
     if loss is None:
         return CrossEntropy()
     if isinstance(loss, Loss):

@@ -16,8 +16,8 @@ ProgressMode = bool | Literal["bar"]
 class Progress(Protocol):
     """What a trainer reports to."""
 
-    def batch(self) -> None:
-        """One more batch is done."""
+    def advance(self, samples: int) -> None:
+        """So many more samples are done."""
 
     def epoch(self, row: Mapping[str, float], epochs: int, seconds: float) -> None:
         """One more epoch of `epochs` is done."""
@@ -27,7 +27,7 @@ class Progress(Protocol):
 
 
 class _Silent:
-    def batch(self) -> None:
+    def advance(self, samples: int) -> None:
         """Say nothing."""
 
     def epoch(self, row: Mapping[str, float], epochs: int, seconds: float) -> None:
@@ -43,12 +43,12 @@ class _Lines(_Silent):
 
 
 class _Bar:
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: int | None, done: int) -> None:
         # Imported here, because importing stepsmith should cost next to nothing.
         from tqdm import tqdm
 
-        self._bar: Any = tqdm(total=total, initial=done, unit="step", file=sys.stderr, dynamic_ncols=True)
-        self.batch = self._bar.update
+        self._bar: Any = tqdm(total=total, initial=done, unit="sample", file=sys.stderr, dynamic_ncols=True)
+        self.advance = self._bar.update
 
     def epoch(self, row: Mapping[str, float], epochs: int, seconds: float) -> None:
         self._bar.set_description(f"epoch {int(row['epoch'])}/{epochs}", refresh=False)
@@ -58,14 +58,14 @@ class _Bar:
         self._bar.close()
 
 
-def open_progress(mode: ProgressMode, total: int, done: int) -> Progress:
+def open_progress(mode: ProgressMode, total: int | None, done: int) -> Progress:
     """Choose the report.
 
     Args:
         mode: True for a bar on a terminal and lines elsewhere, "bar" for a bar on a terminal and nothing elsewhere,
             False for nothing.
-        total: Batches of the whole run.
-        done: Batches that earlier fits did.
+        total: Samples of the whole run, all epochs; None if nobody knows.
+        done: Samples that earlier fits did.
 
     Raises:
         ValueError: Another mode.

@@ -1,57 +1,62 @@
-"""The trainer: epochs over batches, one optimizer step a batch."""
+"""The trainer: epochs over batches, one optimizer step a window of them."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+import fnmatch
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from stepsmith import _check
-from stepsmith._core import NonFiniteError
-from stepsmith.nn import Counter, Loss
+from stepsmith.nn import Loss
+from stepsmith.nn.regularization import Regularizer
+from stepsmith.train import checkpoint
+from stepsmith.train.averages import Averages, averages_of, deep_copy
 from stepsmith.train.callbacks import Callback
 from stepsmith.train.clock import Clock
-from stepsmith.train.data import Batches, check_array, check_data
+from stepsmith.train.evaluation import evaluate, predict, update_statistics
 from stepsmith.train.history import History
-from stepsmith.train.model import Array, Batch, LossFunction, Model, view
-from stepsmith.train.progress import Progress, ProgressMode, open_progress
-from stepsmith.train.snapshot import Snapshot, buffers_of
+from stepsmith.train.loader import Augment
+from stepsmith.train.model import Array, LossFunction, Metric, Model, View, view
+from stepsmith.train.progress import ProgressMode
+from stepsmith.train.run import FitOptions, Run
+from stepsmith.train.scaling import DynamicLossScale, LossScale, loss_scale_of
+from stepsmith.train.sources import Source, Stream, open_source
+from stepsmith.train.state import dump, load
+from stepsmith.train.updater import Optimizer, Updater
 
-__all__ = ["Optimizer", "Trainer"]
-
-
-class Optimizer(Protocol):
-    """The part of `stepsmith.optim` optimizers that a trainer uses."""
-
-    @property
-    def params(self) -> Mapping[str, Array]:
-        """Name to the array that is changed in place."""
-
-    def bind(self, grads: Any) -> None:
-        """Fix the gradient arrays."""
-
-    def step(self, grads: Any = None) -> Any:
-        """One update, from `grads` or from what is bound."""
+__all__ = ["Trainer"]
 
 
 class Trainer:
     """Trains a model in place.
 
-    The order of the samples depends on (seed, epoch) alone and dropout on (seed, step, layer, sample) alone, so equal
-    trainers give equal results, and a fit that broke off goes on where it was. The model draws its own parameters
-    (`nn.Module`).
+    Order of the samples, augmentation and dropout depend on (seed, clock) alone, schedules on the steps of the
+    optimizer, so equal trainers give equal results, and a fit that broke off goes on where it was. The model draws its
+    own parameters (`nn.Module`).
 
     Args:
         model: An `nn.Module`, a `FunctionModel`, or anything with `parameters()` and `loss_and_grads(batch)`.
-        loss: For a module: "cross_entropy" (if None), "mse", an `nn.Loss`, or a function of (output, target) that
-            returns (mean loss, gradient for the output). Other models bring their own: None.
+        loss: For a module: "cross_entropy" (if None), another name in `nn.LOSSES`, an `nn.Loss`, or a function of
+            (output, target) that returns (mean loss, gradient for the output). Other models bring their own: None.
         optimizer: One of `stepsmith.optim` over the model's own arrays; parameters that it does not hold stay frozen.
+            `optim.LBFGS` and `optim.Scipy` see all data in each step, which is an epoch then.
         seed: In [0, 2^64).
-        callbacks: Called in this order.
+        callbacks: Called in this order, those that save the run last.
+        metrics: For a module: name to a function of (output, target) that returns (sum, count) of a batch; evaluations
+            report sum / count over all batches.
+        regularizers: Penalties and constraints of `stepsmith.nn`.
+        loss_scale: What the loss is multiplied by before the backward pass: None, a number, "dynamic" or a `LossScale`.
+            A dynamic one wants an optimizer with ``on_nonfinite="skip"``.
+        blas_threads: Threads of the BLAS during a fit, None for its own choice. Matrix products keep their bits for one
+            number of threads; 1 makes them the same on every machine with the same BLAS.
+
+    Attributes:
+        clock: How far the run is.
+        history: One row an epoch.
+        frozen: Names of the parameters that are frozen.
 
     Raises:
         TypeError: Not a model, or an argument of another kind.
@@ -75,155 +80,230 @@ class Trainer:
         optimizer: Optimizer,
         seed: int = 0,
         callbacks: Sequence[Callback] = (),
+        metrics: Mapping[str, Metric] | None = None,
+        regularizers: Sequence[Regularizer] = (),
+        loss_scale: float | str | LossScale | None = None,
+        blas_threads: int | None = None,
     ) -> None:
-        seed = _check.integer("Trainer", "seed", seed, low=0, high=2**64 - 1)
-        self._view = view(model, loss)
-        self.model, self.optimizer, self.seed, self.callbacks = model, optimizer, seed, tuple(callbacks)
+        self.seed = _check.integer("Trainer", "seed", seed, low=0, high=2**64 - 1)
+        self._loss, self._metrics = loss, dict(metrics or {})
+        self.view = view(model, loss, self._metrics)
+        self.model, self.optimizer = model, optimizer
+        self.callbacks = tuple(sorted(callbacks, key=lambda callback: callback.comes_last))
+        self.regularizers, self.frozen = tuple(regularizers), set[str]()
+        self.loss_scale = loss_scale_of(loss_scale)
+        self.blas_threads = None
+        if blas_threads is not None:
+            self.blas_threads = _check.integer("Trainer", "blas_threads", blas_threads, low=1)
         self.clock, self.history = Clock(), History()
-        self.validating = False
-        self._stopping = False
-        counter = getattr(model, "counter", None)
-        self._counter = counter if isinstance(counter, Counter) else Counter()
-        self._check_optimizer()
+        self.validating = self.stopping = self.resumed = False
+        self._averages: Averages | None = None
+        self._stream: Stream | None = None
+        _check_optimizer(model, optimizer, self.loss_scale, self.view)
+        self.updater: Updater | None = None
 
     def fit(
         self,
-        data: Batch,
-        validation: Batch | None = None,
+        data: Any,
+        validation: Any = None,
         epochs: int = 1,
-        batch_size: int = 32,
+        batch_size: int | Callable[[int], float] = 32,
         progress: ProgressMode = True,
         shuffle: bool = True,
+        *,
+        accumulate: int = 1,
+        augment: Augment | None = None,
+        class_weight: str | Mapping[int, float] | None = None,
+        steps_per_epoch: int | None = None,
+        prefetch: int = 0,
+        validation_weights: str | None = None,
     ) -> History:
         """Train until `epochs` epochs are done in all, those of earlier fits included.
 
         Args:
-            data: Tuple of arrays with the samples along axis 0, (inputs, targets) for a module.
-            validation: The same, evaluated after each epoch as "val_loss" and so on.
+            data: Tuple of arrays with the samples along axis 0, (inputs, targets) or (inputs, targets, sample weights)
+                for a module; memory-mapped ones are fine. Or an object with ``__len__`` and ``__getitem__`` whose items
+                are samples, or an iterable of batches (a plain iterator is read once, in all epochs).
+            validation: Data of any of these kinds but a plain iterator, evaluated after each epoch as "val_loss" and so
+                on; or a part of `data` in (0, 1), held out at random.
             epochs: The total, at least 0.
-            batch_size: At least 1; the last batch of an epoch may be smaller.
+            batch_size: Samples of a micro-batch, at least 1: a number, or a function of the step such as a schedule,
+                rounded. The last batch of an epoch may be smaller. An iterable's batches are taken as they are.
             progress: True for a bar on a terminal and a line an epoch elsewhere, "bar" for the bar alone, or False.
             shuffle: Whether each epoch has its own order.
+            accumulate: Micro-batches a step of the optimizer; their gradients are weighted by what counts in them, so
+                that the step is that of one large batch.
+            augment: ``augment(batch, rng)`` returns the batch to train on; `rng` is a Generator that depends on (seed,
+                epoch, position) alone, the arrays are copies.
+            class_weight: Label to factor of its samples' losses, 1 where there is none, or "balanced": samples /
+                (classes·samples of the class). Training only.
+            steps_per_epoch: Steps after which an epoch ends; None for the data's end.
+            prefetch: Micro-batches to prepare ahead in a thread; worth it for slow data or augmentation.
+            validation_weights: See `evaluate`.
 
         Returns:
-            The history of all fits: epoch, step, loss (the mean over the epoch's samples as they were trained), lr
-            (of the last step, first group), and the validation's columns.
+            The history of all fits: epoch, step, loss (the mean over what counts, as it was trained), lr (of the last
+            step, first group), and the validation's columns.
 
         Raises:
-            NonFiniteError: A loss or gradient that is NaN or infinite, before the update that it would spoil.
+            NonFiniteError: A loss or gradient that is NaN or infinite, before the update that it would spoil; it names
+                step, epoch and parameter.
             TypeError, ValueError: Arguments of the wrong kind, or out of range, before anything is trained.
         """
-        _check.integer("Trainer", "epochs", epochs, low=0)
-        _check.integer("Trainer", "batch_size", batch_size, low=1)
-        self._check(data, validation)
-        batches = Batches(data, batch_size, shuffle, self.seed)
-        if self.clock.position >= batches.samples:
-            raise ValueError(f"Trainer: data must be longer than the {self.clock.position} samples already done of it")
-        done = batches.count() * (self.clock.epoch + 1) - batches.count(self.clock.position)
-        bar = open_progress(progress, batches.count() * epochs, done)
-        self.validating, self._stopping = validation is not None, False
-        try:
-            self._run(batches, validation, epochs, bar)
-        finally:
-            bar.close()
-            for callback in self.callbacks:
-                callback.on_fit_end(self)
+        options = FitOptions(
+            epochs,
+            batch_size,
+            shuffle,
+            accumulate,
+            augment,
+            class_weight,
+            steps_per_epoch,
+            prefetch,
+            validation_weights,
+        )
+        Run(self, data, validation, options).go(progress)
         return self.history
 
-    def evaluate(self, data: Batch, batch_size: int = 1024) -> dict[str, float]:
-        """Means over all samples: "loss" and, for cross entropy, "accuracy"."""
-        _check.integer("Trainer", "batch_size", batch_size, low=1)
-        self._check(data, None)
-        return self._evaluate(data, batch_size)
+    def evaluate(self, data: Any, batch_size: int = 1024, *, weights: str | None = None) -> dict[str, float]:
+        """Means over all samples: "loss", the metrics, and for classifiers "accuracy".
 
-    def predict(self, inputs: Array, batch_size: int = 1024) -> Array:
-        """The model's outputs (logits, for a classifier) for all rows of `inputs`, in a fresh array."""
-        _check.integer("Trainer", "batch_size", batch_size, low=1)
-        if self._view.predict is None:
-            raise TypeError(f"Trainer: predict needs a model that has it, got {type(self.model).__name__}")
-        check_array("inputs", inputs)
-        check_data("inputs", (inputs,))
-        chunks = range(0, len(inputs), batch_size)
-        return np.concatenate([np.array(self._view.predict(inputs[start : start + batch_size])) for start in chunks])
+        Args:
+            data: As `fit` takes it.
+            batch_size: At least 1.
+            weights: "live", or an average: "ema" (the optimizer's), "swa" (of the callback), "average" (of a
+                schedule-free optimizer). They are evaluated in a copy of the model, the live weights stay as they are.
+                None is "average" if there is one, else "live".
+
+        Raises:
+            TypeError, ValueError: Arguments of the wrong kind, or out of range.
+        """
+        return evaluate(self.view_of(weights), data, batch_size)
+
+    def predict(self, inputs: Array, batch_size: int = 1024, *, weights: str | None = None) -> Array:
+        """The model's outputs (logits, for a classifier) for all rows of `inputs`, in a fresh array.
+
+        Arguments as of `evaluate`.
+        """
+        return predict(self.view_of(weights), inputs, batch_size, type(self.model).__name__)
+
+    def view_of(self, weights: str | None = None) -> View:
+        """The model with these weights, as `evaluate` takes them, as they are now; it holds until the next call."""
+        known = averages_of(self.optimizer, self.callbacks)
+        if weights is None:
+            weights = "average" if "average" in known else "live"
+        _check.one_of("Trainer", "weights", weights, ["live", *known])
+        if weights == "live":
+            return self.view
+        if self._averages is None:
+            self._averages = Averages(self.model)
+        self._averages.load(known[weights]())
+        return view(self._averages.twin, self._loss, self._metrics)
+
+    def averaged_model(self, weights: str, data: Any = None, batch_size: int = 1024) -> Model:
+        """A model of its own with averaged weights, as they are now.
+
+        Args:
+            weights: As of `evaluate`.
+            data: Inputs in a tuple, or data as `fit` takes them: running statistics of `BatchNorm` layers are measured
+                anew with these weights. None keeps the live model's.
+            batch_size: Of those passes.
+
+        Raises:
+            TypeError, ValueError: Arguments of the wrong kind, or out of range.
+        """
+        self.view_of(weights)
+        twin = deep_copy(self.model if weights == "live" or self._averages is None else self._averages.twin)
+        if data is not None:
+            update_statistics(twin, data, batch_size)
+        return twin
+
+    def source_of(self, data: Any, kept: int) -> Source:
+        """The source of a fit; a plain iterator that an earlier fit has begun goes on."""
+        if self._stream is None or self._stream.data is not data:
+            source = open_source("data", data, kept)
+            self._stream = source if isinstance(source, Stream) else None
+            return source
+        return self._stream
 
     def stop(self) -> None:
         """End the running fit after the epoch that runs; for callbacks."""
-        self._stopping = True
+        self.stopping = True
 
-    def _run(self, batches: Batches, validation: Batch | None, epochs: int, bar: Progress) -> None:
-        for callback in self.callbacks:
-            callback.on_fit_begin(self)
-        bound = self._bind()
-        self._counter.seed = self.seed
-        while self.clock.epoch < epochs and not self._stopping:
-            started = time.perf_counter()
-            lr = self._train_epoch(batches, bound, bar)
-            row = self._close_epoch(batches.samples, lr, validation)
-            self.history.append(row, time.perf_counter() - started)
-            bar.epoch(row, epochs, self.history.seconds[-1])
-            for callback in self.callbacks:
-                callback.on_epoch_end(self, row)
+    def freeze(self, *patterns: str) -> None:
+        """Leave parameters as they are from the next step on, their state and step counts too.
 
-    def _train_epoch(self, batches: Batches, bound: bool, bar: Progress) -> float:
-        """Train what is left of the running epoch and return the last learning rate."""
-        clock, counter = self.clock, self._counter
-        buffers, before = buffers_of(self.model), Snapshot()
-        for batch in batches.epoch(clock.epoch, clock.position):
-            counter.step = clock.step + 1
-            before.keep(buffers)
-            try:
-                loss, info = self._update(batch, bound)
-            except BaseException:
-                before.restore(buffers)
-                raise
-            if getattr(info, "skipped", False):
-                before.restore(buffers)
-            clock.advance(len(batch[0]), loss)
-            bar.batch()
-        return float(info.lr[0])
+        Args:
+            patterns: Globs of names, such as "0.*".
 
-    def _update(self, batch: Batch, bound: bool) -> tuple[float, Any]:
-        """One step of the optimizer: the loss of the batch, and what the step reports."""
-        loss, grads = self._view.loss_and_grads(batch)
-        if not math.isfinite(loss):
-            where = f"at step {self.clock.step + 1}, epoch {self.clock.epoch + 1}"
-            raise NonFiniteError(f"Trainer: loss must be finite, got {loss} {where}")
-        step = self.optimizer.step
-        return loss, step() if bound else step({name: grads[name] for name in self.optimizer.params})
+        Raises:
+            ValueError: One that matches no parameter of the optimizer.
+        """
+        self._set_frozen(self.frozen | self._matching("freeze", patterns))
 
-    def _close_epoch(self, samples: int, lr: float, validation: Batch | None) -> dict[str, float]:
-        loss = self.clock.close_epoch() / samples
-        row: dict[str, float] = {"epoch": self.clock.epoch, "step": self.clock.step, "loss": loss, "lr": lr}
-        if validation is not None:
-            row |= {f"val_{name}": value for name, value in self._evaluate(validation, 1024).items()}
-        return row
+    def unfreeze(self, *patterns: str) -> None:
+        """The reverse of `freeze`."""
+        self._set_frozen(self.frozen - self._matching("unfreeze", patterns))
 
-    def _evaluate(self, data: Batch, batch_size: int) -> dict[str, float]:
-        totals: dict[str, Array] = defaultdict(lambda: np.zeros(2))
-        for batch in Batches(data, batch_size, shuffle=False, seed=0).epoch(0):
-            for name, value in self._view.sums(batch).items():
-                totals[name] += value
-        return {name: float(total / count) if count else math.nan for name, (total, count) in totals.items()}
+    def _set_frozen(self, names: set[str]) -> None:
+        self.frozen = names
+        if self.updater is not None:
+            self.updater.bind(names)
 
-    def _bind(self) -> bool:
-        """Bind the optimizer to the model's gradient arrays, if the model has lasting ones."""
-        gradients = getattr(self.model, "gradients", None)
-        if gradients is None:
-            return False
-        grads = gradients()
-        self.optimizer.bind({name: grads[name] for name in self.optimizer.params})
-        return True
+    def _matching(self, owner: str, patterns: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for pattern in patterns:
+            names = fnmatch.filter(self.optimizer.params, pattern)
+            if not names:
+                rule = f"must match one of {list(self.optimizer.params)}"
+                raise ValueError(f"Trainer.{owner}: pattern {rule}, got {pattern!r}")
+            found.update(names)
+        return found
 
-    def _check(self, data: Batch, validation: Batch | None) -> None:
-        for argument, arrays in (("data", data), ("validation", validation)):
-            if arrays is not None:
-                check_data(argument, arrays)
-                self._view.check(arrays)
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs: a tree of dicts, lists, JSON values and copies of arrays."""
+        return dump(self)
 
-    def _check_optimizer(self) -> None:
-        params = self.model.parameters()
-        for name, held in self.optimizer.params.items():
-            if name not in params:
-                raise ValueError(f"Trainer: optimizer must hold parameters of {list(params)}, got {name!r}")
-            if params[name].size and not np.may_share_memory(held, params[name]):
-                raise ValueError(f"Trainer: optimizer must hold the model's own arrays, got another array as {name!r}")
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` of an equal trainer gave.
+
+        Raises:
+            ValueError: Names, shapes, dtypes or settings that differ; the model is as it was then.
+        """
+        load(self, state)
+
+    def save(self, folder: str | os.PathLike[str]) -> str:
+        """Write a checkpoint into a folder of them, whole or not at all; return its path. See `train.Checkpoint`."""
+        return checkpoint.save(folder, self)
+
+    @staticmethod
+    def resume(folder: str | os.PathLike[str], trainer: Trainer) -> Trainer:
+        """Bring a freshly built trainer to the newest good checkpoint.
+
+        Args:
+            folder: Of checkpoints, or one checkpoint itself. One that holds none leaves the trainer as it is and warns:
+                that run ended before its first checkpoint.
+            trainer: Built as the one that was saved: same model, optimizer, callbacks, seed.
+
+        Returns:
+            The trainer.
+
+        Raises:
+            FileNotFoundError: No such folder.
+            ValueError: Only damaged checkpoints, or one of another trainer (missing and unknown names are listed).
+        """
+        checkpoint.resume(folder, trainer)
+        return trainer
+
+
+def _check_optimizer(model: Model, optimizer: Optimizer, scale: LossScale | None, its_view: View) -> None:
+    params = model.parameters()
+    for name, held in optimizer.params.items():
+        if name not in params:
+            raise ValueError(f"Trainer: optimizer must hold parameters of {list(params)}, got {name!r}")
+        if params[name].size and not np.may_share_memory(held, params[name]):
+            raise ValueError(f"Trainer: optimizer must hold the model's own arrays, got another array as {name!r}")
+    on_nonfinite = getattr(optimizer, "on_nonfinite", "skip")
+    if isinstance(scale, DynamicLossScale) and on_nonfinite != "skip":
+        raise ValueError(f"Trainer: loss_scale must be a constant beside {on_nonfinite=}, got a DynamicLossScale")
+    if scale is not None and (not its_view.has_scale or getattr(optimizer, "takes_closure", False)):
+        raise ValueError(f"Trainer: loss_scale must be None for this model or optimizer, got {scale.scale}")

@@ -1,0 +1,8 @@
+"""What happens around the steps and epochs of a fit."""
+
+from stepsmith.train.callbacks.base import Callback
+from stepsmith.train.callbacks.checkpoint import Checkpoint
+from stepsmith.train.callbacks.early_stopping import EarlyStopping
+from stepsmith.train.callbacks.swa import SWA
+
+__all__ = ["SWA", "Callback", "Checkpoint", "EarlyStopping"]

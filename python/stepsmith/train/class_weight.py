@@ -1,0 +1,69 @@
+"""Weights of samples by their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from stepsmith import _check
+from stepsmith.train.model import Array, Batch
+from stepsmith.train.sources import Arrays, Source
+
+__all__ = ["balanced", "class_weights"]
+
+Weigh = Callable[[Batch], Batch]
+
+
+def balanced(labels: Array) -> dict[int, float]:
+    """Label to samples / (classes·samples of the class), as scikit-learn's "balanced".
+
+    Example:
+        >>> balanced(np.array([0, 0, 0, 1]))
+        {0: 0.6666666666666666, 1: 2.0}
+    """
+    found, counts = np.unique(labels, return_counts=True)
+    return {int(label): float(labels.size / (len(found) * count)) for label, count in zip(found, counts)}
+
+
+def class_weights(given: str | Mapping[int, float] | None, source: Source, is_module: bool) -> Weigh | None:
+    """A function that gives a batch (inputs, labels, ...) its sample weights; None where there are none.
+
+    Raises:
+        TypeError: Neither a mapping nor "balanced".
+        ValueError: A weight out of range, another kind of model, or "balanced" without arrays to count in.
+    """
+    if given is None:
+        return None
+    if not is_module:
+        raise ValueError("Trainer: class_weight must be None for a model that computes its own loss, got weights")
+    weights = _table(given, source)
+    labels, factors = np.array(sorted(weights)), np.array([weights[label] for label in sorted(weights)])
+    return lambda batch: _weighed(batch, labels, factors)
+
+
+def _table(given: str | Mapping[int, float], source: Source) -> dict[int, float]:
+    if isinstance(given, str):
+        _check.one_of("Trainer", "class_weight", given, ["balanced"])
+        if not isinstance(source, Arrays):
+            raise ValueError("Trainer: class_weight must be a mapping beside data that are no arrays, got 'balanced'")
+        labels = source.arrays[1] if source.rows is None else source.arrays[1][source.rows]
+        return balanced(labels)
+    if not isinstance(given, Mapping) or not given:
+        raise TypeError(f"Trainer: class_weight must be 'balanced' or a mapping with a label, got {given!r}")
+    return {
+        _check.integer("Trainer", "a label of class_weight", label): _check.number(
+            "Trainer", f"class_weight[{label}]", weight, low=0.0
+        )
+        for label, weight in given.items()
+    }
+
+
+def _weighed(batch: Batch, labels: Array, factors: Array) -> Batch:
+    """The batch with a third array; a label that the table has not weighs 1."""
+    if batch[1].ndim != 1 or batch[1].dtype.kind not in "iu":
+        got = f"{batch[1].dtype} of shape {batch[1].shape}"
+        raise ValueError(f"Trainer: class_weight must go with labels of shape (samples,), got targets {got}")
+    places = np.searchsorted(labels, batch[1]).clip(max=len(labels) - 1)
+    weights = np.where(labels[places] == batch[1], factors[places], 1.0)
+    return [batch[0], batch[1], weights if len(batch) < 3 else weights * batch[2]]

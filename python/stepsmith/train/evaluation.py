@@ -1,0 +1,81 @@
+"""Evaluation and prediction: passes over data that train nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from stepsmith import _check
+from stepsmith.nn import BatchNorm, Module
+from stepsmith.train.clock import Clock
+from stepsmith.train.loader import Loader
+from stepsmith.train.meter import Meter
+from stepsmith.train.model import Array, Batch, Model, View
+from stepsmith.train.sources import Arrays, Source, Stream, check_arrays, open_source
+
+__all__ = ["evaluate", "evaluate_source", "evaluation_source", "predict", "update_statistics"]
+
+
+def evaluate(view: View, data: Any, batch_size: int) -> dict[str, float]:
+    """Means over all samples of what the view reports."""
+    return evaluate_source(view, evaluation_source("data", data, view), batch_size)
+
+
+def evaluation_source(argument: str, data: Any, view: View) -> Source:
+    """Data to evaluate on, which can be read again and suit the model."""
+    source = open_source(argument, data)
+    if isinstance(source, Stream) and source.is_plain:
+        raise TypeError(f"Trainer: {argument} must be something that can be read again, got a plain iterator")
+    check_source(source, view)
+    return source
+
+
+def check_source(source: Source, view: View) -> None:
+    """Raise unless the model and its loss take these arrays; other data show what they are when they are drawn."""
+    if isinstance(source, Arrays):
+        view.check(source.arrays)
+
+
+def evaluate_source(view: View, source: Source, batch_size: int = 1024) -> dict[str, float]:
+    """The same of a source that was checked."""
+    meter = Meter()
+    for batch in _batches(source, batch_size):
+        meter.add(view.sums(batch))
+    return meter.means()
+
+
+def _batches(source: Source, batch_size: int) -> Iterator[Batch]:
+    size = _check.integer("Trainer", "batch_size", batch_size, low=1)
+    loader = Loader(source, lambda _step: size, shuffle=False)
+    return (micro.batch for micro in loader.epoch(Clock()))
+
+
+def predict(view: View, inputs: Array, batch_size: int, kind: str) -> Array:
+    """Outputs for all rows, in a fresh array."""
+    _check.integer("Trainer", "batch_size", batch_size, low=1)
+    if view.predict is None:
+        raise TypeError(f"Trainer: predict needs a model that has it, got {kind}")
+    if not isinstance(inputs, np.ndarray):
+        raise TypeError(f"Trainer: inputs must be a NumPy array, got {type(inputs).__name__}")
+    check_arrays("inputs", (inputs,))
+    chunks = range(0, len(inputs), batch_size)
+    return np.concatenate([np.array(view.predict(inputs[start : start + batch_size])) for start in chunks])
+
+
+def update_statistics(model: Model, data: Any, batch_size: int) -> None:
+    """Measure the running statistics of a model anew: plain means over the batches of one pass in training mode."""
+    if not isinstance(model, Module):
+        raise TypeError(f"Trainer: data must be None for a model that is no nn.Module, got {type(model).__name__}")
+    layers = [layer for _, layer in model.named_layers() if isinstance(layer, BatchNorm) and layer.state]
+    momenta = [layer.momentum for layer in layers]
+    try:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None
+        for batch in _batches(open_source("data", data), batch_size):
+            model(batch[0], True)
+    finally:
+        for layer, momentum in zip(layers, momenta):
+            layer.momentum = momentum

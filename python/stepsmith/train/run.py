@@ -1,0 +1,231 @@
+"""One fit: epochs, validation, callbacks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from stepsmith import _check
+from stepsmith._core import NonFiniteError
+from stepsmith.train.callbacks import Callback
+from stepsmith.train.class_weight import class_weights
+from stepsmith.train.evaluation import check_source, evaluate_source, evaluation_source
+from stepsmith.train.loader import Augment, Loader, Micro
+from stepsmith.train.progress import Progress, ProgressMode, open_progress
+from stepsmith.train.sources import Indexed, Source, Stream, split
+from stepsmith.train.updater import Taken, Updater
+
+if TYPE_CHECKING:
+    from stepsmith.train.trainer import Trainer
+
+__all__ = ["FitOptions", "Run"]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """The arguments of `Trainer.fit`, checked."""
+
+    epochs: int
+    batch_size: int | Callable[[int], float]
+    shuffle: bool
+    accumulate: int
+    augment: Augment | None
+    class_weight: str | Mapping[int, float] | None
+    steps_per_epoch: int | None
+    prefetch: int
+    validation_weights: str | None
+
+    def __post_init__(self) -> None:
+        _check.integer("Trainer", "epochs", self.epochs, low=0)
+        if not callable(self.batch_size):
+            _check.integer("Trainer", "batch_size", self.batch_size, low=1)
+        _check.boolean("Trainer", "shuffle", self.shuffle)
+        _check.integer("Trainer", "accumulate", self.accumulate, low=1)
+        if self.steps_per_epoch is not None:
+            _check.integer("Trainer", "steps_per_epoch", self.steps_per_epoch, low=1)
+        _check.integer("Trainer", "prefetch", self.prefetch, low=0)
+
+    def size(self, step: int) -> int:
+        """Samples of a micro-batch at a step (from 0)."""
+        if not callable(self.batch_size):
+            return self.batch_size
+        return _check.integer("Trainer", f"batch_size at step {step}", round(self.batch_size(step)), low=1)
+
+
+class Run:
+    """A fit, checked when it is made.
+
+    Args:
+        trainer: Whose model is trained.
+        data: As `Trainer.fit` takes it.
+        validation: Likewise.
+        options: Likewise.
+    """
+
+    def __init__(self, trainer: Trainer, data: Any, validation: Any, options: FitOptions) -> None:
+        self.trainer, self.options = trainer, options
+        self.is_closed_form = getattr(trainer.optimizer, "takes_closure", False)
+        trainer.view_of(options.validation_weights)
+        source = trainer.source_of(data, kept=options.accumulate + options.prefetch + 3)
+        check_source(source, trainer.view)
+        self.validation: Source | None = None
+        if isinstance(validation, float):
+            source, self.validation = split(source, validation, trainer.seed)
+        elif validation is not None:
+            self.validation = evaluation_source("validation", validation, trainer.view)
+        self.loader = self._loader(source)
+        self._check_position(source)
+        self.updater = Updater(
+            trainer.model,
+            trainer.view,
+            trainer.optimizer,
+            trainer.regularizers,
+            trainer.loss_scale,
+            trainer.seed,
+            options.accumulate > 1,
+        )
+
+    def _loader(self, source: Source) -> Loader:
+        options, trainer = self.options, self.trainer
+        if self.is_closed_form and isinstance(source, Stream):
+            kinds = "must be arrays or have __getitem__ for an optimizer that reads them several times"
+            raise TypeError(f"Trainer: data {kinds}, got {type(source.data).__name__}")
+        return Loader(
+            source,
+            options.size,
+            sys.maxsize if self.is_closed_form else options.accumulate,
+            options.shuffle and not self.is_closed_form,
+            trainer.seed,
+            options.steps_per_epoch,
+            options.augment,
+            options.prefetch,
+            class_weights(options.class_weight, source, trainer.view.has_scale),
+        )
+
+    def _check_position(self, source: Source) -> None:
+        position = self.trainer.clock.position
+        if isinstance(source, Indexed) and position > source.samples:
+            raise ValueError(f"Trainer: data must be longer than the {position} samples already done of it")
+
+    def go(self, progress: ProgressMode) -> None:
+        """Train, and tell the callbacks of the end however it ends."""
+        trainer = self.trainer
+        bar = self._progress(progress)
+        trainer.validating = self.validation is not None
+        trainer.stopping = trainer.stopping and trainer.resumed
+        trainer.resumed = False
+        try:
+            with _blas(trainer.blas_threads):
+                self._epochs(bar)
+        finally:
+            bar.close()
+            trainer.updater = None
+            for callback in trainer.callbacks:
+                callback.on_fit_end(trainer)
+
+    def _progress(self, mode: ProgressMode) -> Progress:
+        source, clock = self.loader.source, self.trainer.clock
+        samples = source.samples if isinstance(source, Indexed) and self.options.steps_per_epoch is None else None
+        total = None if samples is None else samples * self.options.epochs
+        return open_progress(mode, total, clock.position + clock.epoch * (samples or 0))
+
+    def _epochs(self, bar: Progress) -> None:
+        trainer = self.trainer
+        clock = trainer.clock
+        for callback in trainer.callbacks:
+            callback.on_fit_begin(trainer)
+        optimizer: Any = trainer.optimizer
+        if not getattr(optimizer, "training", True):
+            optimizer.train()
+        trainer.updater = self.updater
+        self.updater.bind(trainer.frozen)
+        while clock.epoch < self.options.epochs and not trainer.stopping:
+            started = time.perf_counter()
+            self._train(bar)
+            row = self._close()
+            trainer.history.append(row, time.perf_counter() - started)
+            bar.epoch(row, self.options.epochs, trainer.history.seconds[-1])
+            for callback in trainer.callbacks:
+                callback.on_epoch_end(trainer, row)
+
+    def _train(self, bar: Progress) -> None:
+        """What is left of the running epoch."""
+        if self.is_closed_form:
+            if self.trainer.clock.position == 0:
+                self._advance(self._all(), bar)
+            return
+        with closing(self.loader.epoch(self.trainer.clock)) as micros:
+            self._steps(micros, bar)
+
+    def _steps(self, micros: Iterator[Micro], bar: Progress) -> None:
+        trainer, clock, take = self.trainer, self.trainer.clock, self.updater.take
+        listeners = [item for item in trainer.callbacks if type(item).on_step_end is not Callback.on_step_end]
+        for micro in micros:
+            try:
+                taken = take(micro, micros, clock.step + 1)
+            except NonFiniteError as error:
+                raise self._placed(error) from error
+            self._advance(taken, bar)
+            if listeners:
+                row = self._step_row(taken)
+                for callback in listeners:
+                    callback.on_step_end(trainer, row)
+
+    def _all(self) -> Taken:
+        """A step that sees all data as often as it wants."""
+        clock = self.trainer.clock
+        try:
+            return self.updater.take_all(partial(self.loader.epoch, clock), clock.step + 1)
+        except NonFiniteError as error:
+            raise self._placed(error) from error
+
+    def _placed(self, error: NonFiniteError) -> NonFiniteError:
+        clock = self.trainer.clock
+        return NonFiniteError(f"{error} at step {clock.step + 1}, epoch {clock.epoch + 1}")
+
+    def _advance(self, taken: Taken, bar: Progress) -> None:
+        clock, lrs = self.trainer.clock, getattr(taken.info, "lr", None)
+        drawn = taken.batches if isinstance(self.loader.source, Stream) else 0
+        clock.advance(taken.samples, drawn, None if lrs is None else float(lrs[0]))
+        clock.meter.add({"loss": (taken.loss * taken.divisor, taken.divisor)})
+        if self.trainer.regularizers:
+            clock.meter.add({"penalty": (taken.penalty, 1.0)})
+        bar.advance(taken.samples)
+
+    def _step_row(self, taken: Taken) -> dict[str, float]:
+        clock = self.trainer.clock
+        row = {"epoch": clock.epoch + 1, "step": clock.step, "samples": clock.samples, "loss": taken.loss}
+        norm = getattr(taken.info, "grad_norm", None)
+        return {**row, **_given("lr", clock.lr), **_given("grad_norm", norm)}
+
+    def _close(self) -> dict[str, float]:
+        """End the epoch: its row."""
+        trainer = self.trainer
+        means = trainer.clock.close_epoch()
+        row: dict[str, float] = {"epoch": trainer.clock.epoch, "step": trainer.clock.step, **means}
+        row |= _given("lr", trainer.clock.lr)
+        if trainer.loss_scale is not None:
+            row["loss_scale"] = trainer.loss_scale.scale
+        if self.validation is not None:
+            found = evaluate_source(trainer.view_of(self.options.validation_weights), self.validation)
+            row |= {f"val_{name}": value for name, value in found.items()}
+        return row
+
+
+def _given(name: str, value: float | None) -> dict[str, float]:
+    return {} if value is None else {name: value}
+
+
+def _blas(threads: int | None) -> AbstractContextManager[Any]:
+    """A limit to the BLAS's threads."""
+    if threads is None:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(threads, "blas")
+    return limits

@@ -1,0 +1,224 @@
+"""One step of the optimizer: from the micro-batches of its window to changed parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from stepsmith._core import NonFiniteError
+from stepsmith.nn import Counter
+from stepsmith.nn.regularization import Regularizer
+from stepsmith.train.accumulator import Accumulator
+from stepsmith.train.loader import Micro
+from stepsmith.train.model import Array, Model, View
+from stepsmith.train.scaling import LossScale
+from stepsmith.train.snapshot import Snapshot, buffers_of
+
+__all__ = ["Optimizer", "Taken", "Updater"]
+
+
+class Optimizer(Protocol):
+    """The part of `stepsmith.optim` optimizers that a trainer uses."""
+
+    @property
+    def params(self) -> Mapping[str, Array]:
+        """Name to the array that is changed in place."""
+
+    def step(self, grads: Any = None) -> Any:
+        """One update, from `grads` or from what is bound."""
+
+
+class Taken(NamedTuple):
+    """A step that was taken, or skipped."""
+
+    loss: float
+    """Mean over what counts, without penalties."""
+    divisor: float
+    """What that mean divides by."""
+    penalty: float
+    samples: int
+    batches: int
+    info: Any
+    """What the optimizer said."""
+
+
+class Mean(NamedTuple):
+    """The loss of a window, its gradients lying ready."""
+
+    loss: float
+    divisor: float
+    samples: int
+    batches: int
+    grads: Mapping[str, Array | None]
+
+
+class Updater:
+    """Takes steps.
+
+    Args:
+        model: What is trained.
+        view: The same as the trainer sees it.
+        optimizer: Over its arrays.
+        regularizers: Called before and after each step.
+        scale: Of the loss, or None.
+        seed: Of dropout.
+        accumulate: Whether a step has several micro-batches.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        view: View,
+        optimizer: Optimizer,
+        regularizers: Sequence[Regularizer],
+        scale: LossScale | None,
+        seed: int,
+        accumulate: bool,
+    ) -> None:
+        self._model, self._view, self._optimizer = model, view, optimizer
+        self._regularizers, self._scale = regularizers, scale
+        counter = getattr(model, "counter", None)
+        self._counter = counter if isinstance(counter, Counter) else Counter()
+        self._buffers, self._before = buffers_of(model), Snapshot()
+        self._counter.seed = seed
+        self._total = Accumulator() if accumulate else None
+        self._frozen: set[str] = set()
+        self._bound = False
+
+    def bind(self, frozen: set[str]) -> None:
+        """From the next step on these parameters stay as they are.
+
+        The optimizer is bound to the model's gradient arrays, if the model has lasting ones and they are its input.
+        """
+        self._frozen = frozen
+        gradients = getattr(self._model, "gradients", None)
+        bind = getattr(self._optimizer, "bind", None)
+        self._bound = gradients is not None and bind is not None and self._total is None
+        if self._bound:
+            assert gradients is not None
+            assert bind is not None
+            bind(self._wanted(gradients()))
+
+    def _wanted(self, grads: Mapping[str, Array | None]) -> dict[str, Array | None]:
+        """The optimizer's gradients, None for what is frozen."""
+        frozen = self._frozen
+        return {name: None if name in frozen else grads[name] for name in self._optimizer.params}
+
+    def take(self, first: Micro, rest: Iterator[Micro], step: int) -> Taken:
+        """Step number `step` (from 1) from a window: its first micro-batch, and those that follow up to its last.
+
+        Buffers stay as they were if it fails or is skipped.
+
+        Raises:
+            NonFiniteError: A loss or gradient that is not finite; nothing has changed then.
+        """
+        self._counter.step = step
+        before, buffers = self._before, self._buffers
+        before.keep(buffers)
+        try:
+            taken = self._take(first, rest)
+        except BaseException:
+            before.restore(buffers)
+            raise
+        if getattr(taken.info, "skipped", False):
+            before.restore(buffers)
+        return taken
+
+    def take_all(self, epoch: Callable[[], Iterator[Micro]], step: int) -> Taken:
+        """The same with an optimizer that wants loss and gradients of all data several times, such as L-BFGS.
+
+        Args:
+            epoch: Draws the micro-batches of all data, the same ones each time.
+            step: Number of the step.
+        """
+        total, means = Accumulator(), []
+
+        def closure() -> tuple[float, Mapping[str, Array | None]]:
+            self._counter.step = step
+            micros = epoch()
+            mean = self.accumulated(next(micros), micros, total)
+            means.append((mean, self._penalty(mean.grads, 1.0)))
+            return mean.loss + means[-1][1], self._wanted(mean.grads)
+
+        self._before.keep(self._buffers)
+        try:
+            info = self._optimizer.step(closure)
+        except BaseException:
+            self._before.restore(self._buffers)
+            raise
+        mean, penalty = means[0]
+        return Taken(mean.loss, mean.divisor, penalty, mean.samples, mean.batches, info)
+
+    def _take(self, first: Micro, rest: Iterator[Micro]) -> Taken:
+        mean = self._mean(first, rest)
+        if not math.isfinite(mean.loss):
+            raise NonFiniteError(f"Trainer: loss must be finite, got {mean.loss}")
+        scale = 1.0 if self._scale is None else self._scale.scale
+        penalty = self._penalty(mean.grads, scale)
+        info = self._step(mean.grads, scale)
+        return Taken(mean.loss, mean.divisor, penalty, mean.samples, mean.batches, info)
+
+    def _mean(self, first: Micro, rest: Iterator[Micro]) -> Mean:
+        """Loss and gradients of a window."""
+        view, scale = self._view, 1.0 if self._scale is None else self._scale.scale
+        self._counter.sample = 0
+        if self._total is not None:
+            return self.accumulated(first, rest, self._total)
+        loss, divisor, grads = view.loss_and_grads(first.batch, scale)
+        return Mean(loss, divisor, first.samples, 1, grads)
+
+    def accumulated(self, first: Micro, rest: Iterator[Micro], total: Accumulator) -> Mean:
+        """The same from several micro-batches; dropout sees each sample at its place in the whole batch."""
+        view, counter = self._view, self._counter
+        step, scale = counter.step, 1.0 if self._scale is None else self._scale.scale
+        loss_sum, divisor, samples, batches = 0.0, 0.0, 0, 0
+        micro = first
+        while True:
+            counter.step, counter.sample = step, samples
+            loss, weight, grads = view.loss_and_grads(micro.batch, scale)
+            total.add(grads, weight)
+            loss_sum += loss * weight if weight else 0.0
+            divisor, samples, batches = divisor + weight, samples + micro.samples, batches + 1
+            if micro.is_last:
+                break
+            micro = next(rest)
+        total.finish()
+        counter.sample = 0
+        return Mean(loss_sum / divisor if divisor else math.nan, divisor, samples, batches, total.arrays)
+
+    def _penalty(self, grads: Mapping[str, Array | None], scale: float) -> float:
+        """What the regularizers add to the loss; their gradients are added in place."""
+        if not self._regularizers:
+            return 0.0
+        params, wanted = self._optimizer.params, self._wanted(grads)
+        return sum(item.before_step(params, wanted, scale) for item in self._regularizers)
+
+    def _step(self, grads: Mapping[str, Array | None], scale: float) -> Any:
+        """The optimizer's step, and what comes after it."""
+        settings = {} if self._scale is None else {"grad_scale": scale}
+        optimizer = self._optimizer
+        info = optimizer.step(**settings) if self._bound else optimizer.step(self._wanted(grads), **settings)
+        skipped = getattr(info, "skipped", False)
+        if self._scale is not None and not self._scale.update(skipped) and skipped:
+            raise NonFiniteError(f"Trainer: gradients must be finite, got {self._worst(grads)} at loss scale {scale:g}")
+        if self._regularizers and not skipped:
+            self._constrain(info.lr)
+        return info
+
+    def _constrain(self, lrs: Sequence[float]) -> None:
+        """Constraints, each group of parameters with its own rate."""
+        optimizer: Any = self._optimizer
+        params = optimizer.params
+        rates = {name: lr for group, lr in zip(optimizer.groups, lrs) for name in group["params"]}
+        for item in self._regularizers:
+            item.after_step({name: params[name] for name in params if name not in self._frozen}, rates)
+
+    def _worst(self, grads: Mapping[str, Array | None]) -> str:
+        """The first gradient that is not finite."""
+        for name, grad in self._wanted(grads).items():
+            if grad is not None and not np.isfinite(grad.astype(np.float64)).all():
+                return f"one that is not in {name!r}"
+        return "a norm that is not"
