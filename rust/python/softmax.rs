@@ -79,7 +79,7 @@ fn labels<'a>((values, ignored, is_unsigned): &'a Classes<'_>) -> PyResult<Label
 }
 
 /// Losses of (rows, classes) of logits; `read` are the logits, the probabilities if there are no labels, and weights of the
-/// classes. The gradient is written if there is an array for it. Returns the mean or the sum.
+/// classes. The gradient is written if there is an array for it. Returns the mean and what it divides by, or the sum and 1.
 #[allow(clippy::too_many_arguments)]
 #[pyfunction]
 fn cross_entropy_rows(
@@ -92,7 +92,7 @@ fn cross_entropy_rows(
     shape: (usize, usize),
     smoothing: f64,
     is_mean: bool,
-) -> PyResult<f64> {
+) -> PyResult<(f64, f64)> {
     let (isa, shape) = (Isa::current()?, Shape { rows: shape.0, len: shape.1 });
     let inputs = [("logits", Some(&read.0)), ("labels", read.1.as_ref()), ("weight", read.2.as_ref())];
     let arrays = Arrays::new(owner, [("out", out.as_ref())], inputs)?;

@@ -33,15 +33,22 @@ struct Piece<'a> {
     dx: Option<Part<'a>>,
 }
 
-/// The loss of each row to `losses`, the gradient to `dx` if it is wanted; returns the rows' mean or sum.
-pub fn cross_entropy(isa: Isa, settings: &Settings<'_>, x: &Input, losses: &mut [f64], dx: Option<&mut Output>) -> f64 {
+/// The loss of each row to `losses`, the gradient to `dx` if it is wanted; returns the rows' mean and
+/// what it divides by, or their sum and 1.
+pub fn cross_entropy(
+    isa: Isa,
+    settings: &Settings<'_>,
+    x: &Input,
+    losses: &mut [f64],
+    dx: Option<&mut Output>,
+) -> (f64, f64) {
     let divisor = settings.divisor(isa, losses);
     match x.dtype().compute() {
         DType::F64 => run::<f64>(isa, settings, x, divisor, losses, dx),
         _ => run::<f32>(isa, settings, x, divisor, losses, dx),
     }
     // Where nothing counts there is no mean, though smoothing may leave a sum.
-    if divisor == 0.0 { f64::NAN } else { sum_of(isa, losses) / divisor }
+    (if divisor == 0.0 { f64::NAN } else { sum_of(isa, losses) / divisor }, divisor)
 }
 
 fn run<T: Math>(

@@ -30,7 +30,9 @@ def check_target(owner: str, logits: Array, labels: Array, axis: int) -> bool:
 def classes(labels: Array, ignore_index: int | None) -> Classes:
     """The labels as the core takes them; a negative number is no label of an unsigned type."""
     is_unsigned = labels.dtype.kind == "u"
-    values = np.require(labels, np.int64, ["C", "A"]).reshape(-1)
+    # Quick where nothing is to be done, which is what a training step sees.
+    is_plain = labels.dtype == np.int64 and labels.flags.carray
+    values = (labels if is_plain else np.require(labels, np.int64, ["C", "A"])).reshape(-1)
     is_none = ignore_index is None or (is_unsigned and ignore_index < 0)
     return values, None if is_none else ignore_index, is_unsigned
 

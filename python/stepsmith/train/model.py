@@ -163,8 +163,8 @@ class _Counted(Loss):
         self._loss.check(output, target)
 
     def __call__(self, output: Array, target: Any, sample_weight: Array | None = None) -> tuple[float, Array]:
-        self.last = self._loss.divisor(output, target, sample_weight)
-        return self._loss(output, target, sample_weight)
+        mean, self.last, grad = self._loss.measured(output, target, sample_weight)
+        return mean, grad
 
 
 class _Function(Loss):

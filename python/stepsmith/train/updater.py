@@ -116,6 +116,8 @@ class Updater:
             NonFiniteError: A loss or gradient that is not finite; nothing has changed then.
         """
         self._counter.step = step
+        if not self._buffers:
+            return self._take(first, rest)
         before, buffers = self._before, self._buffers
         before.keep(buffers)
         try:

@@ -45,6 +45,11 @@ class Loss(ABC):
     def __call__(self, output: Array, target: Any, sample_weight: Array | None = None) -> tuple[float, Array]:
         """Mean loss over the batch, and its gradient with the shape and dtype of `output`."""
 
+    def measured(self, output: Array, target: Any, sample_weight: Array | None = None) -> tuple[float, float, Array]:
+        """Mean loss, what it divides its sum by, and its gradient."""
+        mean, grad = self(output, target, sample_weight)
+        return mean, self.divisor(output, target, sample_weight), grad
+
     def divisor(self, output: Array, target: Any, sample_weight: Array | None = None) -> float:
         """What the mean divides its sum by: the number of samples, or the sum of their weights.
 

@@ -67,8 +67,13 @@ class CrossEntropy(Loss):
 
     def __call__(self, output: Array, target: Array, sample_weight: Array | None = None) -> tuple[float, Array]:
         """Mean over the batch and its gradient."""
+        mean, _, dz = self.measured(output, target, sample_weight)
+        return mean, dz
+
+    def measured(self, output: Array, target: Array, sample_weight: Array | None = None) -> tuple[float, float, Array]:
+        """Mean over the batch, its divisor, and its gradient, in one pass."""
         dz = self._dz.get(output.shape, output.dtype)
-        return self._mean(output, target, sample_weight, dz), dz
+        return *self._mean(output, target, sample_weight, dz), dz
 
     def divisor(self, output: Array, target: Array, sample_weight: Array | None = None) -> float:
         """Sum over the labels that count, of class weight times sample weight; of probabilities, those of the rows."""
@@ -81,12 +86,12 @@ class CrossEntropy(Loss):
         weights do not.
         """
         axis = self._axis(output)
-        mean = self._mean(output, target, sample_weight, None)
+        mean, divisor = self._mean(output, target, sample_weight, None)
         counts = self._counts(output, target)
         labels = target if target.dtype.kind in "iu" else target.argmax(axis=axis)
         correct = (output.argmax(axis=axis) == labels) & counts
         accuracy = weighted_sum(correct, sample_weight), weighted_sum(counts, sample_weight)
-        return {"loss": mean_of(mean, self._divisor(counts, output, target, sample_weight)), "accuracy": accuracy}
+        return {"loss": mean_of(mean, divisor), "accuracy": accuracy}
 
     def _axis(self, output: Array) -> int:
         if output.ndim < 2:
@@ -109,25 +114,29 @@ class CrossEntropy(Loss):
             counts = counts * self.weight.take(target.astype(np.intp), mode="clip")
         return weighted_sum(counts, sample_weight)
 
-    def _mean(self, output: Array, target: Array, sample_weight: Array | None, dz: Array | None) -> float:
+    def _mean(
+        self, output: Array, target: Array, sample_weight: Array | None, dz: Array | None
+    ) -> tuple[float, float]:
         axis = self._axis(output)
         losses = self._losses.get((output.size // max(output.shape[axis], 1),), FLOAT64)
         reduction = "mean" if sample_weight is None else "sum"
         settings = Settings(self.weight, axis, self.label_smoothing, self.ignore_index, reduction)
-        mean = run(output, target, settings, losses, dz)
+        mean, divisor = run(output, target, settings, losses, dz)
         if sample_weight is not None:
             return self._weigh(output, target, sample_weight, losses, dz)
-        if math.isnan(mean) and dz is not None and self.divisor(output, target) == 0.0:
+        if divisor == 0.0 and dz is not None:
             dz[...] = 0.0
-        return mean
+        return mean, divisor
 
-    def _weigh(self, output: Array, target: Array, sample_weight: Array, losses: Array, dz: Array | None) -> float:
+    def _weigh(
+        self, output: Array, target: Array, sample_weight: Array, losses: Array, dz: Array | None
+    ) -> tuple[float, float]:
         """The weighted mean of what `run` left in `losses`, and of the gradients of their sum in `dz`."""
         require_samples(self.name, output, target, True)
         divisor = self.divisor(output, target, sample_weight)
         if dz is not None:
             scale_rows(dz, sample_weight, divisor)
-        return quotient(weighted_sum(losses.reshape(len(output), -1), sample_weight), divisor)
+        return quotient(weighted_sum(losses.reshape(len(output), -1), sample_weight), divisor), divisor
 
 
 class Settings(NamedTuple):
@@ -140,8 +149,8 @@ class Settings(NamedTuple):
     reduction: str
 
 
-def run(logits: Array, labels: Array, settings: Settings, losses: Array, out: Array | None) -> float:
-    """The loss, with each row's in `losses` and the gradient in `out`."""
+def run(logits: Array, labels: Array, settings: Settings, losses: Array, out: Array | None) -> tuple[float, float]:
+    """The mean and its divisor, or the sum and 1, with each row's loss in `losses` and the gradient in `out`."""
     owner, axis = "cross_entropy", settings.axis
     length, is_label = logits.shape[axis], check_target(owner, logits, labels, axis)
     want = logits.shape[:axis] + logits.shape[axis + 1 :] if is_label else logits.shape
@@ -165,7 +174,7 @@ def run(logits: Array, labels: Array, settings: Settings, losses: Array, out: Ar
 
 
 def _last(array: Array, axis: int) -> Array:
-    return np.moveaxis(array, axis, -1)
+    return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
 
 
 def _index(owner: str, ignore_index: object) -> int:
@@ -231,7 +240,7 @@ def cross_entropy(
     dz = output(owner, "out", out, logits.shape, logits.dtype) if grad else None
     losses = np.empty(logits.size // max(logits.shape[axis], 1))
     settings = Settings(weight, axis, smoothing, _index(owner, ignore_index), reduction)
-    loss = run(logits, labels, settings, losses, dz)
+    loss, _ = run(logits, labels, settings, losses, dz)
     if reduction != "none":
         return loss, dz
     return losses.astype(compute_dtype(logits)).reshape(logits.shape[:axis] + logits.shape[axis + 1 :]), dz
