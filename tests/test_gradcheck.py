@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,23 @@ F8 = np.dtype(np.float64)
 
 @dataclass
 class Row:
-    """A layer, how it is built, the shapes of its inputs, and whether it trains."""
+    """A layer, how it is built, the shapes of its inputs, whether it trains, and below what its inputs are integers."""
 
     layer: type[nn.Module]
     build: Callable[[], nn.Module]
     shapes: list[tuple[int, ...]] = field(default_factory=lambda: [(1, 7), (3, 7), (17, 7)])
     training: tuple[bool, ...] = (True, False)
+    count: int | None = None
+
+    def input(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return rng.normal(size=shape) if self.count is None else rng.integers(0, self.count, shape)
 
 
 FLAT = [(2, 5), (3, 5), (17, 5)]
 DEEP = [(1, 6, 5), (3, 6, 1), (2, 6, 3, 7)]
 ANY = [(1,), (3, 7), (2, 3, 5)]
+HEADED = [(1, 1, 6), (3, 5, 6)]
+SEQUENCES = [(1, 1, 5), (3, 7, 5), (2, 2, 5)]
 WEIGHT = ss.quant.quantize(np.sin(np.arange(35.0)).reshape(5, 7), ss.quant.Affine(bits=4))
 
 # Their gradients go straight through steps, where differences are 0: see test_qat.py.
@@ -37,6 +44,7 @@ STRAIGHT = {nn.FakeQuantize, nn.QATLinear}
 LAYERS = [
     Row(nn.Linear, lambda: nn.Linear(7, 5, dtype=F8)),
     Row(nn.Linear, lambda: nn.Linear(7, 1, bias=False, dtype=F8)),
+    Row(nn.Linear, lambda: nn.Linear(7, 5, dtype=F8), [(1, 1, 7), (3, 2, 7), (2, 3, 2, 7)], (True,)),
     *(Row(layer, layer, ANY) for layer in (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh)),
     *(Row(layer, layer, ANY) for layer in (nn.Hardtanh, nn.Softsign, nn.Softplus)),
     Row(nn.GELU, lambda: nn.GELU("tanh"), ANY),
@@ -60,7 +68,52 @@ LAYERS = [
     Row(nn.InstanceNorm, lambda: nn.InstanceNorm(6, dtype=F8), DEEP),
     Row(nn.WeightNorm, lambda: nn.WeightNorm(nn.Linear(7, 5, dtype=F8))),
     Row(nn.WeightNorm, lambda: nn.WeightNorm(nn.Linear(7, 3, bias=False, dtype=F8), axis=1)),
-    Row(nn.QuantizedLinear, lambda: nn.QuantizedLinear(WEIGHT, np.linspace(-1, 1, 5), dtype=F8)),
+    Row(nn.QuantizedLinear, lambda: nn.QuantizedLinear(WEIGHT, np.linspace(-1, 1, 5), dtype=F8), [(3, 7), (2, 3, 7)]),
+    Row(nn.Embedding, lambda: nn.Embedding(4, 3, dtype=F8), [(1,), (3, 7), (2, 3, 5)], count=4),
+    Row(nn.PositionalEmbedding, lambda: nn.PositionalEmbedding(7, 5, dtype=F8), SEQUENCES),
+    Row(nn.SequenceDropout, lambda: nn.SequenceDropout(0.3), [(3, 7, 5), (2, 3, 5, 2)]),
+    *(
+        row
+        for layer in (nn.RNN, nn.LSTM, nn.GRU)
+        for row in (
+            Row(layer, partial(layer, 5, 3, dtype=F8), SEQUENCES, (True,)),
+            Row(layer, partial(layer, 5, 1, bias=False, return_sequences=False, dtype=F8), SEQUENCES, (False,)),
+        )
+    ),
+    Row(nn.RNN, lambda: nn.RNN(5, 3, "relu", dtype=F8), SEQUENCES, (True,)),
+    *(
+        Row(nn.MultiHeadAttention, partial(nn.MultiHeadAttention, 6, *settings, dtype=F8), shapes, (True,))
+        for settings, shapes in (
+            ((2,), [(1, 1, 6), (3, 5, 6)]),
+            ((3, True, False), [(2, 7, 6)]),
+            ((1, True), [(2, 3, 6)]),
+        )
+    ),
+    Row(nn.Residual, lambda: nn.Residual(nn.Linear(7, 7, dtype=F8), nn.Tanh(), nn.Residual(nn.Linear(7, 7, dtype=F8)))),
+    Row(
+        nn.Sequential,
+        lambda: nn.Sequential(
+            nn.Embedding(9, 6, dtype=F8),
+            nn.PositionalEmbedding(7, 6, dtype=F8),
+            nn.Residual(nn.LayerNorm(6, dtype=F8), nn.MultiHeadAttention(6, 2, causal=True, dtype=F8), nn.Dropout(0.2)),
+            nn.LayerNorm(6, dtype=F8),
+            nn.Linear(6, 3, dtype=F8),
+        ),
+        [(1, 7), (3, 5)],
+        (True,),
+        count=9,
+    ),
+    Row(
+        nn.Sequential,
+        lambda: nn.Sequential(
+            nn.GRU(5, 4, dtype=F8),
+            nn.SequenceDropout(0.2),
+            nn.LSTM(4, 3, return_sequences=False, dtype=F8),
+            nn.Linear(3, 2, dtype=F8),
+        ),
+        SEQUENCES,
+        (True,),
+    ),
     Row(
         nn.Sequential,
         lambda: nn.Sequential(
@@ -75,10 +128,11 @@ LAYERS = [
 ]
 
 
-def checked(layer: nn.Module, shape: tuple[int, ...], training: bool, order: str = "C") -> ss.GradcheckReport:
-    """Parameters, buffers and the gradient of the output are random; that of the input is checked as well."""
-    rng = np.random.default_rng(sum(shape))
-    x = np.asarray(rng.normal(size=shape), order=order)
+def checked(row: Row, shape: tuple[int, ...], training: bool, order: str = "C") -> ss.GradcheckReport:
+    """Parameters, buffers and the gradient of the output are random; that of an input of floats is checked as well."""
+    layer, rng = row.build(), np.random.default_rng(sum(shape))
+    x = np.asarray(row.input(rng, shape), order=order)
+    floats = {"x": x} if x.dtype == F8 else {}
     for param in layer.parameters().values():
         param[...] = rng.normal(size=param.shape)
     for name, buffer in layer.buffers().items():
@@ -87,12 +141,13 @@ def checked(layer: nn.Module, shape: tuple[int, ...], training: bool, order: str
     dy = rng.normal(size=layer(x, training).shape)
 
     def fn(inputs: dict[str, Array]) -> tuple[float, dict[str, Array]]:
-        y = layer(inputs["x"], training)
+        y = layer(inputs.get("x", x), training)
         value = float(np.sum(y * dy))
         dx = layer.backward(dy)
-        return value, {"x": dx, **layer.gradients()}
+        assert (dx is not None) == bool(floats)
+        return value, {**({} if dx is None else {"x": dx}), **layer.gradients()}
 
-    return ss.gradcheck(fn, {"x": x, **layer.parameters()})
+    return ss.gradcheck(fn, {**floats, **layer.parameters()})
 
 
 def concrete(base: type) -> set[type]:
@@ -110,11 +165,11 @@ def test_every_layer_and_loss_is_in_its_table() -> None:
 def test_layers(row: Row) -> None:
     for shape in row.shapes:
         for training in row.training:
-            layer = row.build()
-            report = checked(layer, shape, training)
-            params = sum(param.size for param in layer.parameters().values())
-            assert (report.compared, report.unchecked) == (np.prod(shape) + params, ())
-    assert checked(row.build(), row.shapes[-1], row.training[0], order="F").compared
+            report = checked(row, shape, training)
+            params = sum(param.size for param in row.build().parameters().values())
+            floats = np.prod(shape) if row.count is None else 0
+            assert (report.compared, report.unchecked) == (floats + params, ())
+    assert checked(row, row.shapes[-1], row.training[0], order="F").compared
 
 
 def labels(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -238,7 +293,7 @@ def copies(arrays: dict[str, Array]) -> dict[str, Array]:
 def test_a_deep_copy_is_a_layer_of_its_own(row: Row) -> None:
     """Same output at first; its parameters move it alone, and its gradients are its own."""
     layer, rng = row.build(), np.random.default_rng(0)
-    x = rng.normal(size=row.shapes[-1])
+    x = row.input(rng, row.shapes[-1])
     y = layer(x, row.training[0]).copy()
     grads, buffers = copies(layer.gradients()), copies(layer.buffers())
     twin = deepcopy(layer)

@@ -228,8 +228,16 @@ FLOAT = np.ones((2, 3), np.float32)
         (lambda: nn.Linear(3, 2.5), TypeError, r"Linear: out_features must be an integer, got 2.5"),
         (lambda: nn.Linear(3, 2, dtype=np.int32), TypeError, r"Linear: dtype must be float32 or float64, got int32"),
         (lambda: nn.Linear(3, 2)(FLOAT.astype(np.float64)), TypeError, r"Linear: input must be float32.*got float64"),
-        (lambda: nn.Linear(4, 2)(FLOAT), ValueError, r"Linear: input must have shape \(samples, 4\), got \(2, 3\)"),
-        (lambda: nn.Linear(3, 2)(FLOAT[0]), ValueError, r"Linear: input must have shape \(samples, 3\), got \(3,\)"),
+        (
+            lambda: nn.Linear(4, 2)(FLOAT),
+            ValueError,
+            r"Linear: input must have shape \(samples, ..., 4\), got \(2, 3\)",
+        ),
+        (
+            lambda: nn.Linear(3, 2)(FLOAT[0]),
+            ValueError,
+            r"input must have shape \(samples, ..., 3\), got \(3,\)",
+        ),
         (lambda: nn.Dropout(1.0), ValueError, r"Dropout: p must be in \[0, 1\), got 1.0"),
         (lambda: nn.Dropout("0.5"), TypeError, r"Dropout: p must be a number, got '0.5'"),
         (lambda: nn.Sequential(nn.ReLU), TypeError, r"Sequential: layer 0 must be a Module"),

@@ -187,6 +187,22 @@ def test_gradients_go_through_a_quantized_layer() -> None:
     assert layer.backward(dy, input_grad=False) is None
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_more_axes_are_more_rows_and_residuals_stay(dtype: type) -> None:
+    """A batch (samples, time, features) gives what its rows give, forward and backward."""
+    rng = np.random.default_rng(7)
+    model = nn.Sequential(nn.Linear(6, 6, dtype=dtype), nn.Residual(nn.Linear(6, 6, dtype=dtype), nn.ReLU()))
+    x, dy = (rng.standard_normal((2, 3, 6)).astype(dtype) for _ in range(2))
+    for made in (nn.prepare_qat(model, Affine(4, axis=0), Affine()), nn.quantize_model(model, Affine(4))):
+        assert isinstance(made.modules[1], nn.Residual)
+        y = made(x, True).copy()
+        dx, grads = made.backward(dy).copy(), {name: grad.copy() for name, grad in made.gradients().items()}
+        assert_same_bits(made(x.reshape(6, 6), True).reshape(x.shape), y)
+        assert_same_bits(made.backward(dy.reshape(6, 6)).reshape(x.shape), dx)
+        for name, grad in made.gradients().items():
+            assert_same_bits(grad, grads[name])
+
+
 def test_bad_arguments_are_named() -> None:
     model, x = mlp(6, 4, 2), np.zeros((3, 5), np.float32)
     with pytest.raises(TypeError, match="quantize_model: model must be a Module, got int"):
@@ -210,7 +226,7 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(TypeError, match="QATLinear: layer must be a Linear, got ReLU"):
         nn.QATLinear(nn.ReLU(), Affine())  # type: ignore[arg-type]
     for layer in (nn.prepare_qat(model, Affine()), nn.quantize_model(model, Affine())):
-        with pytest.raises(ValueError, match=r"input must have shape \(samples, 6\), got \(3, 5\)"):
+        with pytest.raises(ValueError, match=r"input must have shape \(samples, ..., 6\), got \(3, 5\)"):
             layer(x)
         with pytest.raises(TypeError, match="input must be float32"):
             layer(x.astype(F8))

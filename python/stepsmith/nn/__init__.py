@@ -13,10 +13,12 @@ from stepsmith.nn.activation import (
     Softsign,
     Tanh,
 )
+from stepsmith.nn.attention import MultiHeadAttention
 from stepsmith.nn.base import Counter, Module
 from stepsmith.nn.batch_norm import BatchNorm
-from stepsmith.nn.container import Sequential
-from stepsmith.nn.dropout import Dropout
+from stepsmith.nn.container import Residual, Sequential
+from stepsmith.nn.dropout import Dropout, SequenceDropout
+from stepsmith.nn.embedding import Embedding, PositionalEmbedding
 from stepsmith.nn.fake_quantize import FakeQuantize
 from stepsmith.nn.group_norm import GroupNorm, InstanceNorm
 from stepsmith.nn.linear import Linear
@@ -37,19 +39,24 @@ from stepsmith.nn.loss import (
 from stepsmith.nn.norm import LayerNorm, RMSNorm
 from stepsmith.nn.quantize import calibrate, prepare_qat, quantize_model
 from stepsmith.nn.quantized import QATLinear, QuantizedLinear
+from stepsmith.nn.rnn import GRU, LSTM, RNN
 from stepsmith.nn.softmax import LogSoftmax, Softmax
 from stepsmith.nn.weight_norm import WeightNorm
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
     "LOSSES",
+    "LSTM",
+    "RNN",
     "BCEWithLogits",
     "BatchNorm",
     "Counter",
     "CrossEntropy",
     "Distillation",
     "Dropout",
+    "Embedding",
     "FakeQuantize",
     "GroupNorm",
     "Hardtanh",
@@ -63,11 +70,15 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Module",
+    "MultiHeadAttention",
     "MultiMargin",
+    "PositionalEmbedding",
     "QATLinear",
     "QuantizedLinear",
     "RMSNorm",
     "ReLU",
+    "Residual",
+    "SequenceDropout",
     "Sequential",
     "SiLU",
     "Sigmoid",

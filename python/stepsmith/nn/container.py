@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from stepsmith import _check
 from stepsmith.nn.base import Module
-from stepsmith.nn.buffer import Array
+from stepsmith.nn.buffer import Array, Buffer
 
-__all__ = ["Sequential"]
+__all__ = ["Residual", "Sequential"]
 
 
 class Sequential(Module):
@@ -32,14 +34,15 @@ class Sequential(Module):
     """
 
     def __init__(self, *modules: Module, seed: int = 0) -> None:
-        super().__init__(_check.integer("Sequential", "seed", seed, low=0))
+        owner = type(self).__name__
+        super().__init__(_check.integer(owner, "seed", seed, low=0))
         for index, module in enumerate(modules):
             if not isinstance(module, Module):
-                raise TypeError(f"Sequential: layer {index} must be a Module, got {type(module).__name__}")
+                raise TypeError(f"{owner}: layer {index} must be a Module, got {type(module).__name__}")
         self.modules = modules
         layers = [layer for _, layer in self.named_layers()]
         if len({id(layer) for layer in layers}) < len(layers):
-            raise ValueError("Sequential: each layer must appear once, got one twice")
+            raise ValueError(f"{owner}: each layer must appear once, got one twice")
         # Nothing before the first layer with parameters needs a gradient, unless the caller wants that of the input.
         self._first = next((i for i, module in enumerate(modules) if _has_params(module)), len(modules))
 
@@ -63,6 +66,43 @@ class Sequential(Module):
             assert grad is not None
             grad = self.modules[index].backward(grad, input_grad or index > stop)
         return grad if input_grad else None
+
+
+class Residual(Sequential):
+    """y = x + f(x), f its layers in order (He et al. 2015). Parameters are named as those of a `Sequential`.
+
+    Args:
+        modules: Layers that together keep shape and dtype.
+        seed: As that of a `Sequential`.
+
+    Raises:
+        TypeError: Something that is not a Module; layers that change the dtype.
+        ValueError: The same layer twice, a negative seed; layers that change the shape.
+
+    Example:
+        >>> from stepsmith.nn import Linear, ReLU
+        >>> model = Sequential(Linear(4, 8), Residual(ReLU(), Linear(8, 8)), Linear(8, 2))
+        >>> list(model.parameters())
+        ['0.weight', '0.bias', '1.1.weight', '1.1.bias', '2.weight', '2.bias']
+    """
+
+    def __init__(self, *modules: Module, seed: int = 0) -> None:
+        super().__init__(*modules, seed=seed)
+        self._y, self._dx = Buffer(), Buffer()
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """`x` plus the last module's output."""
+        change = super().forward(x, training)
+        if change.dtype != x.dtype:
+            raise TypeError(f"Residual: layers must keep the dtype, {x.dtype}, got {change.dtype}")
+        if change.shape != x.shape:
+            raise ValueError(f"Residual: layers must keep the shape, {x.shape}, got {change.shape}")
+        return np.add(x, change, out=self._y.get(x.shape, x.dtype))
+
+    def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
+        """`dy` plus the gradient that comes back through the modules."""
+        change = super().backward(dy, input_grad)
+        return None if change is None else np.add(dy, change, out=self._dx.get(dy.shape, dy.dtype))
 
 
 def _has_params(module: Module) -> bool:

@@ -10,7 +10,7 @@ from stepsmith import _check, random
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array, Buffer
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "SequenceDropout"]
 
 
 class Dropout(Module):
@@ -37,7 +37,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = _check.number("Dropout", "p", p, low=0.0, high=1.0, open_high=True)
+        self.p = _check.number(type(self).__name__, "p", p, low=0.0, high=1.0, open_high=True)
         self._uniform, self._kept, self._factor = Buffer(), Buffer(), Buffer()
         self._y, self._dx = Buffer(), Buffer()
         self._active = False
@@ -57,11 +57,44 @@ class Dropout(Module):
 
     def _mask(self, x: Array) -> Array:
         """1 / (1 - p) where the element is kept, 0 where it is dropped."""
-        counter, start = self.counter, self.counter.sample * math.prod(x.shape[1:])
-        out = self._uniform.get(x.shape, np.dtype(np.float32))
-        random.uniform(x.shape, seed=counter.seed, step=counter.step, stream=self.index, start=start, out=out)
-        kept = np.greater_equal(out, self.p, out=self._kept.get(x.shape, np.dtype(np.bool_)))
-        factor = self._factor.get(x.shape, x.dtype)
+        counter, shape = self.counter, self._mask_shape(x)
+        start = counter.sample * math.prod(shape[1:])
+        out = self._uniform.get(shape, np.dtype(np.float32))
+        random.uniform(shape, seed=counter.seed, step=counter.step, stream=self.index, start=start, out=out)
+        kept = np.greater_equal(out, self.p, out=self._kept.get(shape, np.dtype(np.bool_)))
+        factor = self._factor.get(shape, x.dtype)
         np.multiply(kept, factor.dtype.type(1.0 / (1.0 - self.p)), out=factor)
         self._last_mask = factor
         return factor
+
+    def _mask_shape(self, x: Array) -> tuple[int, ...]:
+        return x.shape
+
+
+class SequenceDropout(Dropout):
+    """`Dropout` with one mask for all steps of a sequence (Gal and Ghahramani 2016), "variational" there.
+
+    For inputs (samples, time, ...). Draws as those of `Dropout`, but element = (position of the sample in the global
+    batch)·features + feature: a mask depends on neither the step nor the length.
+
+    Args:
+        p: Chance that a feature is dropped, in [0, 1).
+
+    Raises:
+        TypeError: `p` is not a number.
+        ValueError: `p` outside [0, 1), an input without a time axis.
+
+    Example:
+        >>> y = SequenceDropout(0.5)(np.ones((10, 7, 3), np.float32), training=True)
+        >>> bool((y == y[:, :1]).all()), sorted(set(y.ravel().tolist()))
+        (True, [0.0, 2.0])
+    """
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """`x` under a mask of each sample in training, else `x` itself."""
+        if x.ndim < 3:
+            raise ValueError(f"SequenceDropout: input must have shape (samples, time, features), got {x.shape}")
+        return super().forward(x, training)
+
+    def _mask_shape(self, x: Array) -> tuple[int, ...]:
+        return x.shape[0], 1, *x.shape[2:]

@@ -10,19 +10,16 @@ import numpy.typing as npt
 
 from stepsmith import _check
 from stepsmith import init as initializers
-from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array, Buffer
+from stepsmith.nn.drawn import Drawn
 
-__all__ = ["Linear"]
-
-# Keeps the streams of parameters apart from other draws of the same seed: the purpose "initialization" of Philox.
-_INITIALIZATION = 3
+__all__ = ["Linear", "rows"]
 
 
-class Linear(Module):
-    """y = x·weightᵀ + bias; as ``torch.nn.Linear``.
+class Linear(Drawn):
+    """y = x·weightᵀ + bias over the last axis; as ``torch.nn.Linear``.
 
-    dx = dy·weight, dweight = dyᵀ·x, dbias = the sum of dy over the samples.
+    dx = dy·weight, dweight = dyᵀ·x, dbias = the sum of dy over all rows: the samples, and what other axes there are.
 
     Args:
         in_features: Length of an input row.
@@ -61,24 +58,15 @@ class Linear(Module):
             _check.integer("Linear", "in_features", in_features, low=1),
             _check.integer("Linear", "out_features", out_features, low=1),
         )
-        self.dtype = float_dtype("Linear", dtype)
-        self._init = init
-        self._allocate(bias)
-        self._y, self._dx = Buffer(), Buffer()
-        if rng is not None:
-            self._fill(np.random.default_rng(rng))
-
-    def _allocate(self, bias: bool) -> None:
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
-        if bias:
-            shapes["bias"] = (self.out_features,)
-        self.params = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
-        self.grads = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
+        self._allocate(shapes | ({"bias": (self.out_features,)} if bias else {}), dtype)
         # Plain attributes: the passes run too often to look them up by name.
         self._weight = self.params["weight"]
         self._dweight = self.grads["weight"]
         self._bias, self._dbias = self.params.get("bias"), self.grads.get("bias")
-        self._drawn = False
+        self._init = init
+        self._y, self._dx = Buffer(), Buffer()
+        self._start(rng)
 
     @property
     def weight(self) -> Array:
@@ -90,38 +78,40 @@ class Linear(Module):
         """The bias, or None."""
         return self._bias
 
-    def draw(self, seed: int) -> None:
-        """Draw the weight, unless `rng` or an earlier use has done so."""
-        if not self._drawn:
-            self._fill(initializers.generator(seed, _INITIALIZATION, self.index))
-
     def _fill(self, rng: np.random.Generator) -> None:
         self._weight[...] = self._init(self._weight.shape, rng, dtype=self.dtype)
-        self._drawn = True
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        """x·weightᵀ + bias for `x` of shape (samples, in); keeps `x` itself for `backward`, not a copy."""
+        """x·weightᵀ + bias for `x` of shape (samples, ..., in); keeps `x` itself for `backward`, not a copy."""
         if x.dtype != self.dtype:
             raise TypeError(f"Linear: input must be {self.dtype} as the parameters, got {x.dtype}")
-        if x.ndim != 2 or x.shape[1] != self.in_features:
-            raise ValueError(f"Linear: input must have shape (samples, {self.in_features}), got {x.shape}")
+        if x.ndim < 2 or x.shape[-1] != self.in_features:
+            raise ValueError(f"Linear: input must have shape (samples, ..., {self.in_features}), got {x.shape}")
         self._x = x
-        y = self._y.get((x.shape[0], self.out_features), self.dtype)
-        np.matmul(x, self._weight.T, out=y)
+        y = self._y.get((*x.shape[:-1], self.out_features), self.dtype)
+        # One product of all rows: of more than two axes NumPy would make one for each sample.
+        np.matmul(rows(x), self._weight.T, out=rows(y))
         if self._bias is not None:
             np.add(y, self._bias, out=y)
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write dweight and dbias; return dy·weight."""
-        np.matmul(dy.T, self._x, out=self._dweight)
+        dy = rows(dy)
+        np.matmul(dy.T, rows(self._x), out=self._dweight)
         if self._dbias is not None:
             np.add.reduce(dy, axis=0, out=self._dbias)
         if not input_grad:
             return None
         dx = self._dx.get(self._x.shape, self.dtype)
-        return np.matmul(dy, self._weight, out=dx)
+        np.matmul(dy, self._weight, out=rows(dx))
+        return dx
 
     def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
         """2·in for each output."""
         return 2 * self.in_features * math.prod(y)
+
+
+def rows(x: Array) -> Array:
+    """All rows of the last axis under each other."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.fake_quantize import FakeQuantize
-from stepsmith.nn.linear import Linear
+from stepsmith.nn.linear import Linear, rows
 from stepsmith.quant._matmul import matmul, multiplies
 from stepsmith.quant.affine import Affine
 from stepsmith.quant.array import QuantizedArray, dequantize
@@ -17,7 +17,7 @@ from stepsmith.quant.fake import fake_quantize, fake_quantize_backward
 __all__ = ["QATLinear", "QuantizedLinear"]
 
 FEW = 8
-"""Samples up to which a product with codes reads less than one with floats saves."""
+"""Rows up to which a product with codes reads less than one with floats saves."""
 
 
 class QATLinear(Module):
@@ -74,27 +74,28 @@ class QATLinear(Module):
         self.weight_quantizer.start(self.params["weight"])
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        """Y of the quantized input and weight, for `x` of shape (samples, in)."""
+        """Y of the quantized input and weight, for `x` of shape (samples, ..., in)."""
         check_input("QATLinear", x, self.dtype, self.layer.in_features)
         self.x = x
         self._xq = x if self.input_quantizer is None else self.input_quantizer.forward(x, training)
         self._wq = self.weight_quantizer.forward(self.params["weight"], training)
-        y = self._y.get((x.shape[0], self.layer.out_features), self.dtype)
-        np.matmul(self._xq, self._wq.T, out=y)
+        y = self._y.get((*x.shape[:-1], self.layer.out_features), self.dtype)
+        np.matmul(rows(self._xq), self._wq.T, out=rows(y))
         if "bias" in self.params:
             np.add(y, self.params["bias"], out=y)
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write the gradients of weight, bias and scales; return that of x."""
-        np.matmul(dy.T, self._xq, out=self._dwq)
+        dy = rows(dy)
+        np.matmul(dy.T, rows(self._xq), out=self._dwq)
         self.grads["weight"][...] = self.weight_quantizer.backward(self._dwq)
         if "bias" in self.params:
             np.add.reduce(dy, axis=0, out=self.grads["bias"])
         if not input_grad and self.input_quantizer is None:
             return None
         dx = self._dx.get(self.x.shape, self.dtype)
-        np.matmul(dy, self._wq, out=dx)
+        np.matmul(dy, self._wq, out=rows(dx))
         return dx if self.input_quantizer is None else self.input_quantizer.backward(dx, input_grad)
 
     def quantized_weight(self) -> QuantizedArray:
@@ -105,7 +106,7 @@ class QATLinear(Module):
 class QuantizedLinear(Module):
     """y = x·weightᵀ + bias with a quantized weight; as ``torch.ao.nn.quantized.dynamic.Linear``, for use, not training.
 
-    Gradients go through to the input only. `quantize_model` makes such layers of others. Up to 8 float32 samples are
+    Gradients go through to the input only. `quantize_model` makes such layers of others. Up to 8 float32 rows are
     multiplied with the codes themselves where `quant.matmul` takes them; more, and other weights, with their numbers.
 
     Args:
@@ -151,11 +152,11 @@ class QuantizedLinear(Module):
         self._y, self._dx, self._w, self._xq = Buffer(), Buffer(), Buffer(), Buffer()
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        """x·weightᵀ + bias for `x` of shape (samples, in)."""
+        """x·weightᵀ + bias for `x` of shape (samples, ..., in)."""
         check_input("QuantizedLinear", x, self.dtype, self.in_features)
         self.x = x
-        y = self._y.get((x.shape[0], self.out_features), self.dtype)
-        self._matmul(self._rounded(x), y)
+        y = self._y.get((*x.shape[:-1], self.out_features), self.dtype)
+        self._matmul(rows(self._rounded(x)), rows(y))
         if self.bias is not None:
             np.add(y, self.bias, out=y)
         return y
@@ -184,7 +185,7 @@ class QuantizedLinear(Module):
         if not input_grad:
             return None
         dx = self._dx.get(self.x.shape, self.dtype)
-        np.matmul(dy, self._numbers(), out=dx)
+        np.matmul(rows(dy), self._numbers(), out=rows(dx))
         if self.activations is not None:
             fake_quantize_backward(dx, self._saved, out=(dx, None))
         return dx
@@ -194,5 +195,5 @@ def check_input(owner: str, x: Array, dtype: npt.DTypeLike, features: int) -> No
     """Fails unless `x` is a batch of rows of that dtype and length."""
     if x.dtype != dtype:
         raise TypeError(f"{owner}: input must be {dtype} as the layer, got {x.dtype}")
-    if x.ndim != 2 or x.shape[1] != features:
-        raise ValueError(f"{owner}: input must have shape (samples, {features}), got {x.shape}")
+    if x.ndim < 2 or x.shape[-1] != features:
+        raise ValueError(f"{owner}: input must have shape (samples, ..., {features}), got {x.shape}")

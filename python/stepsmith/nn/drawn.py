@@ -1,0 +1,54 @@
+"""What layers share whose parameters are drawn at random."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from stepsmith import init as initializers
+from stepsmith.nn.base import Module, float_dtype
+from stepsmith.nn.buffer import Array
+
+__all__ = ["Drawn"]
+
+# Keeps the streams of parameters apart from other draws of the same seed: the purpose "initialization" of Philox.
+_INITIALIZATION = 3
+
+
+class Drawn(Module):
+    """A layer that draws its parameters once, at its first use or at once from an `rng` of its own.
+
+    Its constructor calls `_allocate`, and `_start` at its end; `_fill` writes the parameters, which are zeros before.
+    """
+
+    def _allocate(self, shapes: Mapping[str, tuple[int, ...]], dtype: npt.DTypeLike) -> None:
+        self._owner = type(self).__name__
+        self.dtype = float_dtype(self._owner, dtype)
+        self.params = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
+        self.grads = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
+
+    def _start(self, rng: int | np.random.Generator | None) -> None:
+        self._drawn = rng is not None
+        if rng is not None:
+            self._fill(np.random.default_rng(rng))
+
+    @abstractmethod
+    def _fill(self, rng: np.random.Generator) -> None:
+        """Draw the parameters."""
+
+    def draw(self, seed: int) -> None:
+        """Draw the parameters, unless `rng` or an earlier use has done so."""
+        if not self._drawn:
+            self._fill(initializers.generator(seed, _INITIALIZATION, self.index))
+            self._drawn = True
+
+    def _check_sequences(self, x: Array, features: int) -> None:
+        """Raise unless `x` is a batch of sequences of that many features."""
+        if x.dtype != self.dtype:
+            raise TypeError(f"{self._owner}: input must be {self.dtype} as the parameters, got {x.dtype}")
+        if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != features:
+            shape = f"(samples, time, {features}), time at least 1"
+            raise ValueError(f"{self._owner}: input must have shape {shape}, got {x.shape}")
