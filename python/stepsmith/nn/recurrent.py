@@ -18,6 +18,9 @@ from stepsmith.nn.functional.activation import NO_SUMS
 
 __all__ = ["Recurrent", "State", "activate"]
 
+_SPAN = 16384
+"""Elements of a state of so many steps as are differentiated in one go: few calls, but all in the cache."""
+
 State = Array | tuple[Array, ...]
 
 
@@ -96,7 +99,7 @@ class Recurrent(Drawn):
 
     @abstractmethod
     def _differentiate(self, kept: Array, before: Array, after: Array, factors: Array) -> None:
-        """Write what a step multiplies the gradient of its state with."""
+        """Write what some steps multiply the gradients of their states with; the steps are an axis more."""
 
     @abstractmethod
     def _step_back(self, factors: Array, kept: Array, grad: Array) -> None:
@@ -144,9 +147,10 @@ class Recurrent(Drawn):
     def forward(self, x: Array, training: bool = False) -> Array:
         """Output (samples, time, hidden), or (samples, hidden), for `x` of shape (samples, time, in)."""
         self._check_sequences(x, self.in_features)
-        samples, steps, _ = self._shape = x.shape
+        samples, steps, _ = x.shape
         if self._initial is not None and self._initial.shape[2] != samples:
             raise ValueError(f"{self._owner}: initial_state must have {samples} samples, got {self._initial.shape[2]}")
+        self._shape = x.shape
         states, kept = self._states(), self._take("kept", steps, self._kept * self.hidden, samples)
         self._give(x, kept[:, : self._rows])
         states[:, 0] = 0.0 if self._initial is None else self._initial
@@ -154,7 +158,7 @@ class Recurrent(Drawn):
         for t in range(steps):
             np.matmul(weight, states[0, t], out=product)
             self._step(product, kept[t], states[:, t], states[:, t + 1])
-        self._last = _copied(states[:, steps], self._last)
+        self._last = states[:, steps]
         return self._output(states[0, 1:])
 
     def _take(self, name: str, *shape: int) -> Array:
@@ -204,11 +208,14 @@ class Recurrent(Drawn):
         grad = self._take("grad", len(self._slots), self.hidden, samples)
         grad[...] = 0.0
         given = dy.transpose(1, 2, 0) if self.return_sequences else dy.T[None]
-        given = _copied(given, self._take("dy", *given.shape))
+        given, span = _copied(given, self._take("dy", *given.shape)), max(_SPAN // max(grad[0].size, 1), 1)
         for t in range(steps - 1, -1, -1):
+            if (steps - 1 - t) % span == 0:
+                some = slice(max(t + 1 - span, 0), t + 1)
+                before, after = states[:, :-1][:, some], states[:, 1:][:, some]
+                self._differentiate(kept[some], before, after, factors[some])
             if t >= steps - len(given):
                 np.add(grad[0], given[t - steps], out=grad[0])
-            self._differentiate(kept[t], states[:, t], states[:, t + 1], factors[t])
             self._step_back(factors[t], kept[t], grad)
         return factors
 
@@ -224,9 +231,6 @@ class Recurrent(Drawn):
 
 
 def _copied(source: Array, target: Array) -> Array:
-    """The target, or a new array if it has another shape, with the source's numbers."""
-    if target.shape != source.shape:
-        target = np.empty(source.shape, source.dtype)
     np.copyto(target, source)
     return target
 

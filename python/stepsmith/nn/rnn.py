@@ -115,7 +115,7 @@ class LSTM(Recurrent):
         n = self.hidden
         i, _, g, o, tanh_c = _blocks(kept, n)
         for_i, for_f, for_g, for_o, for_c = _blocks(factors, n)
-        _sigmoid_slope(kept[: 2 * n], factors[: 2 * n])
+        _sigmoid_slope(kept[..., : 2 * n, :], factors[..., : 2 * n, :])
         np.multiply(for_i, g, out=for_i)
         np.multiply(for_f, before[1], out=for_f)
         np.multiply(_tanh_slope(g, for_g), i, out=for_g)
@@ -203,8 +203,8 @@ class GRU(Recurrent):
 
 
 def _blocks(rows: Array, size: int) -> list[Array]:
-    """The gates' blocks of rows."""
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    """The gates' blocks of rows, of one step or of several."""
+    return [rows[..., start : start + size, :] for start in range(0, rows.shape[-2], size)]
 
 
 def _sigmoid_slope(y: Array, out: Array) -> Array:
