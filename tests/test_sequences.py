@@ -170,6 +170,24 @@ def test_the_last_step_alone(layer: type[Any], dtype: np.dtype[Any]) -> None:
         assert_same_bits(grad, whole.gradients()[name], name)
 
 
+@pytest.mark.parametrize("layer", RECURRENT.values())
+@pytest.mark.parametrize("whole", [True, False])
+def test_gradients_do_not_depend_on_how_many_steps_are_differentiated_at_once(
+    layer: type[Any], whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = layer(5, 4, return_sequences=whole, rng=0)
+    x = np.random.default_rng(8).normal(size=(3, 7, 5)).astype(np.float32)
+    dy = np.sin(net(x))
+    dx = net.backward(dy).copy()
+    grads = {name: grad.copy() for name, grad in net.gradients().items()}
+    for steps in (1, 2, 3, 7):
+        monkeypatch.setattr("stepsmith.nn.recurrent._SPAN", steps * 4 * 3)
+        net(x)
+        assert_same_bits(net.backward(dy), dx)
+        for name, grad in net.gradients().items():
+            assert_same_bits(grad, grads[name], name)
+
+
 def test_one_mask_over_time_and_its_numbers() -> None:
     net = nn.Sequential(nn.ReLU(), nn.Residual(nn.SequenceDropout(0.4)))
     net.parameters()
