@@ -394,7 +394,7 @@ def test_plot_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch
         (lambda t: t.fit((X, Y * 1.0)), TypeError, r"labels must be integers, got float64"),
         (lambda t: t.fit((X * 1j, Y)), TypeError, r"input must be float32 as the parameters, got complex64"),
         (lambda t: t.fit((X.astype(np.float64), Y)), TypeError, r"input must be float32.*, got float64"),
-        (lambda t: t.fit((X[:, :3], Y)), ValueError, r"input must have shape \(samples, 6\), got \(2, 3\)"),
+        (lambda t: t.fit((X[:, :3], Y)), ValueError, r"input must have shape \(samples, ..., 6\), got \(2, 3\)"),
         (lambda t: t.fit((X, Y), batch_size=0), ValueError, r"batch_size must be at least 1, got 0"),
         (lambda t: t.fit((X, Y), batch_size=1.5), TypeError, r"batch_size must be an integer, got 1.5"),
         (lambda t: t.fit((X, Y), epochs=-1), ValueError, r"epochs must be at least 0, got -1"),
