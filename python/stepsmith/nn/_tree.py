@@ -24,4 +24,4 @@ def mapped(module: Module, make: Callable[[str, Module], Module], prefix: str = 
     if not isinstance(module, Sequential):
         return make(prefix.removesuffix("."), module)
     parts = (mapped(part, make, f"{prefix}{index}.") for index, part in enumerate(module.modules))
-    return Sequential(*parts, seed=module.seed)
+    return type(module)(*parts, seed=module.seed)
