@@ -39,6 +39,7 @@ from stepsmith.nn.loss import (
 from stepsmith.nn.norm import LayerNorm, RMSNorm
 from stepsmith.nn.quantize import calibrate, prepare_qat, quantize_model
 from stepsmith.nn.quantized import QATLinear, QuantizedLinear
+from stepsmith.nn.regularization import L1, L2, ElasticNet, MaxNorm, Regularizer
 from stepsmith.nn.rnn import GRU, LSTM, RNN
 from stepsmith.nn.softmax import LogSoftmax, Softmax
 from stepsmith.nn.weight_norm import WeightNorm
@@ -47,6 +48,8 @@ __all__ = [
     "ELU",
     "GELU",
     "GRU",
+    "L1",
+    "L2",
     "LOSSES",
     "LSTM",
     "RNN",
@@ -56,6 +59,7 @@ __all__ = [
     "CrossEntropy",
     "Distillation",
     "Dropout",
+    "ElasticNet",
     "Embedding",
     "FakeQuantize",
     "GroupNorm",
@@ -67,6 +71,7 @@ __all__ = [
     "Linear",
     "LogSoftmax",
     "Loss",
+    "MaxNorm",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Module",
@@ -77,6 +82,7 @@ __all__ = [
     "QuantizedLinear",
     "RMSNorm",
     "ReLU",
+    "Regularizer",
     "Residual",
     "SequenceDropout",
     "Sequential",
