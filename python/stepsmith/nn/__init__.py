@@ -36,12 +36,14 @@ from stepsmith.nn.loss import (
     cross_entropy,
     mse,
 )
+from stepsmith.nn.mixed import MixedPrecision
 from stepsmith.nn.norm import LayerNorm, RMSNorm
 from stepsmith.nn.quantize import calibrate, prepare_qat, quantize_model
 from stepsmith.nn.quantized import QATLinear, QuantizedLinear
 from stepsmith.nn.regularization import L1, L2, ElasticNet, MaxNorm, Regularizer
 from stepsmith.nn.rnn import GRU, LSTM, RNN
 from stepsmith.nn.softmax import LogSoftmax, Softmax
+from stepsmith.nn.summary import Summary
 from stepsmith.nn.weight_norm import WeightNorm
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "MaxNorm",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "MixedPrecision",
     "Module",
     "MultiHeadAttention",
     "MultiMargin",
@@ -92,6 +95,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Softsign",
+    "Summary",
     "Tanh",
     "WeightNorm",
     "calibrate",

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stepsmith.nn.buffer import Array
+from stepsmith import _check
+from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.loss import CrossEntropy, Loss
+from stepsmith.nn.summary import Summary, summarize
 
 __all__ = ["Counter", "Module", "float_dtype"]
 
@@ -56,6 +58,7 @@ class Module(ABC):
         self.index = 0
         self._gradients: dict[str, Array] | None = None
         self._loss: Loss | None = None
+        self._scaled = Buffer()
 
     @abstractmethod
     def forward(self, x: Array, training: bool = False) -> Array:
@@ -106,6 +109,31 @@ class Module(ABC):
         """The arrays themselves that belong to the model and are no parameters; "1.running_mean", as in PyTorch."""
         return {prefix + name: array for prefix, layer in self.named_layers() for name, array in layer.state.items()}
 
+    def summary(self, inputs: Sequence[int] | Array, dtype: npt.DTypeLike = np.float32) -> Summary:
+        """Layers with output shapes, parameters, bytes and FLOPs, from one forward pass outside training.
+
+        FLOPs are what `flops` says: multiplications and additions of products. Norms, activations and whatever else
+        works on single elements count as 0. Parameters are drawn if they were not; nothing else of the model changes.
+
+        Args:
+            inputs: Shape of a sample, without the batch's axis, for a pass with zeros; or a batch.
+            dtype: Of the zeros; an integer one where an embedding comes first.
+
+        Raises:
+            TypeError: Neither a shape nor an array.
+            ValueError: A length below 1, or what a layer does not take.
+
+        Example:
+            >>> import stepsmith as ss
+            >>> print(ss.nn.Sequential(ss.nn.Linear(4, 8), ss.nn.ReLU()).summary((4,)))
+            layer  type    output  parameters  bytes  buffers  FLOPs
+            0      Linear  (8,)            40    160        0     64
+            1      ReLU    (8,)             0      0        0      0
+            total                          40    160        0     64
+            trainable: 40 of 40 parameters
+        """
+        return summarize(self, inputs, dtype)
+
     def loss_and_grads(
         self, batch: Sequence[Any], loss: Loss | None = None, loss_scale: float = 1.0
     ) -> tuple[float, dict[str, Array]]:
@@ -117,10 +145,10 @@ class Module(ABC):
             batch: (inputs, targets) or (inputs, targets, sample_weight): inputs (samples, ...), targets and weights as
                 the loss wants them.
             loss: Cross entropy when omitted.
-            loss_scale: Factor of all gradients, not of the returned loss: it keeps small ones apart from 0 in 16 bits.
+            loss_scale: Factor of the gradients, not of the loss that is returned; above 0.
 
         Raises:
-            ValueError: Not two or three arrays, or shapes or labels that do not fit.
+            ValueError: Not two or three arrays, a scale that is not above 0, or shapes or labels that do not fit.
             TypeError: Inputs that have not the parameters' dtype, or targets of the wrong kind.
         """
         if len(batch) not in (2, 3):
@@ -130,7 +158,9 @@ class Module(ABC):
             loss = self._loss = self._loss or CrossEntropy()
         value, dy = loss(self(batch[0], True), *batch[1:])
         if loss_scale != 1.0:
-            dy = np.multiply(dy, loss_scale)
+            scale = _check.number("loss_and_grads", "loss_scale", loss_scale, low=0.0, open_low=True)
+            # Not in place: a user's loss may keep what it returned.
+            dy = np.multiply(dy, scale, out=self._scaled.get(dy.shape, dy.dtype))
         self.backward(dy, False)
         self.counter.step += 1
         return value, self.gradients()
