@@ -180,6 +180,19 @@ def test_weights_are_as_if_samples_came_as_often(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("weight", [None, np.zeros(0)])
+def test_an_empty_batch_has_no_mean(name: str, weight: Array | None) -> None:
+    build, draw = CASES[name]
+    rng = np.random.default_rng(0)
+    x, target, loss = numbers(rng, 0), draw(rng, 0), build()
+    loss.check(x, target)
+    for call in (loss, loss.sums):
+        with pytest.raises(ValueError, match=f"{loss.name}: the batch must not be empty"):
+            call(x, target, weight)
+    assert loss.divisor(x, target, weight) == 0.0
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_nothing_counts(name: str) -> None:
     build, draw = CASES[name]
     rng = np.random.default_rng(0)

@@ -110,7 +110,7 @@ def weighted_sum(values: Array, sample_weight: Array | None) -> float:
         return float(np.count_nonzero(values))
     if sample_weight is None:
         return float(np.add.reduce(values, axis=None, dtype=np.float64))
-    of_samples = np.add.reduce(values.reshape(len(values), -1), axis=1, dtype=np.float64)
+    of_samples = np.add.reduce(values, axis=tuple(range(1, values.ndim)), dtype=np.float64)
     # A weight of 0 times an infinite loss is no number, silently.
     with np.errstate(invalid="ignore", over="ignore"):
         return float(np.dot(of_samples, sample_weight))

@@ -71,9 +71,9 @@ class BCEWithLogits(Elementwise):
 
     def sums(self, output: Array, target: Array, sample_weight: Array | None = None) -> dict[str, tuple[float, float]]:
         """Adds `accuracy`: how many elements have x above 0 and a target above 1/2, or neither."""
-        correct, each = (output > 0) == (target > 0.5), output.size / len(output)
         sums = super().sums(output, target, sample_weight)
-        return sums | {"accuracy": (weighted_sum(correct, sample_weight), sums["loss"][1] * each)}
+        correct, counted = (output > 0) == (target > 0.5), sums["loss"][1] * (output.size / len(output))
+        return sums | {"accuracy": (weighted_sum(correct, sample_weight), counted)}
 
     def _terms(self, x: Array, t: Array) -> tuple[Array, Array]:
         """(k·max(x, 0) - p·t·x) + k·log(1 + e^-abs(x)) and k·σ(x) - p·t, with k = 1 - t + p·t."""
