@@ -91,6 +91,7 @@ class Constant(Regularizer):
     """Adds a gradient of ones, and counts its calls."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.rates: list[dict[str, float]] = []
 
     def before_step(self, params, grads, scale: float = 1.0) -> float:
@@ -99,8 +100,8 @@ class Constant(Regularizer):
                 np.add(grad, scale, out=grad)
         return 2.5
 
-    def after_step(self, params, lrs) -> None:
-        self.rates.append({name: lrs[name] for name in params})
+    def after_step(self, params, lr) -> None:
+        self.rates.append(dict(lr))
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -124,6 +125,7 @@ def test_a_frozen_parameter_has_no_gradient_and_no_penalty() -> None:
         trainer.fit((X, Y), epochs=2, batch_size=8, accumulate=parts, progress=False)
         moved = [name for name, array in copy(trainer).items() if (array != before[name]).any()]
         assert moved == ["4.weight", "4.bias"]
+        assert trainer.regularizers[0].rates[-1] == {"4.weight": 0.2, "4.bias": 0.2}
         trainer.unfreeze("1.bias")
         trainer.fit((X, Y), epochs=3, batch_size=8, accumulate=parts, progress=False)
         moved = [name for name, array in copy(trainer).items() if (array != before[name]).any()]

@@ -173,3 +173,12 @@ def test_bad_input_is_named(call: Callable[[], Any], error: type[Exception], mes
         call()
     assert all((param == 1).all() for params in (PARAMS, HALF) for param in params.values())
     assert (GRADS["weight"] == 1).all()
+
+
+def test_each_parameter_has_its_rate_and_those_without_one_stay() -> None:
+    params = {name: np.full((2, 2), 4.0) for name in ("a.weight", "b.weight", "c.weight")}
+    rates = {"a.weight": 1.0, "b.weight": 0.5}
+    nn.L1(1.0, decoupled=True).after_step(params, rates)
+    assert [param[0, 0] for param in params.values()] == [3.0, 3.5, 4.0]
+    nn.MaxNorm(1.0).after_step(params, rates)
+    assert [bool(np.isclose((param**2).sum(), 2.0)) for param in params.values()] == [True, True, False]

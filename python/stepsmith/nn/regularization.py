@@ -14,6 +14,11 @@ from stepsmith.nn.buffer import Array, Buffer
 __all__ = ["L1", "L2", "ElasticNet", "MaxNorm", "Regularizer"]
 
 Globs = str | Sequence[str]
+Rates = float | Mapping[str, float]
+
+
+def _rate(lr: Rates, name: str) -> float | None:
+    return lr.get(name) if isinstance(lr, Mapping) else lr
 
 
 class Regularizer(ABC):  # noqa: B024 - a subclass writes the half that it needs
@@ -45,8 +50,13 @@ class Regularizer(ABC):  # noqa: B024 - a subclass writes the half that it needs
         """
         return 0.0
 
-    def after_step(self, params: Mapping[str, Array], lr: float) -> None:  # noqa: B027 - most have nothing to do
-        """Change the parameters in place, after a step with learning rate `lr`."""
+    def after_step(self, params: Mapping[str, Array], lr: Rates) -> None:  # noqa: B027 - most have nothing to do
+        """Change the parameters in place, after a step.
+
+        Args:
+            params: Name to parameter.
+            lr: The step's learning rate, or name to rate; parameters that have none were not stepped and stay.
+        """
 
     def _globs(self, argument: str, globs: Globs) -> tuple[str, ...]:
         found = (globs,) if isinstance(globs, str) else tuple(globs)
@@ -141,16 +151,21 @@ class ElasticNet(Regularizer):
         if self.l2:
             np.add(grad, np.multiply(param, scale * self.l2, out=term), out=grad)
 
-    def after_step(self, params: Mapping[str, Array], lr: float) -> None:
+    def after_step(self, params: Mapping[str, Array], lr: Rates) -> None:
         """The soft threshold, then the decay, if decoupled."""
         if not self.decoupled:
             return
-        for param in self._select(params).values():
-            if self.l1:
-                # w - w is 0, and all else is abs(w) - lr·l1 with w's sign.
-                np.subtract(param, np.clip(param, -lr * self.l1, lr * self.l1, out=self._like(param)), out=param)
-            if self.l2:
-                np.multiply(param, 1.0 - lr * self.l2, out=param)
+        for name, param in self._select(params).items():
+            rate = _rate(lr, name)
+            if rate is not None:
+                self._shrink(param, rate)
+
+    def _shrink(self, param: Array, lr: float) -> None:
+        if self.l1:
+            # w - w is 0, and all else is abs(w) - lr·l1 with w's sign.
+            np.subtract(param, np.clip(param, -lr * self.l1, lr * self.l1, out=self._like(param)), out=param)
+        if self.l2:
+            np.multiply(param, 1.0 - lr * self.l2, out=param)
 
 
 class L1(ElasticNet):
@@ -233,9 +248,10 @@ class MaxNorm(Regularizer):
         self.limit = _check.number("MaxNorm", "limit", limit, low=0.0, open_low=True)
         self.axis = _check.integer("MaxNorm", "axis", axis)
 
-    def after_step(self, params: Mapping[str, Array], lr: float) -> None:
+    def after_step(self, params: Mapping[str, Array], lr: Rates) -> None:
         """Scale units that are too long."""
-        chosen = {name: param for name, param in self._select(params).items() if param.ndim > 1}
+        stepped = {name: param for name, param in self._select(params).items() if _rate(lr, name) is not None}
+        chosen = {name: param for name, param in stepped.items() if param.ndim > 1}
         for name, param in chosen.items():
             if not -param.ndim <= self.axis < param.ndim:
                 raise ValueError(f"MaxNorm: axis must be one of {name!r}, of shape {param.shape}, got {self.axis}")

@@ -211,12 +211,12 @@ class Updater:
         return info
 
     def _constrain(self, lrs: Sequence[float]) -> None:
-        """Constraints, each group of parameters with its own rate."""
+        """What comes after a step, each parameter with its group's rate, frozen ones without any."""
         optimizer: Any = self._optimizer
-        params = optimizer.params
-        rates = {name: lr for group, lr in zip(optimizer.groups, lrs) for name in group["params"]}
+        groups = zip(optimizer.groups, lrs)
+        rates = {name: lr for group, lr in groups for name in group["params"] if name not in self._frozen}
         for item in self._regularizers:
-            item.after_step({name: params[name] for name in params if name not in self._frozen}, rates)
+            item.after_step(optimizer.params, rates)
 
     def _worst(self, grads: Mapping[str, Array | None]) -> str:
         """The first gradient that is not finite."""

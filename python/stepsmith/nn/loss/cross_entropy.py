@@ -113,9 +113,7 @@ class CrossEntropy(Loss):
             counts = counts * self.weight.take(target.astype(np.intp), mode="clip")
         return weighted_sum(counts, sample_weight)
 
-    def _mean(
-        self, output: Array, target: Array, sample_weight: Array | None, dz: Array | None
-    ) -> tuple[float, float]:
+    def _mean(self, output: Array, target: Array, sample_weight: Array | None, dz: Array | None) -> tuple[float, float]:
         axis = self._axis(output)
         losses = self._losses.get((output.size // max(output.shape[axis], 1),), FLOAT64)
         reduction = "mean" if sample_weight is None else "sum"
