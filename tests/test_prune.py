@@ -263,7 +263,7 @@ class Run:
             rng = np.random.default_rng(self.clock.step)
             batch = rng.normal(size=(8, 5)).astype(np.float32), rng.integers(0, 3, 8)
             self.optimizer.step(self.model.loss_and_grads(batch)[1])
-            self.clock.advance(8, 0.0)
+            self.clock.advance(8, 1, 0.0)
             self.callback.on_step_end(self, {"step": self.clock.step})
 
     def pruned(self) -> dict[str, int]:
