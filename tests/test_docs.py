@@ -55,15 +55,40 @@ def test_every_preparation_trains(page: dict[str, Any]) -> None:
     assert min(accuracies.values()) > 0.9, accuracies
 
 
-@pytest.fixture(scope="module")
-def quantization(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def inside(folder: Path, name: str) -> Iterator[dict[str, Any]]:
     """The page's names; the files that it writes are in the working directory."""
     before = Path.cwd()
-    os.chdir(tmp_path_factory.mktemp("quantization"))
+    os.chdir(folder)
     try:
-        yield run_page("quantization.md")
+        yield run_page(name)
     finally:
         os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def quantization(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    yield from inside(tmp_path_factory.mktemp("quantization"), "quantization.md")
+
+
+@pytest.fixture
+def pruning(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    yield from inside(tmp_path, "pruning.md")
+
+
+def test_pruning_says_what_its_example_does(pruning: dict[str, Any]) -> None:
+    """Counts are exact, bytes but for digits of offsets; a BLAS may judge some of the 450 images otherwise."""
+    text = (ROOT / "docs" / "pruning.md").read_text()
+    assert re.findall(r"```text\n(.*?)\n```", text, flags=re.S) == [str(pruning["small"])]
+    assert sum(ss.prune.sparsity(pruning["optimizer"]).zeros.values()) == round(0.9 * (17_226 - 202))
+    assert f"{pruning['small'].before * 4:,} bytes of parameters have become {pruning['small'].after * 4:,}" in text
+    dense, sparse = (
+        int(size.replace(",", "")) for size in re.findall(r"file has ([\d,]+) bytes, the other ([\d,]+)", text)[0]
+    )
+    assert Path("dense.safetensors").stat().st_size == pytest.approx(dense, abs=64)
+    assert Path("pruned.safetensors").stat().st_size == pytest.approx(sparse, abs=64)
+    said = [float(share) / 100 for share in re.findall(r"([\d.]+) %", text) if float(share) > 95]
+    names = ("pruned_accuracy", "dense_accuracy", "halved_accuracy")
+    assert said == pytest.approx([pruning[name] for name in names], abs=0.012)
 
 
 def test_quantization_has_a_row_for_each_scheme() -> None:
