@@ -160,6 +160,20 @@ def test_a_shrunk_model_trains_and_keeps_its_weights() -> None:
     np.testing.assert_allclose(small.parameters()["0.weight"], before["0.weight"], atol=0.011)
 
 
+def test_shrinking_leaves_a_pass_that_runs_alone() -> None:
+    model = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm(7), nn.GELU(), nn.Linear(7, 3))
+    randomized(model).parameters()["0.weight"][3] = 0
+    x = np.random.default_rng(1).normal(size=(11, 5)).astype(np.float32)
+    gradients = []
+    for between in (lambda: None, lambda: prune.shrink(model)):
+        dy = np.ones_like(model(x, training=True))
+        between()
+        model.backward(dy)
+        gradients.append(copy.deepcopy(model.gradients()))
+    for name, grad in gradients[0].items():
+        assert_same_bits(gradients[1][name], grad, name)
+
+
 class Wider(nn.Linear):
     """A layer that is not what it looks like."""
 

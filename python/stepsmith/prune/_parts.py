@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from stepsmith.nn.activation import _Activation
 from stepsmith.nn.base import Module
 from stepsmith.nn.batch_norm import BatchNorm
+from stepsmith.nn.buffer import Buffer
 from stepsmith.nn.dropout import Dropout
 from stepsmith.nn.linear import Linear
 
 __all__ = ["Each", "Weighted", "part_of"]
 
 Array = NDArray[Any]
+Kind = TypeVar("Kind", bound=Module)
 
 
 class Each:
@@ -45,8 +47,7 @@ class Elementwise(Each):
 
     def constants(self, values: Array) -> Array:
         """The function's values."""
-        # A shallow copy, so that the layer still knows its last input.
-        return np.array(copy.copy(self.layer).forward(values[None])[0])
+        return np.array(_twin(self.layer).forward(values[None])[0])
 
 
 class BatchNormed(Each):
@@ -56,7 +57,7 @@ class BatchNormed(Each):
 
     def constants(self, values: Array) -> Array:
         """Of two rows alike, for a norm without running statistics; so many features may share a unit."""
-        layer = copy.copy(self.layer)
+        layer = _twin(self.layer)
         layer.axis = 1
         return np.array(layer.forward(np.tile(_spread(values, layer.features), (2, 1)))[0])
 
@@ -135,6 +136,13 @@ class Weighted:
         if self.needs_bias:
             new.params["bias"][...] = self.bias[self.outputs]
         return new
+
+
+def _twin(layer: Kind) -> Kind:
+    """A layer of the same arrays whose passes leave the other one's last pass alone."""
+    twin = copy.copy(layer)
+    twin.__dict__ |= {name: Buffer() for name, value in vars(layer).items() if isinstance(value, Buffer)}
+    return twin
 
 
 def _spread(values: Array, size: int) -> Array:
