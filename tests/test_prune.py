@@ -331,6 +331,17 @@ def test_gradual_pruning_may_start_before_the_first_batch_and_leaves_other_masks
     assert run.pruned() == {"0.weight": 40, "3.weight": 144, "4.weight": round(0.9 * 171) - 144}
 
 
+def test_what_another_callback_puts_back_is_zeroed_at_the_end() -> None:
+    run = Run(gradual())
+    run.train(8)
+    best = {name: param.copy() for name, param in run.optimizer.params.items()}
+    for param in run.optimizer.params.values():
+        param[param == 0] = 7.0
+    run.callback.on_fit_end(run)
+    for name in SIZES:
+        assert_same_bits(run.optimizer.params[name], best[name])
+
+
 def test_gradual_pruning_refuses_before_training() -> None:
     with pytest.raises(ValueError, match=r"GradualPruning: include must match a parameter of two or more axes of \['0"):
         Run(gradual(include="*bias")).train(1)
@@ -340,3 +351,4 @@ def test_gradual_pruning_refuses_before_training() -> None:
         TypeError, match=r"GradualPruning: optimizer must be one of stepsmith.optim with masks, got LBFGS"
     ):
         run.callback.on_fit_begin(run)
+    run.callback.on_fit_end(run)

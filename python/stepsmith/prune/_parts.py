@@ -10,14 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith.nn.activation import _Activation
 from stepsmith.nn.base import Module
-from stepsmith.nn.batch_norm import BatchNorm
 from stepsmith.nn.buffer import Buffer
-from stepsmith.nn.dropout import Dropout
-from stepsmith.nn.linear import Linear
 
-__all__ = ["Each", "Weighted", "part_of"]
+__all__ = ["Each", "Weighted", "like", "part_of", "spread", "twin"]
 
 Array = NDArray[Any]
 Kind = TypeVar("Kind", bound=Module)
@@ -40,43 +36,6 @@ class Each:
     def kept(self, units: NDArray[np.bool_]) -> Module:
         """A copy of the layer for those units alone."""
         return copy.deepcopy(self.layer)
-
-
-class Elementwise(Each):
-    """One that applies a function to each element."""
-
-    def constants(self, values: Array) -> Array:
-        """The function's values."""
-        return np.array(_twin(self.layer).forward(values[None])[0])
-
-
-class BatchNormed(Each):
-    """A batch norm, which has numbers for each unit."""
-
-    layer: BatchNorm
-
-    def constants(self, values: Array) -> Array:
-        """Of two rows alike, for a norm without running statistics; so many features may share a unit."""
-        layer = _twin(self.layer)
-        layer.axis = 1
-        return np.array(layer.forward(np.tile(_spread(values, layer.features), (2, 1)))[0])
-
-    def kept(self, units: NDArray[np.bool_]) -> Module:
-        """Another batch norm with what belongs to the units."""
-        old, units = self.layer, _spread(units, self.layer.features)
-        new = BatchNorm(
-            int(units.sum()),
-            old.eps,
-            old.momentum,
-            affine=bool(old.params),
-            track_running_stats=bool(old.state),
-            axis=old.axis,
-            dtype=old.dtype,
-        )
-        for target, source in ((new.params, old.params), (new.state, old.state)):
-            for name, array in target.items():
-                array[...] = source[name][units] if array.ndim else source[name]
-        return new
 
 
 @dataclass
@@ -119,8 +78,8 @@ class Weighted:
 
     def drop_inputs(self, units: NDArray[np.bool_], constants: Array) -> None:
         """Take away units of the layer before, whose outputs are these constants."""
-        inputs = _spread(units, self.inputs.size)
-        values = _spread(constants, self.inputs.size)[inputs].astype(np.float64)
+        inputs = spread(units, self.inputs.size)
+        values = spread(constants, self.inputs.size)[inputs].astype(np.float64)
         weight = self.weight[:, inputs].astype(np.float64)
         shift = weight.sum(axis=tuple(range(2, weight.ndim))) @ values
         self.bias += shift
@@ -131,21 +90,21 @@ class Weighted:
     def made(self) -> Module:
         """The smaller layer."""
         weight = self.weight[self.outputs][:, self.inputs]
-        new = _like(self.layer, len(weight), weight.shape[1], self.needs_bias)
+        new = like(self.layer, len(weight), weight.shape[1], self.needs_bias)
         new.params["weight"][...] = weight
         if self.needs_bias:
             new.params["bias"][...] = self.bias[self.outputs]
         return new
 
 
-def _twin(layer: Kind) -> Kind:
+def twin(layer: Kind) -> Kind:
     """A layer of the same arrays whose passes leave the other one's last pass alone."""
     twin = copy.copy(layer)
     twin.__dict__ |= {name: Buffer() for name, value in vars(layer).items() if isinstance(value, Buffer)}
     return twin
 
 
-def _spread(values: Array, size: int) -> Array:
+def spread(values: Array, size: int) -> Array:
     """Numbers of units for that many features, which a flattening made of them in order."""
     return np.repeat(values, size // values.size)
 
@@ -159,33 +118,7 @@ def part_of(_layer: Module) -> Each | Weighted | None:
     return None
 
 
-@part_of.register(_Activation)
-def _(layer: Module) -> Each:
-    return Elementwise(layer)
-
-
-@part_of.register
-def _(layer: Dropout) -> Each:
-    return Each(layer)
-
-
-@part_of.register
-def _(layer: BatchNorm) -> Each:
-    return BatchNormed(layer)
-
-
-@part_of.register
-def _(layer: Linear) -> Weighted | None:
-    return Weighted(layer) if type(layer) is Linear else None
-
-
 @singledispatch
-def _like(layer: Module, outputs: int, inputs: int, bias: bool) -> Module:
+def like(layer: Module, outputs: int, inputs: int, bias: bool) -> Module:
     """A layer of the same kind and other lengths, whose parameters are about to be written."""
     raise NotImplementedError(type(layer).__name__)
-
-
-@_like.register
-def _(layer: Linear, outputs: int, inputs: int, bias: bool) -> Module:
-    # A seed, so that a later draw does not overwrite the weight.
-    return Linear(inputs, outputs, bias, rng=0, dtype=layer.dtype)

@@ -29,7 +29,9 @@ class GradualPruning(Callback):
 
     After the steps start, start + every, ..., stop of the trainer's clock exactly ``round(share * n)`` weights are
     pruned (where more were, they stay so); the optimizer holds them at zero between. What is pruned next depends on
-    the weights and the optimizer's masks alone, which its `state_dict` has: a resumed run needs nothing else.
+    the weights and the optimizer's masks alone, which its `state_dict` has: a resumed run needs nothing else. Among
+    callbacks it stands behind those that put parameters back, such as `EarlyStopping`: the best epoch may lie before
+    the pruning.
 
     Args:
         final: Share of pruned weights in the end, in [0, 1].
@@ -88,6 +90,11 @@ class GradualPruning(Callback):
     def on_step_end(self, trainer: Trainer, row: Mapping[str, float]) -> None:
         """Prune, where the schedule says so."""
         self._prune(trainer, int(row["step"]))
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Zero what another callback has put back into pruned weights."""
+        if isinstance(trainer.optimizer, Optimizer):
+            apply(trainer.optimizer, trainer.optimizer.masks)
 
     def _prune(self, trainer: Trainer, step: int) -> None:
         if self.schedule.is_update(step):

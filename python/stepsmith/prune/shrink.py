@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stepsmith._table import Table
 from stepsmith.nn._tree import leaves, mapped
 from stepsmith.nn.base import Module
-from stepsmith.prune._parts import Each, Weighted, part_of
+from stepsmith.prune._layers import part_of
+from stepsmith.prune._parts import Each, Weighted
 
 __all__ = ["Shrunk", "shrink"]
 
@@ -56,8 +57,8 @@ def shrink(model: Module) -> Shrunk:
     A hidden unit (a neuron, or a channel) goes when all weights that lead to it are 0: its output is then a constant,
     which moves into the bias of the next layer, exact but for one rounding. It also goes when all weights that leave it
     are 0. What loses its last input or listener thereby goes too; a layer keeps at least one unit, and a model its
-    inputs and outputs. Activations, `Dropout` and `BatchNorm` may stand between. A `Linear` without a bias gets one
-    where a constant needs it.
+    inputs and outputs. Units are made and taken by `Linear`; activations, `Dropout` and `BatchNorm` may stand between.
+    Where a constant needs a bias that a layer has not, it gets one.
 
     Args:
         model: A layer, or a `Sequential` of layers. It stays as it is.
@@ -82,7 +83,7 @@ def shrink(model: Module) -> Shrunk:
     before = _count(model)
     layers = dict(leaves(model))
     parts = {name: part_of(layer) for name, layer in layers.items()}
-    pairs = list(_pairs(layers, parts))
+    pairs = [pair for name in layers if (pair := _pair(name, layers, parts))]
     while sum(_remove(pair) for pair in pairs):
         pass
     for pair in pairs:
@@ -100,20 +101,23 @@ def _count(model: Module) -> int:
     return sum(param.size for param in model.parameters().values())
 
 
-def _pairs(layers: dict[str, Module], parts: dict[str, Each | Weighted | None]) -> Iterator[_Pair]:
+def _pair(name: str, layers: dict[str, Module], parts: dict[str, Each | Weighted | None]) -> _Pair | None:
+    """What follows a layer that makes units."""
+    maker = parts[name]
+    if not isinstance(maker, Weighted):
+        return None
     names = list(layers)
-    for index, name in enumerate(names):
-        maker = parts[name]
-        if not isinstance(maker, Weighted):
-            continue
-        behind = names[index + 1 :]
-        ends = next((i for i, other in enumerate(behind) if not isinstance(parts[other], Each)), len(behind))
-        between = {other: part for other in behind[:ends] if isinstance(part := parts[other], Each)}
-        taker = parts[behind[ends]] if ends < len(behind) else None
-        blocker = None
-        if ends < len(behind) and taker is None and _weighs(layers[other] for other in behind[ends:]):
-            blocker = behind[ends], layers[behind[ends]]
-        yield _Pair(name, maker, between, taker if isinstance(taker, Weighted) else None, blocker)
+    behind = names[names.index(name) + 1 :]
+    between: dict[str, Each] = {}
+    for index, other in enumerate(behind):
+        part = parts[other]
+        if isinstance(part, Weighted):
+            return _Pair(name, maker, between, part, None)
+        if part is None:
+            is_output = not _weighs(layers[each] for each in behind[index:])
+            return _Pair(name, maker, between, None, None if is_output else (other, layers[other]))
+        between[other] = part
+    return _Pair(name, maker, between, None, None)
 
 
 def _weighs(layers: Iterator[Module]) -> bool:
