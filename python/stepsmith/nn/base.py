@@ -143,20 +143,18 @@ class Module(ABC):
 
         Args:
             batch: (inputs, targets) or (inputs, targets, sample_weight): inputs (samples, ...), targets and weights as
-                the loss wants them.
+                the loss wants them; the two targets of `Distillation` are (inputs, labels, teacher's logits).
             loss: Cross entropy when omitted.
             loss_scale: Factor of the gradients, not of the loss that is returned; above 0.
 
         Raises:
-            ValueError: Not two or three arrays, a scale that is not above 0, or shapes or labels that do not fit.
+            ValueError: Another number of arrays, a scale that is not above 0, or shapes or labels that do not fit.
             TypeError: Inputs that have not the parameters' dtype, or targets of the wrong kind.
         """
-        if len(batch) not in (2, 3):
-            rule = "batch must be (inputs, targets) or (inputs, targets, sample_weight)"
-            raise ValueError(f"loss_and_grads: {rule}, got {len(batch)} arrays")
         if loss is None:
             loss = self._loss = self._loss or CrossEntropy()
-        value, dy = loss(self(batch[0], True), *batch[1:])
+        inputs, target, weight = loss.parts("loss_and_grads: batch", batch)
+        value, dy = loss(self(inputs, True), target, *weight)
         if loss_scale != 1.0:
             scale = _check.number("loss_and_grads", "loss_scale", loss_scale, low=0.0, open_low=True)
             # Not in place: a user's loss may keep what it returned.

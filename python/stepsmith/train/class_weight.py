@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from stepsmith import _check
-from stepsmith.train.model import Array, Batch
+from stepsmith.train.model import Array, Batch, View
 from stepsmith.train.sources import Arrays, Source
 
 __all__ = ["balanced", "class_weights"]
@@ -26,7 +26,7 @@ def balanced(labels: Array) -> dict[int, float]:
     return {int(label): float(labels.size / (len(found) * count)) for label, count in zip(found, counts)}
 
 
-def class_weights(given: str | Mapping[int, float] | None, source: Source, is_module: bool) -> Weigh | None:
+def class_weights(given: str | Mapping[int, float] | None, source: Source, view: View) -> Weigh | None:
     """A function that gives a batch (inputs, labels, ...) its sample weights; None where there are none.
 
     Raises:
@@ -35,11 +35,11 @@ def class_weights(given: str | Mapping[int, float] | None, source: Source, is_mo
     """
     if given is None:
         return None
-    if not is_module:
+    if not view.has_scale:
         raise ValueError("Trainer: class_weight must be None for a model that computes its own loss, got weights")
     weights = _table(given, source)
     labels, factors = np.array(sorted(weights)), np.array([weights[label] for label in sorted(weights)])
-    return lambda batch: _weighed(batch, labels, factors)
+    return lambda batch: _weighed(batch, 1 + view.targets, labels, factors)
 
 
 def _table(given: str | Mapping[int, float], source: Source) -> dict[int, float]:
@@ -59,11 +59,11 @@ def _table(given: str | Mapping[int, float], source: Source) -> dict[int, float]
     }
 
 
-def _weighed(batch: Batch, labels: Array, factors: Array) -> Batch:
-    """The batch with a third array; a label that the table has not weighs 1."""
+def _weighed(batch: Batch, place: int, labels: Array, factors: Array) -> Batch:
+    """The batch with an array of weights at `place`; a label that the table has not weighs 1."""
     if batch[1].ndim != 1 or batch[1].dtype.kind not in "iu":
         got = f"{batch[1].dtype} of shape {batch[1].shape}"
         raise ValueError(f"Trainer: class_weight must go with labels of shape (samples,), got targets {got}")
     places = np.searchsorted(labels, batch[1]).clip(max=len(labels) - 1)
     weights = np.where(labels[places] == batch[1], factors[places], 1.0)
-    return [batch[0], batch[1], weights if len(batch) < 3 else weights * batch[2]]
+    return [*batch[:place], weights if len(batch) == place else weights * batch[place]]

@@ -86,6 +86,7 @@ class View:
         predict: Outputs for inputs, which hold until the next call; None if the model cannot.
         check: Raises if the first samples of some data are not what the model and its loss take.
         has_scale: Whether a loss scale other than 1 is possible.
+        targets: Arrays of a batch that are its target.
     """
 
     loss_and_grads: Callable[[Batch, float], tuple[float, float, Mapping[str, Array | None]]]
@@ -93,6 +94,7 @@ class View:
     predict: Callable[[Array], Array] | None
     check: Callable[[Batch], None]
     has_scale: bool
+    targets: int = 1
 
 
 def view(model: Model, loss: str | Loss | LossFunction | None, metrics: Mapping[str, Metric]) -> View:
@@ -120,18 +122,17 @@ def _module_view(module: Module, loss: Loss, metrics: Mapping[str, Metric]) -> V
         return mean, counted.last, grads
 
     def sums(batch: Batch) -> Mapping[str, tuple[float, float]]:
-        output = module(batch[0])
-        found = loss.sums(output, *batch[1:])
+        inputs, target, weight = loss.parts("Trainer: data", batch)
+        output = module(inputs)
+        found = loss.sums(output, target, *weight)
         return {**found, **{name: metric(output, batch[1]) for name, metric in metrics.items()}}
 
     def check(data: Batch) -> None:
-        if len(data) not in (2, 3):
-            rule = "(inputs, targets) or (inputs, targets, sample weights)"
-            raise ValueError(f"Trainer: data must be {rule}, got {len(data)} arrays")
+        inputs, target, _ = loss.parts("Trainer: data", data)
         # Two rows, because one has no batch statistics.
-        loss.check(module(data[0][:2]), data[1])
+        loss.check(module(inputs[:2]), target)
 
-    return View(loss_and_grads, sums, module, check, True)
+    return View(loss_and_grads, sums, module, check, True, loss.targets)
 
 
 def _own_view(model: Model) -> View:
@@ -156,7 +157,7 @@ class _Counted(Loss):
     last = 0.0
 
     def __init__(self, loss: Loss) -> None:
-        self._loss = loss
+        self._loss, self.targets = loss, loss.targets
 
     def check(self, output: Array, target: Any) -> None:
         """As the loss itself."""

@@ -104,7 +104,7 @@ class Run:
             options.steps_per_epoch,
             options.augment,
             options.prefetch,
-            class_weights(options.class_weight, source, trainer.view.has_scale),
+            class_weights(options.class_weight, source, trainer.view),
         )
 
     def _check_position(self, source: Source) -> None:

@@ -122,7 +122,7 @@ class Trainer:
 
         Args:
             data: Tuple of arrays with the samples along axis 0, (inputs, targets) or (inputs, targets, sample weights)
-                for a module; memory-mapped ones are fine. Or an object with ``__len__`` and ``__getitem__`` whose items
+                for a module, with a loss of two targets one more; memory-mapped ones are fine. Or an object with ``__len__`` and ``__getitem__`` whose items
                 are samples, or an iterable of batches (a plain iterator is read once, in all epochs).
             validation: Data of any of these kinds but a plain iterator, evaluated after each epoch as "val_loss" and so
                 on; or a part of `data` in (0, 1), held out at random.

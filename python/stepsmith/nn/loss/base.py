@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,6 +37,22 @@ class Loss(ABC):
     """
 
     name: ClassVar[str] = "loss"
+    targets: ClassVar[int] = 1
+    """Arrays of a batch that are its target: one as it is, several as a tuple."""
+
+    def parts(self, owner: str, batch: Sequence[Any]) -> tuple[Any, Any, tuple[Any, ...]]:
+        """Inputs and target of a batch, and what may follow them: the sample weights.
+
+        Example:
+            >>> ss.nn.CrossEntropy().parts("batch", ("x", "y")), ss.nn.Distillation().parts("batch", "xytw")
+            (('x', 'y', ()), ('x', ('y', 't'), ('w',)))
+        """
+        stop = 1 + self.targets
+        if len(batch) not in (stop, stop + 1):
+            targets = "targets" if self.targets == 1 else f"{self.targets} targets"
+            rule = f"must be (inputs, {targets}) or (inputs, {targets}, sample_weight)"
+            raise ValueError(f"{owner} {rule}, got {len(batch)} arrays")
+        return batch[0], batch[1] if self.targets == 1 else tuple(batch[1:stop]), tuple(batch[stop:])
 
     @abstractmethod
     def check(self, output: Array, target: Any) -> None:

@@ -44,6 +44,7 @@ class Distillation(Loss):
     """
 
     name = "distillation"
+    targets = 2
 
     def __init__(self, temperature: float = 4.0, alpha: float = 0.7) -> None:
         self.temperature = _check.number("Distillation", "temperature", temperature, low=0.0, open_low=True)
