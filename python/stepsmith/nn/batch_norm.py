@@ -17,7 +17,7 @@ class BatchNorm(Norm):
     """y = (x - mean)·rstd·weight + bias for each channel; as ``torch.nn.BatchNorm1d`` to ``3d``.
 
     In training mean and variance are those of the batch, of two values a channel at least, and the running statistics
-    move; else they are the running ones. See `stepsmith.norm.batch_norm`.
+    move; else, and in a `frozen` layer, they are the running ones. See `stepsmith.norm.batch_norm`.
 
     Args:
         features: Number of channels.
@@ -32,6 +32,8 @@ class BatchNorm(Norm):
         running_mean: (features,) or None; in `buffers()`, like the next two.
         running_var: Likewise.
         num_batches_tracked: Batches that moved them, int64 of no axes, or None.
+        frozen: Whether training too uses the running statistics and leaves them, as PyTorch's layer in ``eval()``;
+            `Trainer.freeze` sets it.
 
     Raises:
         TypeError: Another dtype.
@@ -70,6 +72,7 @@ class BatchNorm(Norm):
             }
         self.running_mean, self.running_var = self.state.get("running_mean"), self.state.get("running_var")
         self.num_batches_tracked = self.state.get("num_batches_tracked")
+        self.frozen = False
 
     def reset_running_stats(self) -> None:
         """Mean 0, variance 1, no batches: as they were at first."""
@@ -85,7 +88,7 @@ class BatchNorm(Norm):
         return f"samples and {self.features} channels along axis {self.axis}"
 
     def _normalize(self, x: Array, y: Array, training: bool) -> norm.BatchSaved:
-        batches = self.num_batches_tracked
+        batches, training = self.num_batches_tracked, training and not self.frozen
         _, saved = norm.batch_norm(
             x,
             self.weight,

@@ -1,6 +1,6 @@
 """A thin trainer: batches, epochs, metrics, callbacks, checkpoints."""
 
-from stepsmith.train.callbacks import SWA, Callback, Checkpoint, EarlyStopping
+from stepsmith.train.callbacks import SWA, Callback, Checkpoint, EarlyStopping, GradualUnfreezing
 from stepsmith.train.checkpoint import DamagedError
 from stepsmith.train.clock import Clock
 from stepsmith.train.history import History
@@ -17,6 +17,7 @@ __all__ = [
     "DynamicLossScale",
     "EarlyStopping",
     "FunctionModel",
+    "GradualUnfreezing",
     "History",
     "LossScale",
     "Model",

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from stepsmith import _check
-from stepsmith.nn import BatchNorm, Module
+from stepsmith.nn import Module
 from stepsmith.train.clock import Clock
+from stepsmith.train.freezing import statistics_of
 from stepsmith.train.loader import Loader
 from stepsmith.train.meter import Meter
 from stepsmith.train.model import Array, Batch, Model, View
 from stepsmith.train.sources import Arrays, Source, Stream, check_arrays, open_source
 
-__all__ = ["evaluate", "evaluate_source", "evaluation_source", "predict", "update_statistics"]
+__all__ = ["evaluate", "evaluate_source", "evaluation_source", "outputs", "predict", "update_statistics"]
 
 
 def evaluate(view: View, data: Any, batch_size: int) -> dict[str, float]:
@@ -60,15 +61,20 @@ def predict(view: View, inputs: Array, batch_size: int, kind: str) -> Array:
     if not isinstance(inputs, np.ndarray):
         raise TypeError(f"Trainer: inputs must be a NumPy array, got {type(inputs).__name__}")
     check_arrays("inputs", (inputs,))
+    return outputs(view.predict, inputs, batch_size)
+
+
+def outputs(function: Callable[[Array], Array], inputs: Array, batch_size: int) -> Array:
+    """What a function gives for all rows, batch by batch; at least one row."""
     chunks = range(0, len(inputs), batch_size)
-    return np.concatenate([np.array(view.predict(inputs[start : start + batch_size])) for start in chunks])
+    return np.concatenate([np.array(function(inputs[start : start + batch_size])) for start in chunks])
 
 
 def update_statistics(model: Model, data: Any, batch_size: int) -> None:
-    """Measure the running statistics of a model anew: plain means over the batches of one pass in training mode."""
+    """Measure running statistics anew, if not frozen: plain means over the batches of one pass in training mode."""
     if not isinstance(model, Module):
         raise TypeError(f"Trainer: data must be None for a model that is no nn.Module, got {type(model).__name__}")
-    layers = [layer for _, layer in model.named_layers() if isinstance(layer, BatchNorm) and layer.state]
+    layers = [layer for layer in statistics_of(model).values() if not layer.frozen]
     momenta = [layer.momentum for layer in layers]
     try:
         for layer in layers:

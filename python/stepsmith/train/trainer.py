@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from stepsmith.train.averages import Averages, averages_of, deep_copy
 from stepsmith.train.callbacks import Callback
 from stepsmith.train.clock import Clock
 from stepsmith.train.evaluation import evaluate, predict, update_statistics
+from stepsmith.train.freezing import matching, statistics_of
 from stepsmith.train.history import History
 from stepsmith.train.loader import Augment
 from stepsmith.train.model import Array, LossFunction, Metric, Model, View, view
@@ -56,7 +56,7 @@ class Trainer:
     Attributes:
         clock: How far the run is.
         history: One row an epoch.
-        frozen: Names of the parameters that are frozen.
+        frozen: Names of the parameters and running statistics that are frozen.
 
     Raises:
         TypeError: Not a model, or an argument of another kind.
@@ -122,8 +122,9 @@ class Trainer:
 
         Args:
             data: Tuple of arrays with the samples along axis 0, (inputs, targets) or (inputs, targets, sample weights)
-                for a module, with a loss of two targets one more; memory-mapped ones are fine. Or an object with ``__len__`` and ``__getitem__`` whose items
-                are samples, or an iterable of batches (a plain iterator is read once, in all epochs).
+                for a module, one more with a loss of two targets; memory-mapped ones are fine. Or an object with
+                ``__len__`` and ``__getitem__`` whose items are samples, or an iterable of batches (a plain iterator is
+                read once, in all epochs).
             validation: Data of any of these kinds but a plain iterator, evaluated after each epoch as "val_loss" and so
                 on; or a part of `data` in (0, 1), held out at random.
             epochs: The total, at least 0.
@@ -229,35 +230,30 @@ class Trainer:
         """End the running fit after the epoch that runs; for callbacks."""
         self.stopping = True
 
-    def freeze(self, *patterns: str) -> None:
+    def freeze(self, *patterns: str, statistics: bool = False) -> None:
         """Leave parameters as they are from the next step on, their state and step counts too.
 
         Args:
             patterns: Globs of names, such as "0.*".
+            statistics: Whether to freeze `BatchNorm` layers as wholes whose ``running_mean`` matches: they normalize
+                with their running statistics and leave them, as PyTorch's in ``eval()``. Without it the statistics of
+                a layer with frozen parameters go on following the batches, as PyTorch's do.
 
         Raises:
-            ValueError: One that matches no parameter of the optimizer.
+            ValueError: One that matches no parameter of the optimizer, nor such a layer.
         """
-        self._set_frozen(self.frozen | self._matching("freeze", patterns))
+        known = [*self.optimizer.params, *(statistics_of(self.model) if statistics else ())]
+        self._set_frozen(self.frozen | matching("freeze", patterns, known))
 
     def unfreeze(self, *patterns: str) -> None:
-        """The reverse of `freeze`."""
-        self._set_frozen(self.frozen - self._matching("unfreeze", patterns))
+        """The reverse of `freeze`, for statistics too."""
+        known = [*self.optimizer.params, *statistics_of(self.model)]
+        self._set_frozen(self.frozen - matching("unfreeze", patterns, known))
 
     def _set_frozen(self, names: set[str]) -> None:
         self.frozen = names
         if self.updater is not None:
             self.updater.bind(names)
-
-    def _matching(self, owner: str, patterns: Sequence[str]) -> set[str]:
-        found: set[str] = set()
-        for pattern in patterns:
-            names = fnmatch.filter(self.optimizer.params, pattern)
-            if not names:
-                rule = f"must match one of {list(self.optimizer.params)}"
-                raise ValueError(f"Trainer.{owner}: pattern {rule}, got {pattern!r}")
-            found.update(names)
-        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs: a tree of dicts, lists, JSON values and copies of arrays."""

@@ -12,6 +12,7 @@ from stepsmith._core import NonFiniteError
 from stepsmith.nn import Counter
 from stepsmith.nn.regularization import Regularizer
 from stepsmith.train.accumulator import Accumulator
+from stepsmith.train.freezing import statistics_of
 from stepsmith.train.loader import Micro
 from stepsmith.train.model import Array, Model, View
 from stepsmith.train.scaling import LossScale
@@ -89,11 +90,13 @@ class Updater:
         self._bound = False
 
     def bind(self, frozen: set[str]) -> None:
-        """From the next step on these parameters stay as they are.
+        """From the next step on these parameters and running statistics stay as they are.
 
         The optimizer is bound to the model's gradient arrays, if the model has lasting ones and they are its input.
         """
         self._frozen = frozen
+        for name, layer in statistics_of(self._model).items():
+            layer.frozen = name in frozen
         gradients = getattr(self._model, "gradients", None)
         bind = getattr(self._optimizer, "bind", None)
         self._bound = gradients is not None and bind is not None and self._total is None
