@@ -30,7 +30,18 @@ def test_docstring_examples_run(name: str) -> None:
         "stepsmith",
         *(
             f"stepsmith.{name}"
-            for name in ("init", "optim", "schedules", "nn", "nn.functional", "norm", "prune", "quant", "train")
+            for name in (
+                "distill",
+                "init",
+                "optim",
+                "schedules",
+                "nn",
+                "nn.functional",
+                "norm",
+                "prune",
+                "quant",
+                "train",
+            )
         ),
     ],
 )

@@ -1,6 +1,6 @@
 """Exact and fast optimizer steps for NumPy arrays that a program already holds, and a thin trainer on top."""
 
-from stepsmith import init, nn, norm, optim, prune, quant, random, schedules, train
+from stepsmith import distill, init, nn, norm, optim, prune, quant, random, schedules, train
 from stepsmith._backend import asarray
 from stepsmith._core import NonFiniteError, __version__
 from stepsmith._grads import clip_grad_norm, clip_grad_value, grad_norm
@@ -20,6 +20,7 @@ __all__ = [
     "cast",
     "clip_grad_norm",
     "clip_grad_value",
+    "distill",
     "grad_norm",
     "gradcheck",
     "init",
