@@ -3,6 +3,7 @@
 from stepsmith.train.callbacks import SWA, Callback, Checkpoint, EarlyStopping, GradualUnfreezing
 from stepsmith.train.checkpoint import DamagedError
 from stepsmith.train.clock import Clock
+from stepsmith.train.evaluation import update_statistics
 from stepsmith.train.history import History
 from stepsmith.train.model import FunctionModel, Model
 from stepsmith.train.scaling import DynamicLossScale, LossScale
@@ -22,4 +23,5 @@ __all__ = [
     "LossScale",
     "Model",
     "Trainer",
+    "update_statistics",
 ]

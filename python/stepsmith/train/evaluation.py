@@ -70,8 +70,25 @@ def outputs(function: Callable[[Array], Array], inputs: Array, batch_size: int) 
     return np.concatenate([np.array(function(inputs[start : start + batch_size])) for start in chunks])
 
 
-def update_statistics(model: Model, data: Any, batch_size: int) -> None:
-    """Measure running statistics anew, if not frozen: plain means over the batches of one pass in training mode."""
+def update_statistics(model: Model, data: Any, batch_size: int = 1024) -> None:
+    """Measure running statistics anew, if not frozen: plain means over the batches of one pass in training mode.
+
+    For a model whose weights were averaged, or loaded without statistics; as ``torch.optim.swa_utils.update_bn``.
+
+    Args:
+        model: An `nn.Module`.
+        data: Inputs in a tuple, or data as `Trainer.fit` takes them.
+        batch_size: Of the pass, at least 1; a last batch of one row has no statistics and is an error.
+
+    Raises:
+        TypeError, ValueError: Arguments of the wrong kind, or out of range.
+
+    Example:
+        >>> model = ss.nn.Sequential(ss.nn.BatchNorm(1))
+        >>> update_statistics(model, (np.array([[1.0], [3.0]], np.float32),))
+        >>> model.buffers()["0.running_mean"].tolist()
+        [2.0]
+    """
     if not isinstance(model, Module):
         raise TypeError(f"Trainer: data must be None for a model that is no nn.Module, got {type(model).__name__}")
     layers = [layer for layer in statistics_of(model).values() if not layer.frozen]
