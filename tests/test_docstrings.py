@@ -41,6 +41,7 @@ def test_docstring_examples_run(name: str) -> None:
                 "prune",
                 "quant",
                 "train",
+                "transfer",
             )
         ),
     ],

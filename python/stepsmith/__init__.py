@@ -1,6 +1,6 @@
 """Exact and fast optimizer steps for NumPy arrays that a program already holds, and a thin trainer on top."""
 
-from stepsmith import distill, init, nn, norm, optim, prune, quant, random, schedules, train
+from stepsmith import distill, init, nn, norm, optim, prune, quant, random, schedules, train, transfer
 from stepsmith._backend import asarray
 from stepsmith._core import NonFiniteError, __version__
 from stepsmith._grads import clip_grad_norm, clip_grad_value, grad_norm
@@ -34,4 +34,5 @@ __all__ = [
     "schedules",
     "threads",
     "train",
+    "transfer",
 ]
