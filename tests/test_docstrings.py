@@ -32,6 +32,7 @@ def test_docstring_examples_run(name: str) -> None:
             f"stepsmith.{name}"
             for name in (
                 "distill",
+                "ensemble",
                 "init",
                 "optim",
                 "schedules",

@@ -24,6 +24,9 @@ class Dropout(Module):
         p: Chance that an element is dropped, in [0, 1); one stays where its uniform number is at least p, rounded to
             float32.
 
+    Attributes:
+        always: Whether it drops outside training too, as `ensemble.mc_dropout` wants.
+
     Raises:
         TypeError: `p` is not a number.
         ValueError: `p` outside [0, 1).
@@ -40,11 +43,11 @@ class Dropout(Module):
         self.p = _check.number(type(self).__name__, "p", p, low=0.0, high=1.0, open_high=True)
         self._uniform, self._kept, self._factor = Buffer(), Buffer(), Buffer()
         self._y, self._dx = Buffer(), Buffer()
-        self._active = False
+        self.always = self._active = False
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        """`x` under the counter's mask in training, else `x` itself."""
-        self._active = training and self.p > 0.0
+        """`x` under the counter's mask in training or where `always` is set, else `x` itself."""
+        self._active = (training or self.always) and self.p > 0.0
         if not self._active:
             return x
         return np.multiply(x, self._mask(x), out=self._y.get(x.shape, x.dtype))
