@@ -80,6 +80,14 @@ def test_a_stale_cache_is_computed_again(tmp_path) -> None:
     assert_same_bits(np.array(teacher_logits(lambda x: x[:, 2:], X, cache=path)), X[:, 2:])
 
 
+def test_a_change_that_the_first_rows_do_not_show_is_seen(tmp_path) -> None:
+    path, model, rows = tmp_path / "teacher.safetensors", net(), X.copy()
+    rows[:16, 0] = 0
+    teacher_logits(model, rows, cache=path)
+    model.parameters()["0.weight"][:, 0] += 1
+    assert_same_bits(np.array(teacher_logits(model, rows, cache=path)), teacher_logits(model, rows))
+
+
 def test_the_same_parameters_in_another_model_are_another_teacher(tmp_path) -> None:
     path = tmp_path / "teacher.safetensors"
     tanh = ss.nn.Sequential(ss.nn.Linear(5, 3), ss.nn.Tanh())

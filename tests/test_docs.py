@@ -131,6 +131,13 @@ def test_figures_of_the_real_model_are_measured(tmp_path: Path) -> None:
     assert others == measured
 
 
+def test_models_that_learn_from_others_are_good(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_page("transfer.md")
+    assert "0.weight" in capsys.readouterr().out
+    figures = {name: float(names[name]) for name in ("tuned", "together", "of_one_run", "of_soup")}
+    assert min(figures.values()) > 0.9, figures
+
+
 def test_the_readme_links_every_page() -> None:
     text = (ROOT / "README.md").read_text()
     pages = [path.name for path in (ROOT / "docs").glob("*.md")]

@@ -307,6 +307,15 @@ def test_gradual_unfreezing_goes_stage_by_stage(statistics: bool) -> None:
     assert trainer.frozen == {"0.bias"}
 
 
+def test_what_is_frozen_by_hand_stays_so_within_a_stage() -> None:
+    trainer = trainer_of(net(), [GradualUnfreezing(STAGES, every_epochs=3)])
+    fit(trainer, 1)
+    trainer.freeze("3.bias")
+    before = arrays(trainer.model)
+    fit(trainer, 3)
+    assert changed(before, trainer.model) == {"3.weight"} | BUFFERS
+
+
 @pytest.mark.parametrize("steps", [2, 3, 7])
 def test_gradual_unfreezing_resumes_exactly(tmp_path, steps: int) -> None:
     def build(*callbacks: Callback) -> Trainer:

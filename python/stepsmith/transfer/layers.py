@@ -38,8 +38,7 @@ def replace_head(model: Sequential, *layers: Module, drop: int = 1, seed: int | 
     """
     modules = _sequential("replace_head", model).modules
     drop = _check.integer("replace_head", "drop", drop, low=0, high=len(modules))
-    # The copy's layers are drawn, and stay so in another tree.
-    model.prepare()
+    # Its layers are drawn, by the seed of `model`, and stay so in another tree.
     twin = deep_copy(model)
     assert isinstance(twin, Sequential)
     kept = twin.modules[: len(modules) - drop]
