@@ -442,5 +442,5 @@ def test_a_model_takes_weights_with_its_batch() -> None:
     np.testing.assert_allclose(grads["weight"], dz.T @ x, rtol=0, atol=1e-15)
     plain = model.loss_and_grads((x, y))[0]
     assert plain != value
-    distilled = model.loss_and_grads((x, (y, x[:, :3])), nn.Distillation())[0]
+    distilled = model.loss_and_grads((x, y, x[:, :3]), nn.Distillation())[0]
     assert distilled == nn.Distillation()(model(x), (y, x[:, :3]))[0]

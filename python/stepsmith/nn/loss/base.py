@@ -37,7 +37,7 @@ class Loss(ABC):
     """
 
     name: ClassVar[str] = "loss"
-    targets: ClassVar[int] = 1
+    targets: int = 1
     """Arrays of a batch that are its target: one as it is, several as a tuple."""
 
     def parts(self, owner: str, batch: Sequence[Any]) -> tuple[Any, Any, tuple[Any, ...]]:
