@@ -62,6 +62,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benches/bench_activation.py
 	$(BIN)/python benches/bench_quant.py
 	$(BIN)/python benches/bench_train.py
+	$(BIN)/python benches/bench_nn.py
 	$(BIN)/python benches/import_time.py
 
 format: $(VENV)/.installed

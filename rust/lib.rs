@@ -19,11 +19,14 @@
 //! | [`norm`] | normalization, forward and backward |
 //! | [`softmax`] | softmax, its logarithm and the cross entropy, forward and backward |
 //! | [`quant`] | codes of a few bits with scales that blocks share |
+//! | [`window`] | windows that slide over planes, and pools |
+//! | [`conv`] | convolutions, forward and backward |
 //! | [`optim`] | rules, rows of arrays, the tile pipeline |
 //! | [`error`] | everything that can be wrong with a request |
 
 pub mod activation;
 pub mod array;
+pub mod conv;
 pub mod dtype;
 pub mod error;
 pub mod float_environment;
@@ -45,3 +48,4 @@ pub mod simd;
 pub mod softmax;
 #[cfg(test)]
 mod tests;
+pub mod window;

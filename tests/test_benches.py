@@ -313,6 +313,30 @@ def test_training_is_checked_and_timed(tmp_path) -> None:
         assert_timed(side)
 
 
+def test_networks_need_no_peer(tmp_path) -> None:
+    content = run("bench_nn.py", tmp_path / "nn.json", without=PEERS)
+    assert [row["missing"] for row in content["cases"]] == ["torch"] * 3
+    assert [row["target"] for row in content["cases"]] == [1.1, 2.0, 0.35]
+
+
+def test_networks_learn_as_torch_s_do(tmp_path) -> None:
+    pytest.importorskip("torch")
+    for row in run("bench_nn.py", tmp_path / "nn.json")["cases"]:
+        assert [side["name"] for side in row["sides"]] == ["stepsmith", "torch"]
+        assert row["met"] == (row["ratio"] >= row["target"])
+        for side in row["sides"]:
+            assert side["checked"] is True
+            assert_timed(side)
+
+
+def test_a_network_that_learns_otherwise_stops_the_bench() -> None:
+    bench = importlib.import_module("bench_nn")
+    bench.check("this", {"stepsmith": 1.0, "torch": 1.0005})
+    for wrong in (1.01, float("nan")):
+        with pytest.raises(ArithmeticError, match="this: stepsmith and torch disagree"):
+            bench.check("this", {"stepsmith": wrong, "torch": 1.0})
+
+
 def test_import_starts_no_thread(tmp_path) -> None:
     content = run("import_time.py", tmp_path / "import.json")
     assert [side["name"] for side in content["sides"]] == ["numpy", "stepsmith"]

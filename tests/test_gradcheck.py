@@ -33,6 +33,7 @@ class Row:
 
 FLAT = [(2, 5), (3, 5), (17, 5)]
 DEEP = [(1, 6, 5), (3, 6, 1), (2, 6, 3, 7)]
+PLANES = [(1, 4, 5, 7), (2, 4, 3, 6)]
 ANY = [(1,), (3, 7), (2, 3, 5)]
 HEADED = [(1, 1, 6), (3, 5, 6)]
 SEQUENCES = [(1, 1, 5), (3, 7, 5), (2, 2, 5)]
@@ -116,6 +117,15 @@ LAYERS = [
         SEQUENCES,
         (True,),
     ),
+    Row(nn.Conv2d, lambda: nn.Conv2d(4, 6, 3, padding=1, dtype=F8), PLANES),
+    Row(nn.Conv2d, lambda: nn.Conv2d(4, 6, (2, 3), (2, 1), (0, 1), (1, 2), groups=2, bias=False, dtype=F8), PLANES),
+    Row(nn.MaxPool2d, lambda: nn.MaxPool2d(2), PLANES),
+    Row(nn.MaxPool2d, lambda: nn.MaxPool2d((3, 2), (1, 3), (1, 0), (2, 1)), PLANES),
+    Row(nn.AvgPool2d, lambda: nn.AvgPool2d(2), PLANES),
+    Row(nn.AvgPool2d, lambda: nn.AvgPool2d((3, 2), (1, 3), (1, 0), count_include_pad=False), PLANES),
+    Row(nn.Flatten, nn.Flatten, [(1, 7), (2, 3, 5), (3, 1, 4, 2)]),
+    Row(nn.Flatten, lambda: nn.Flatten(2), [(2, 3, 5), (3, 2, 4, 2)]),
+    Row(nn.QuantizedLinear, lambda: nn.QuantizedLinear(WEIGHT, np.linspace(-1, 1, 5), dtype=F8)),
     Row(
         nn.Sequential,
         lambda: nn.Sequential(

@@ -1,6 +1,20 @@
 """Exact and fast optimizer steps for NumPy arrays that a program already holds, and a thin trainer on top."""
 
-from stepsmith import distill, ensemble, init, nn, norm, optim, prune, quant, random, schedules, train, transfer
+from stepsmith import (
+    datasets,
+    distill,
+    ensemble,
+    init,
+    nn,
+    norm,
+    optim,
+    prune,
+    quant,
+    random,
+    schedules,
+    train,
+    transfer,
+)
 from stepsmith._backend import asarray
 from stepsmith._core import NonFiniteError, __version__
 from stepsmith._grads import clip_grad_norm, clip_grad_value, grad_norm
@@ -20,6 +34,7 @@ __all__ = [
     "cast",
     "clip_grad_norm",
     "clip_grad_value",
+    "datasets",
     "distill",
     "ensemble",
     "grad_norm",

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar, final
+from typing import Final, TypeAlias, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ CHUNK: Final[int]
 class NonFiniteError(FloatingPointError): ...
 
 _T = TypeVar("_T")
+_AxisShape: TypeAlias = tuple[int, int, int, int, int]
+_WindowShape: TypeAlias = tuple[tuple[int, int], _AxisShape, _AxisShape]
 
 @final
 class Stepper:
@@ -111,6 +113,24 @@ def activate(
     dbias: object,
     shape: tuple[int, int, int],
 ) -> None: ...
+def convolve(
+    owner: str,
+    out: object,
+    read: tuple[object, object | None, object | None],
+    shape: _WindowShape,
+    channels: tuple[int, int],
+) -> None: ...
+def convolve_backward(
+    owner: str,
+    written: tuple[object | None, object, object | None],
+    read: tuple[object, object, object],
+    shape: _WindowShape,
+    channels: tuple[int, int],
+) -> None: ...
+def max_pool(owner: str, out: object, x: object, shape: _WindowShape) -> None: ...
+def max_pool_backward(owner: str, dx: object, x: object, dy: object, shape: _WindowShape) -> None: ...
+def average_pool(owner: str, out: object, x: object, shape: _WindowShape, counts_padding: bool) -> None: ...
+def average_pool_backward(owner: str, dx: object, dy: object, shape: _WindowShape, counts_padding: bool) -> None: ...
 def norm_rows(
     owner: str,
     written: tuple[object, object | None],

@@ -9,10 +9,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
-from stepsmith import nn, optim
+from stepsmith import datasets, nn, optim
 from stepsmith.train import Trainer
 
 __all__ = ["Digits", "build", "load", "run"]
@@ -34,22 +33,12 @@ class Digits(NamedTuple):
 
 
 def load() -> Digits:
-    """The digits that come with scikit-learn, split 75/25 with the classes' shares kept.
-
-    Pixels count from 0 to 16 and are divided by 4.
+    """`datasets.digits`, its pixels from 0 to 4.
 
     Raises:
         ImportError: scikit-learn is missing.
     """
-    try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-    except ImportError as error:
-        raise ImportError("the demo's data needs scikit-learn: pip install 'stepsmith[sklearn]'") from error
-    pixels, labels = load_digits(return_X_y=True)
-    inputs = (pixels / 4).astype(np.float32)
-    parts = train_test_split(inputs, labels, test_size=0.25, random_state=0, stratify=labels)
-    return Digits((parts[0], parts[2]), (parts[1], parts[3]))
+    return Digits(*((4 * inputs, labels) for inputs, labels in datasets.digits()))
 
 
 def build(seed: int) -> Trainer:

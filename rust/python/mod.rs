@@ -7,6 +7,7 @@ mod affine;
 mod arrays;
 mod call;
 mod cast;
+mod conv;
 mod functions;
 mod matmul;
 mod norm;
@@ -14,6 +15,7 @@ mod optim;
 mod quant;
 mod softmax;
 mod vectors;
+mod window;
 
 use pyo3::{
     create_exception,
@@ -65,11 +67,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<optim::Stepper>()?;
     activation::register(module)?;
     cast::register(module)?;
+    conv::register(module)?;
     norm::register(module)?;
     quant::register(module)?;
     matmul::register(module)?;
     affine::register(module)?;
     softmax::register(module)?;
     vectors::register(module)?;
+    window::register(module)?;
     functions::register(module)
 }

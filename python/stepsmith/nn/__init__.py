@@ -17,6 +17,7 @@ from stepsmith.nn.attention import MultiHeadAttention
 from stepsmith.nn.base import Counter, Module
 from stepsmith.nn.batch_norm import BatchNorm
 from stepsmith.nn.container import Residual, Sequential
+from stepsmith.nn.conv import Conv2d
 from stepsmith.nn.dropout import Dropout, SequenceDropout
 from stepsmith.nn.embedding import Embedding, PositionalEmbedding
 from stepsmith.nn.fake_quantize import FakeQuantize
@@ -38,6 +39,7 @@ from stepsmith.nn.loss import (
 )
 from stepsmith.nn.mixed import MixedPrecision
 from stepsmith.nn.norm import LayerNorm, RMSNorm
+from stepsmith.nn.pool import AvgPool2d, Flatten, MaxPool2d
 from stepsmith.nn.quantize import calibrate, prepare_qat, quantize_model
 from stepsmith.nn.quantized import QATLinear, QuantizedLinear
 from stepsmith.nn.regularization import L1, L2, ElasticNet, MaxNorm, Regularizer
@@ -55,8 +57,10 @@ __all__ = [
     "LOSSES",
     "LSTM",
     "RNN",
+    "AvgPool2d",
     "BCEWithLogits",
     "BatchNorm",
+    "Conv2d",
     "Counter",
     "CrossEntropy",
     "Distillation",
@@ -64,6 +68,7 @@ __all__ = [
     "ElasticNet",
     "Embedding",
     "FakeQuantize",
+    "Flatten",
     "GroupNorm",
     "Hardtanh",
     "Huber",
@@ -74,6 +79,7 @@ __all__ = [
     "LogSoftmax",
     "Loss",
     "MaxNorm",
+    "MaxPool2d",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "MixedPrecision",
