@@ -233,3 +233,80 @@ def test_any_pruned_network_computes_the_same(data: st.DataObject) -> None:
     for before, after in itertools.pairwise(left):
         assert len(before) == 1 or (before.any(axis=1).all() and after.any(axis=0).all()), "nothing dead is left"
     assert prune.shrink(small.model).removed == {}
+
+
+def planes(dtype: type = np.float32) -> tuple[nn.Module, Array]:
+    layers = nn.Conv2d(2, 6, 3, padding=1, dtype=dtype), nn.BatchNorm(6, dtype=dtype), nn.SiLU(), nn.MaxPool2d(2)
+    layers += nn.Conv2d(6, 5, (2, 3), stride=(2, 1), dilation=(1, 2), dtype=dtype), nn.Tanh(), nn.AvgPool2d(2)
+    layers += nn.Flatten(), nn.BatchNorm(20, axis=-1, dtype=dtype), nn.GELU(), nn.Linear(20, 3, dtype=dtype)
+    x = np.random.default_rng(1).normal(size=(4, 2, 16, 16)).astype(dtype)
+    return randomized(nn.Sequential(*layers)), x
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_channels_go_as_units_do(dtype: type) -> None:
+    model, x = planes(dtype)
+    params = model.parameters()
+    params["0.weight"][[1, 4]] = 0
+    params["4.weight"][3] = 0
+    params["4.weight"][:, 2] = 0
+    params["10.weight"][:, 4:8] = 0
+    small = assert_shrinks(model, x, {"0": (1, 2, 4), "4": (1, 3)}).model
+    shapes = {name: param.shape for name, param in small.parameters().items()}
+    assert shapes == {
+        "0.weight": (3, 2, 3, 3),
+        "0.bias": (3,),
+        "1.weight": (3,),
+        "1.bias": (3,),
+        "4.weight": (3, 3, 2, 3),
+        "4.bias": (3,),
+        "8.weight": (12,),
+        "8.bias": (12,),
+        "10.weight": (3, 12),
+        "10.bias": (3,),
+    }
+    assert np.abs(small.parameters()["4.bias"] - params["4.bias"][[0, 2, 4]]).max() > 1e-3
+    assert np.abs(small.parameters()["10.bias"] - params["10.bias"]).max() > 1e-3
+
+
+CONSTANT = {
+    "conv": (nn.Conv2d(4, 3, 3, padding=1), nn.ReLU()),
+    "rows": (nn.Conv2d(4, 3, 3, padding=(1, 0)), nn.ReLU()),
+    "average": (nn.AvgPool2d(2, padding=1), nn.Conv2d(4, 3, 3)),
+    "largest": (nn.MaxPool2d(2, padding=1, dilation=3), nn.Conv2d(4, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_a_constant_that_the_padding_shows_stays(name: str) -> None:
+    """Unless it is 0, or the window of a pool leaves the padding out."""
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), *copy.deepcopy(CONSTANT[name]))
+    randomized(model).parameters()["0.weight"][[1, 2]] = 0
+    model.parameters()["0.bias"][1] = 0.0
+    x = np.random.default_rng(1).normal(size=(4, 2, 8, 8)).astype(np.float32)
+    assert_shrinks(model, x, {"0": (1,)} if name != "largest" else {})
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, padding=1), nn.AvgPool2d(3, padding=1, count_include_pad=False)])
+def test_a_constant_passes_a_pool_that_leaves_its_padding_out(pool: nn.Module) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), pool, nn.Conv2d(4, 3, 2))
+    randomized(model).parameters()["0.weight"][[1, 2]] = 0
+    assert_shrinks(model, np.ones((4, 2, 9, 9), np.float32), {"0": (1, 2)})
+
+
+PLANE_BLOCKERS = {
+    "Conv2d": lambda: nn.Conv2d(4, 4, 3, padding=1, groups=2),
+    "GroupNorm": lambda: nn.GroupNorm(2, 4),
+    "BatchNorm": lambda: nn.BatchNorm(4, axis=-1),
+    "Flatten": lambda: nn.Flatten(2),
+}
+
+
+@pytest.mark.parametrize("name", PLANE_BLOCKERS)
+def test_layers_that_mix_channels_are_refused(name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), PLANE_BLOCKERS[name](), nn.Flatten(), nn.Linear(64, 2))
+    assert_shrinks(model, np.ones((3, 2, 6, 6), np.float32), {})
+    model.parameters()["0.weight"][1] = 0
+    match = rf"shrink: layer '1' must treat each unit alone, got {name} behind pruned units \[1\] of layer '0'$"
+    with pytest.raises(ValueError, match=match):
+        prune.shrink(model)

@@ -37,6 +37,10 @@ class Each:
         """A copy of the layer for those units alone."""
         return copy.deepcopy(self.layer)
 
+    def fits(self, planes: bool) -> bool:
+        """Does it treat each unit alone where units are axis 1 of planes, or the last axis?"""
+        return True
+
 
 @dataclass
 class Weighted:

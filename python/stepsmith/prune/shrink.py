@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from stepsmith._table import Table
 from stepsmith.nn._tree import leaves, mapped
 from stepsmith.nn.base import Module
-from stepsmith.prune._layers import part_of
-from stepsmith.prune._parts import Each, Weighted
+from stepsmith.prune._layers import Flattened
+from stepsmith.prune._parts import Each, Weighted, part_of
 
 __all__ = ["Shrunk", "shrink"]
 
@@ -57,8 +57,9 @@ def shrink(model: Module) -> Shrunk:
     A hidden unit (a neuron, or a channel) goes when all weights that lead to it are 0: its output is then a constant,
     which moves into the bias of the next layer, exact but for one rounding. It also goes when all weights that leave it
     are 0. What loses its last input or listener thereby goes too; a layer keeps at least one unit, and a model its
-    inputs and outputs. Units are made and taken by `Linear`; activations, `Dropout` and `BatchNorm` may stand between.
-    Where a constant needs a bias that a layer has not, it gets one.
+    inputs and outputs. Units are made and taken by `Linear` and `Conv2d`; activations, `Dropout`, `BatchNorm`, pools
+    and `Flatten` may stand between. Where a constant needs a bias that a layer has not, it gets one; a constant that is
+    not 0 before a padded `Conv2d`, in which the padding's zeros show, stays.
 
     Args:
         model: A layer, or a `Sequential` of layers. It stays as it is.
@@ -109,14 +110,16 @@ def _pair(name: str, layers: dict[str, Module], parts: dict[str, Each | Weighted
     names = list(layers)
     behind = names[names.index(name) + 1 :]
     between: dict[str, Each] = {}
+    planes = maker.weight.ndim > 2
     for index, other in enumerate(behind):
         part = parts[other]
         if isinstance(part, Weighted):
             return _Pair(name, maker, between, part, None)
-        if part is None:
+        if part is None or not part.fits(planes):
             is_output = not _weighs(layers[each] for each in behind[index:])
             return _Pair(name, maker, between, None, None if is_output else (other, layers[other]))
         between[other] = part
+        planes = planes and not isinstance(part, Flattened)
     return _Pair(name, maker, between, None, None)
 
 
