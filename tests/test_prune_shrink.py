@@ -184,6 +184,7 @@ BLOCKERS = {
     "Softmax": nn.Softmax,
     "WeightNorm": lambda: nn.WeightNorm(nn.Linear(7, 7)),
     "Wider": lambda: Wider(7, 7),
+    "Residual": lambda: nn.Residual(nn.Linear(7, 7)),
 }
 
 

@@ -14,13 +14,13 @@ SHELL = [code for language, code in BLOCKS if language == "sh"]
 
 
 def test_readme_has_an_example_for_each_kind_of_program() -> None:
-    assert len(PYTHON) == 7
+    assert len(PYTHON) == 8
     assert sum("autograd" in code for code in PYTHON) == 1
     assert sum("torch" in code for code in PYTHON) == 1
 
 
 @pytest.mark.parametrize(
-    "code", PYTHON, ids=["numpy", "autograd", "torch", "folded", "norm", "activation", "quantization"]
+    "code", PYTHON, ids=["numpy", "autograd", "torch", "folded", "norm", "activation", "quantization", "training"]
 )
 def test_readme_example_runs(code: str) -> None:
     if "import torch" in code and find_spec("torch") is None:

@@ -11,8 +11,11 @@ __all__ = ["leaves", "mapped"]
 
 
 def leaves(module: Module, prefix: str = "") -> Iterator[tuple[str, Module]]:
-    """The layers in the order in which they run, by names such as "0.2"; only a `Sequential` is taken apart."""
-    if not isinstance(module, Sequential):
+    """The layers in the order in which they run, by names such as "0.2".
+
+    A `Sequential` is taken apart, but no subclass that does something else with its layers, such as `Residual`.
+    """
+    if not isinstance(module, Sequential) or type(module).forward is not Sequential.forward:
         yield prefix.removesuffix("."), module
         return
     for index, part in enumerate(module.modules):

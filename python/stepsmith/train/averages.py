@@ -11,9 +11,13 @@ import numpy as np
 from stepsmith.train.model import Array, Model
 from stepsmith.train.snapshot import arrays_of
 
-__all__ = ["Averages", "averages_of", "deep_copy"]
+__all__ = ["Averages", "NoAverageError", "averages_of", "deep_copy"]
 
 Weights = Callable[[], Mapping[str, Array]]
+
+
+class NoAverageError(RuntimeError):
+    """There is no average yet."""
 
 
 class Averages:

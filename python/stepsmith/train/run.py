@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepsmith import _check
 from stepsmith._core import NonFiniteError
+from stepsmith.train.averages import NoAverageError
 from stepsmith.train.callbacks import Callback
 from stepsmith.train.class_weight import class_weights
 from stepsmith.train.evaluation import check_source, evaluate_source, evaluation_source
 from stepsmith.train.loader import Augment, Loader, Micro
+from stepsmith.train.model import View
 from stepsmith.train.progress import Progress, ProgressMode, open_progress
 from stepsmith.train.sources import Indexed, Source, Stream, split
 from stepsmith.train.updater import Taken, Updater
@@ -70,7 +72,7 @@ class Run:
     def __init__(self, trainer: Trainer, data: Any, validation: Any, options: FitOptions) -> None:
         self.trainer, self.options = trainer, options
         self.is_closed_form = getattr(trainer.optimizer, "takes_closure", False)
-        trainer.view_of(options.validation_weights)
+        trainer.check_weights(options.validation_weights)
         source = trainer.source_of(data, kept=options.accumulate + options.prefetch + 3)
         check_source(source, trainer.view)
         self.validation: Source | None = None
@@ -119,14 +121,17 @@ class Run:
         trainer.validating = self.validation is not None
         trainer.stopping = trainer.stopping and trainer.resumed
         trainer.resumed = False
-        try:
-            with _blas(trainer.blas_threads):
-                self._epochs(bar)
-        finally:
-            bar.close()
-            trainer.updater = None
-            for callback in trainer.callbacks:
-                callback.on_fit_end(trainer)
+        with ExitStack() as ends:
+            # All of them run, in order, though one may fail.
+            for callback in reversed(trainer.callbacks):
+                ends.callback(callback.on_fit_end, trainer)
+            ends.callback(self._let_go, bar)
+            ends.enter_context(_blas(trainer.blas_threads))
+            self._epochs(bar)
+
+    def _let_go(self, bar: Progress) -> None:
+        bar.close()
+        self.trainer.updater = None
 
     def _progress(self, mode: ProgressMode) -> Progress:
         source, clock = self.loader.source, self.trainer.clock
@@ -212,9 +217,16 @@ class Run:
         if trainer.loss_scale is not None:
             row["loss_scale"] = trainer.loss_scale.scale
         if self.validation is not None:
-            found = evaluate_source(trainer.view_of(self.options.validation_weights), self.validation)
+            found = evaluate_source(self._validated(), self.validation)
             row |= {f"val_{name}": value for name, value in found.items()}
         return row
+
+    def _validated(self) -> View:
+        """The model with the weights that are evaluated; the live ones as long as there is no average."""
+        try:
+            return self.trainer.view_of(self.options.validation_weights)
+        except NoAverageError:
+            return self.trainer.view
 
 
 def _given(name: str, value: float | None) -> dict[str, float]:

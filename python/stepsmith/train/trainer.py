@@ -140,7 +140,7 @@ class Trainer:
                 (classes·samples of the class). Training only.
             steps_per_epoch: Steps after which an epoch ends; None for the data's end.
             prefetch: Micro-batches to prepare ahead in a thread; worth it for slow data or augmentation.
-            validation_weights: See `evaluate`.
+            validation_weights: See `evaluate`; an average that there is not yet stands back for the live weights.
 
         Returns:
             The history of all fits: epoch, step, loss (the mean over what counts, as it was trained), lr (of the last
@@ -189,15 +189,12 @@ class Trainer:
 
     def view_of(self, weights: str | None = None) -> View:
         """The model with these weights, as `evaluate` takes them, as they are now; it holds until the next call."""
-        known = averages_of(self.optimizer, self.callbacks)
-        if weights is None:
-            weights = "average" if "average" in known else "live"
-        _check.one_of("Trainer", "weights", weights, ["live", *known])
-        if weights == "live":
+        averages, name = averages_of(self.optimizer, self.callbacks), self.check_weights(weights)
+        if name == "live":
             return self.view
         if self._averages is None:
             self._averages = Averages(self.model)
-        self._averages.load(known[weights]())
+        self._averages.load(averages[name]())
         return view(self._averages.twin, self._loss, self._metrics)
 
     def averaged_model(self, weights: str, data: Any = None, batch_size: int = 1024) -> Model:
@@ -225,6 +222,13 @@ class Trainer:
             self._stream = source if isinstance(source, Stream) else None
             return source
         return self._stream
+
+    def check_weights(self, weights: str | None) -> str:
+        """The name of weights that `evaluate` takes."""
+        known = averages_of(self.optimizer, self.callbacks)
+        if weights is None:
+            return "average" if "average" in known else "live"
+        return _check.one_of("Trainer", "weights", weights, ["live", *known])
 
     def stop(self) -> None:
         """End the running fit after the epoch that runs; for callbacks."""

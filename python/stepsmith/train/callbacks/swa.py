@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from stepsmith import _check
+from stepsmith.train.averages import NoAverageError
 from stepsmith.train.callbacks.base import Callback
 from stepsmith.train.model import Array
 
@@ -65,10 +66,10 @@ class SWA(Callback):
         """Name to mean.
 
         Raises:
-            RuntimeError: None was taken yet.
+            NoAverageError: None was taken yet.
         """
         if not self.count:
-            raise RuntimeError(f"SWA: an average needs an epoch from {self.start} on, got none yet")
+            raise NoAverageError(f"SWA: an average needs an epoch from {self.start} on, got none yet")
         return self._mean
 
     def state_dict(self) -> dict[str, Any]:
