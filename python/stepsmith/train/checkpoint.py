@@ -155,6 +155,8 @@ def resume(folder: str | os.PathLike[str], trainer: Trainer) -> None:
             return
     if damaged is not None:
         raise ValueError(f"Trainer.resume: folder must hold a good checkpoint, got {os.fspath(folder)!r}") from damaged
+    # Its log files may have rows already, which are not to stay.
+    trainer.resumed = True
     warnings.warn(f"Trainer.resume: no checkpoint in {os.fspath(folder)!r}: starting from the beginning", stacklevel=3)
 
 

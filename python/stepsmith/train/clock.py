@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,12 +25,12 @@ class Clock:
         step: Steps of the optimizer, those included that it skipped.
         samples: Samples in all of them.
         drawn: Batches that a plain iterator has given.
-        lr: Learning rate of the last step, of the first group; None before it, and where there is none.
+        lrs: Learning rates of the last step, one a group; none before it, and where there is none.
         meter: Sums of the running epoch.
 
     Example:
         >>> clock = Clock()
-        >>> clock.advance(32, batches=1, lr=0.1)
+        >>> clock.advance(32, batches=1, lrs=(0.1,))
         >>> clock.epoch, clock.position, clock.step
         (0, 32, 1)
     """
@@ -41,17 +41,22 @@ class Clock:
     step: int = 0
     samples: int = 0
     drawn: int = 0
-    lr: float | None = None
+    lrs: list[float] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
 
-    def advance(self, samples: int, batches: int, lr: float | None) -> None:
+    @property
+    def lr(self) -> float | None:
+        """Learning rate of the first group, if there is one."""
+        return self.lrs[0] if self.lrs else None
+
+    def advance(self, samples: int, batches: int, lrs: Iterable[float] = ()) -> None:
         """One more step of so many samples in so many micro-batches is done."""
         self.step += 1
         self.epoch_steps += 1
         self.samples += samples
         self.position += samples
         self.drawn += batches
-        self.lr = lr
+        self.lrs = [float(lr) for lr in lrs]
 
     def close_epoch(self) -> dict[str, float]:
         """The epoch is complete: start the next one and return the means of this one."""

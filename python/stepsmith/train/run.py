@@ -120,7 +120,6 @@ class Run:
         bar = self._progress(progress)
         trainer.validating = self.validation is not None
         trainer.stopping = trainer.stopping and trainer.resumed
-        trainer.resumed = False
         with ExitStack() as ends:
             # All of them run, in order, though one may fail.
             for callback in reversed(trainer.callbacks):
@@ -144,6 +143,7 @@ class Run:
         clock = trainer.clock
         for callback in trainer.callbacks:
             callback.on_fit_begin(trainer)
+        trainer.resumed = False
         optimizer: Any = trainer.optimizer
         if not getattr(optimizer, "training", True):
             optimizer.train()
@@ -194,9 +194,9 @@ class Run:
         return NonFiniteError(f"{error} at step {clock.step + 1}, epoch {clock.epoch + 1}")
 
     def _advance(self, taken: Taken, bar: Progress) -> None:
-        clock, lrs = self.trainer.clock, getattr(taken.info, "lr", None)
+        clock = self.trainer.clock
         drawn = taken.batches if isinstance(self.loader.source, Stream) else 0
-        clock.advance(taken.samples, drawn, None if lrs is None else float(lrs[0]))
+        clock.advance(taken.samples, drawn, getattr(taken.info, "lr", ()))
         clock.meter.add({"loss": (taken.loss * taken.divisor, taken.divisor)})
         if self.trainer.regularizers:
             clock.meter.add({"penalty": (taken.penalty, 1.0)})

@@ -57,6 +57,7 @@ class Trainer:
         clock: How far the run is.
         history: One row an epoch.
         frozen: Names of the parameters and running statistics that are frozen.
+        resumed: Whether the coming fit goes on from a loaded state; callbacks still see it in `on_fit_begin`.
 
     Raises:
         TypeError: Not a model, or an argument of another kind.

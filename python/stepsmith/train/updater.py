@@ -67,6 +67,10 @@ class Updater:
         scale: Of the loss, or None.
         seed: Of dropout.
         accumulate: Whether a step has several micro-batches.
+
+    Attributes:
+        gradients: Of the last step by name, penalties included; they hold until the next one.
+        gradient_scale: What they are multiplied by.
     """
 
     def __init__(
@@ -88,6 +92,8 @@ class Updater:
         self._total = Accumulator() if accumulate else None
         self._frozen: set[str] = set()
         self._bound = False
+        self.gradients: Mapping[str, Array | None] = {}
+        self.gradient_scale = 1.0
 
     def bind(self, frozen: set[str]) -> None:
         """From the next step on these parameters and running statistics stay as they are.
@@ -163,6 +169,7 @@ class Updater:
             raise NonFiniteError(f"Trainer: loss must be finite, got {mean.loss}")
         scale = 1.0 if self._scale is None else self._scale.scale
         penalty = self._penalty(mean.grads, scale)
+        self.gradients, self.gradient_scale = mean.grads, scale
         info = self._step(mean.grads, scale)
         return Taken(mean.loss, mean.divisor, penalty, mean.samples, mean.batches, info)
 
