@@ -73,6 +73,7 @@ class Run:
         self.trainer, self.options = trainer, options
         self.is_closed_form = getattr(trainer.optimizer, "takes_closure", False)
         trainer.check_weights(options.validation_weights)
+        self.listeners = [item for item in trainer.callbacks if type(item).on_step_end is not Callback.on_step_end]
         source = trainer.source_of(data, kept=options.accumulate + options.prefetch + 3)
         check_source(source, trainer.view)
         self.validation: Source | None = None
@@ -162,24 +163,27 @@ class Run:
         """What is left of the running epoch."""
         if self.is_closed_form:
             if self.trainer.clock.position == 0:
-                self._advance(self._all(), bar)
+                self._done(self._all(), bar)
             return
         with closing(self.loader.epoch(self.trainer.clock)) as micros:
             self._steps(micros, bar)
 
     def _steps(self, micros: Iterator[Micro], bar: Progress) -> None:
-        trainer, clock, take = self.trainer, self.trainer.clock, self.updater.take
-        listeners = [item for item in trainer.callbacks if type(item).on_step_end is not Callback.on_step_end]
+        clock, take = self.trainer.clock, self.updater.take
         for micro in micros:
             try:
                 taken = take(micro, micros, clock.step + 1)
             except NonFiniteError as error:
                 raise self._placed(error) from error
-            self._advance(taken, bar)
-            if listeners:
-                row = self._step_row(taken)
-                for callback in listeners:
-                    callback.on_step_end(trainer, row)
+            self._done(taken, bar)
+
+    def _done(self, taken: Taken, bar: Progress) -> None:
+        """Count a step, and tell the callbacks that want to know."""
+        self._advance(taken, bar)
+        if self.listeners:
+            row = self._step_row(taken)
+            for callback in self.listeners:
+                callback.on_step_end(self.trainer, row)
 
     def _all(self) -> Taken:
         """A step that sees all data as often as it wants."""
