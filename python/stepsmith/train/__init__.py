@@ -1,6 +1,20 @@
 """A thin trainer: batches, epochs, metrics, callbacks, checkpoints."""
 
-from stepsmith.train.callbacks import SWA, Callback, Checkpoint, EarlyStopping, GradualUnfreezing
+from stepsmith.train.callbacks import (
+    SWA,
+    Callback,
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    FunctionCallback,
+    GradualUnfreezing,
+    JSONLogger,
+    LRMonitor,
+    Plateau,
+    Statistics,
+    TensorBoard,
+    Timer,
+)
 from stepsmith.train.checkpoint import DamagedError
 from stepsmith.train.clock import Clock
 from stepsmith.train.evaluation import update_statistics
@@ -11,17 +25,25 @@ from stepsmith.train.trainer import Trainer
 
 __all__ = [
     "SWA",
+    "CSVLogger",
     "Callback",
     "Checkpoint",
     "Clock",
     "DamagedError",
     "DynamicLossScale",
     "EarlyStopping",
+    "FunctionCallback",
     "FunctionModel",
     "GradualUnfreezing",
     "History",
+    "JSONLogger",
+    "LRMonitor",
     "LossScale",
     "Model",
+    "Plateau",
+    "Statistics",
+    "TensorBoard",
+    "Timer",
     "Trainer",
     "update_statistics",
 ]
