@@ -19,6 +19,7 @@ from stepsmith.train.checkpoint import DamagedError
 from stepsmith.train.clock import Clock
 from stepsmith.train.evaluation import update_statistics
 from stepsmith.train.history import History
+from stepsmith.train.lr_finder import LRFinder
 from stepsmith.train.model import FunctionModel, Model
 from stepsmith.train.scaling import DynamicLossScale, LossScale
 from stepsmith.train.trainer import Trainer
@@ -37,6 +38,7 @@ __all__ = [
     "GradualUnfreezing",
     "History",
     "JSONLogger",
+    "LRFinder",
     "LRMonitor",
     "LossScale",
     "Model",

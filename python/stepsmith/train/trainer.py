@@ -19,6 +19,7 @@ from stepsmith.train.evaluation import evaluate, predict, update_statistics
 from stepsmith.train.freezing import matching, statistics_of
 from stepsmith.train.history import History
 from stepsmith.train.loader import Augment
+from stepsmith.train.lr_finder import LRFinder, lr_find
 from stepsmith.train.model import Array, LossFunction, Metric, Model, View, view
 from stepsmith.train.progress import ProgressMode
 from stepsmith.train.run import FitOptions, Run
@@ -215,6 +216,64 @@ class Trainer:
         if data is not None:
             update_statistics(twin, data, batch_size)
         return twin
+
+    def lr_find(
+        self,
+        data: Any,
+        start: float = 1e-7,
+        end: float = 10.0,
+        steps: int = 100,
+        batch_size: int = 32,
+        smoothing: float = 0.9,
+        stop_factor: float = 4.0,
+        *,
+        accumulate: int = 1,
+        augment: Augment | None = None,
+        class_weight: str | Mapping[int, float] | None = None,
+    ) -> LRFinder:
+        """Learning rate range test: the loss while the rate grows exponentially from step to step.
+
+        It trains a copy, with a copy of the optimizer as it is now: model, optimizer, clock and history stay as they
+        are, no callback is called, and a fit after it gives the bits that it would have given without. Only data that
+        draw from a random stream of their own, when they are read, have gone on in it.
+
+        Args:
+            data: As `fit` takes it, but no plain iterator.
+            start: First rate of the first group, more than 0; other groups keep their ratios to it, whatever schedules
+                they have.
+            end: Last rate, more than `start`.
+            steps: Steps of the optimizer from one to the other, at least 2; data start anew where they end.
+            batch_size: As of `fit`.
+            smoothing: β of the moving average, in [0, 1).
+            stop_factor: The test ends early when the smoothed loss is this many times its minimum, more than 1 (its
+                rise is measured by the minimum's magnitude), or when a loss or gradient is not finite.
+            accumulate: As of `fit`.
+            augment: As of `fit`.
+            class_weight: As of `fit`.
+
+        Returns:
+            Rates, losses, smoothed losses, `suggestion` and `plot`.
+
+        Raises:
+            TypeError, ValueError: Arguments of the wrong kind or out of range, or an optimizer without `clone`.
+
+        Follows: Smith 2017, Cyclical Learning Rates for Training Neural Networks; fastai's ``lr_find``.
+
+        Example:
+            >>> import stepsmith as ss
+            >>> model = ss.nn.Linear(2, 2)
+            >>> trainer = Trainer(model, optimizer=ss.optim.SGD(model.parameters(), lr=0.1))
+            >>> finder = trainer.lr_find((np.eye(2, dtype=np.float32), np.array([0, 1])), end=1.0)
+            >>> 1e-3 < finder.suggestion < 1.0, trainer.clock.step
+            (True, 0)
+        """
+        settings = {
+            "batch_size": batch_size,
+            "accumulate": accumulate,
+            "augment": augment,
+            "class_weight": class_weight,
+        }
+        return lr_find(self, data, start, end, steps, smoothing, stop_factor, settings)
 
     def source_of(self, data: Any, kept: int) -> Source:
         """The source of a fit; a plain iterator that an earlier fit has begun goes on."""
