@@ -365,10 +365,16 @@ def test_history_is_a_table_with_columns(tmp_path) -> None:
     assert history.columns == ["epoch", "loss", "val_loss"]
     assert np.isnan(history["val_loss"][0])
     assert str(history).splitlines()[2].split() == ["2", "0.2500", "3.00e-05"]
-    history.plot(tmp_path / "curves.png")
+    history.append({"epoch": 3, "penalty": 0.1, "accuracy": 0.5, "lr": 0.1, "loss_scale": 2.0})
+    figure = history.plot(tmp_path / "curves.png")
+    curves = [[line.get_label() for line in axes.lines] for axes in figure.axes]
+    assert curves == [["loss", "val_loss", "penalty"], ["accuracy"]]
     assert (tmp_path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    with pytest.raises(KeyError, match="accuracy"):
-        history["accuracy"]
+    with pytest.raises(KeyError, match="f1"):
+        history["f1"]
+    single = History()
+    single.append({"epoch": 1, "loss": 0.5})
+    assert single.plot().axes[0].lines[0].get_marker() == "."
     with pytest.raises(ValueError, match="at least one epoch"):
         History().plot()
 

@@ -74,7 +74,7 @@ class History(Sequence[dict[str, float]]):
         return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the learning curves: losses on the left, other metrics (where there are any) on the right.
+        """Draw the learning curves: losses and penalties left, other metrics (where there are any) right.
 
         Args:
             path: Where to save it, in the format of its suffix; None only returns the figure.
@@ -96,7 +96,8 @@ class History(Sequence[dict[str, float]]):
         for index, columns in enumerate(groups):
             axes = figure.add_subplot(1, len(groups), index + 1, xlabel="epoch")
             for column in columns:
-                axes.plot(self["epoch"], self[column], label=column)
+                # One point makes no line.
+                axes.plot(self["epoch"], self[column], "" if len(self) > 1 else ".", label=column)
             axes.grid(alpha=0.3)
             axes.legend()
         if path is not None:
@@ -127,7 +128,8 @@ class History(Sequence[dict[str, float]]):
 
     def _curves(self) -> tuple[list[str], list[str]]:
         metrics = [name for name in self.columns if name not in ("epoch", "step", "lr", "loss_scale")]
-        return [m for m in metrics if m.endswith("loss")], [m for m in metrics if not m.endswith("loss")]
+        losses = [name for name in metrics if name.endswith(("loss", "penalty"))]
+        return losses, [name for name in metrics if name not in losses]
 
 
 def format_number(value: float) -> str:

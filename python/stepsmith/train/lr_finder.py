@@ -79,11 +79,19 @@ class LRFinder:
         axes.plot(self.lrs, self.smoothed, label="smoothed")
         if self.suggestion is not None:
             axes.axvline(self.suggestion, color="black", linestyle=":", label=f"suggestion {self.suggestion:.2g}")
+        if len(self.lrs):
+            axes.set_ylim(*self._limits())
         axes.grid(alpha=0.3)
         axes.legend()
         if path is not None:
             figure.savefig(path)
         return figure
+
+    def _limits(self) -> tuple[float, float]:
+        """What is worth seeing: an explosion would flatten all before it."""
+        low, high = self.losses.min(), self.smoothed[: self.smoothed.argmin() + 1].max()
+        margin = 0.2 * (high - low) or 1.0
+        return low - margin, high + margin
 
 
 class _Finished(Exception):  # noqa: N818
