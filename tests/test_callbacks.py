@@ -148,7 +148,9 @@ def test_a_resumed_run_has_the_files_and_rows_of_a_straight_one(tmp_path, straig
     del state["callbacks"][-2]
     second = recorded(tmp_path)
     second.load_state_dict(state)
+    assert second.resumed
     fit(second)
+    assert not second.resumed
     assert_equal(outcome(tmp_path, second), straight)
 
 
@@ -285,6 +287,27 @@ def test_a_state_that_is_refused_makes_no_file_its_own(tmp_path, name) -> None:
     assert (tmp_path / "log.txt").read_text() == "precious\n"
 
 
+def test_files_are_cut_back_also_where_nothing_is_left_to_do(tmp_path) -> None:
+    def loggers() -> tuple:
+        return CSVLogger(tmp_path / "log.csv", every_steps=1), JSONLogger(tmp_path / "log.jsonl")
+
+    first, second = build(loggers()), build(loggers())
+    fit(first, 1)
+    state, want = first.state_dict(), {path: path.read_bytes() for path in tmp_path.iterdir()}
+    fit(first, 3)
+    assert all(len(path.read_bytes()) > len(content) for path, content in want.items())
+    second.load_state_dict(state)
+    fit(second, 1)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == want
+
+
+def test_no_file_is_touched_where_one_is_refused(tmp_path) -> None:
+    (tmp_path / "log.steps.csv").write_text("precious\n")
+    with pytest.raises(FileExistsError, match=r"log.steps.csv"):
+        fit(build((CSVLogger(tmp_path / "log.csv", every_steps=1),)))
+    assert [path.name for path in tmp_path.iterdir()] == ["log.steps.csv"]
+
+
 @pytest.mark.parametrize("keep", [0, 30, None])
 def test_a_log_that_lost_lines_is_reported_and_goes_on_after_the_last_whole_one(tmp_path, keep) -> None:
     path = tmp_path / "log.csv"
@@ -347,6 +370,13 @@ def test_tensorboard_has_every_number_at_the_optimizer_s_step(tmp_path) -> None:
     ]
     with pytest.raises(FileExistsError, match="TensorBoard: folder must be of this run alone"):
         fit(build((TensorBoard(tmp_path / "board"),)))
+
+
+def test_tensorboard_s_events_are_in_the_file_at_once(tmp_path) -> None:
+    seen = []
+    look = FunctionCallback(on_step_end=lambda *_: seen.append(scalar_events(tmp_path)[-1][0]))
+    fit(build((TensorBoard(tmp_path, every_steps=1), look)))
+    assert seen == list(range(1, STEPS + 1))
 
 
 def test_tensorboard_without_its_package_names_the_extra(monkeypatch) -> None:
@@ -432,6 +462,15 @@ def test_times_are_outside_of_the_history(monkeypatch) -> None:
     assert other.rows[1] == {"epoch": 2, "seconds": 5.0, "train_seconds": 4.0, "samples_per_second": 37 / 4}
     assert other.total == 4 + 5 + 4 + 1
     assert not any("second" in name for name in trainer.history.columns)
+
+
+def test_a_fit_that_does_not_begin_takes_no_time() -> None:
+    timer = Timer()
+    trainer = build((Plateau(), timer))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="must be held by a group"):
+            fit(trainer)
+    assert timer.total == 0.0
 
 
 def test_plateau_updates_each_schedule_once_with_its_column() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import stepsmith as ss
-from stepsmith.train import Callback, FunctionModel, LRFinder, LRMonitor, Trainer
+from stepsmith.train import Callback, DynamicLossScale, FunctionModel, LRFinder, LRMonitor, Trainer
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 6)).astype(np.float32)
@@ -19,7 +19,8 @@ def build(kind: type = ss.optim.Adam, lr: object = 0.01, callbacks: tuple = (), 
         ss.nn.BatchNorm(6), ss.nn.Linear(6, 16), ss.nn.ReLU(), ss.nn.Dropout(0.2), ss.nn.Linear(16, 2)
     )
     optimizer = kind(model.parameters(), lr=lr, **options)
-    return Trainer(model, optimizer=optimizer, seed=3, callbacks=callbacks, loss_scale=2.0)
+    scale = DynamicLossScale(interval=3) if options.get("on_nonfinite") == "skip" else 2.0
+    return Trainer(model, optimizer=optimizer, seed=3, callbacks=callbacks, loss_scale=scale)
 
 
 def fit(trainer: Trainer, epochs: int, **settings) -> None:
@@ -140,6 +141,15 @@ def test_groups_keep_their_ratios(monkeypatch) -> None:
     seen.clear()
     trainer.lr_find((X, Y), 1e-3, 1e-1, 5)
     assert [info.lr for info in seen] == [(lr, lr * (0.05 / 0.1)) for lr in np.geomspace(1e-3, 1e-1, 5)]
+
+
+def test_what_is_frozen_stays_so_in_it() -> None:
+    model = ss.nn.Linear(6, 2)
+    trainer = Trainer(model, optimizer=ss.optim.SGD(model.parameters(), lr=0.1))
+    data, settings = (X, Y), {"start": 0.1, "steps": 5, "batch_size": 70}
+    assert len(set(trainer.lr_find(data, **settings).losses.tolist())) == 5
+    trainer.freeze("*")
+    np.testing.assert_allclose(np.ptp(trainer.lr_find(data, **settings).losses), 0, atol=1e-6)
 
 
 def test_smoothing_is_the_moving_average_without_its_bias() -> None:
