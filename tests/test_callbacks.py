@@ -372,11 +372,19 @@ def test_tensorboard_has_every_number_at_the_optimizer_s_step(tmp_path) -> None:
         fit(build((TensorBoard(tmp_path / "board"),)))
 
 
-def test_tensorboard_s_events_are_in_the_file_at_once(tmp_path) -> None:
+def test_tensorboard_s_events_are_in_the_file_when_the_run_is_saved_and_epochs_end(tmp_path) -> None:
     seen = []
-    look = FunctionCallback(on_step_end=lambda *_: seen.append(scalar_events(tmp_path)[-1][0]))
-    fit(build((TensorBoard(tmp_path, every_steps=1), look)))
-    assert seen == list(range(1, STEPS + 1))
+
+    def look(*_) -> None:
+        seen.append(scalar_events(tmp_path)[-1][0])
+
+    def save(trainer, row) -> None:
+        if row["step"] in (2, 7):
+            trainer.state_dict()
+            look()
+
+    fit(build((TensorBoard(tmp_path, every_steps=1), FunctionCallback(on_step_end=save, on_epoch_end=look))))
+    assert seen == [2, 3, 6, 7, 9]
 
 
 def test_tensorboard_without_its_package_names_the_extra(monkeypatch) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["LRFinder", "lr_find"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LRFinder:
     """What a learning rate range test saw.
 

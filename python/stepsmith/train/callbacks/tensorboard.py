@@ -22,7 +22,7 @@ class TensorBoard(Callback):
 
     The columns of an epoch keep their names; those of a step are below "step/". Each fit has a file of its own, which
     says from which step on earlier files no longer count: so the curves of a resumed run are those of one that was
-    never interrupted. An event is in its file before the next step.
+    never interrupted. Points of steps wait in memory until 8 KB are full, their epoch ends or the run is saved.
 
     Args:
         folder: Of this run alone; made when a fit begins.
@@ -70,8 +70,9 @@ class TensorBoard(Callback):
             self._add("step/", row)
 
     def on_epoch_end(self, trainer: Trainer, row: Mapping[str, float]) -> None:
-        """Add points."""
+        """Add points, and write what waits."""
         self._add("", row)
+        self._flush()
 
     def _add(self, prefix: str, row: Mapping[str, float]) -> None:
         assert self._events is not None
@@ -80,6 +81,10 @@ class TensorBoard(Callback):
         self._events.add(step, points)
         self._step, self._points = step, {**(before if step == self._step else {}), **points}
 
+    def _flush(self) -> None:
+        if self._events is not None:
+            self._events.flush()
+
     def on_fit_end(self, trainer: Trainer) -> None:
         """Close the file."""
         if self._events is not None:
@@ -87,7 +92,8 @@ class TensorBoard(Callback):
             self._events = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The points of the last step that has some."""
+        """The points of the last step that has some; those up to it are in the file then."""
+        self._flush()
         return {"step": self._step, "points": dict(self._points)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -96,7 +102,7 @@ class TensorBoard(Callback):
 
 
 class _Events:
-    """A file of events, written at once: tensorboardX's SummaryWriter hands them to a thread, and a kill loses them."""
+    """A file of events. tensorboardX's SummaryWriter has a thread for it, and nobody knows what is in the file."""
 
     def __init__(self, folder: Path, first: int) -> None:
         writer, self._proto, self._scalar = _import()
@@ -107,12 +113,17 @@ class _Events:
         self._write(self._proto.Event(step=first, session_log=start))
 
     def add(self, step: int, scalars: Mapping[str, float]) -> None:
+        event = self._proto.Event(step=step)
         for name, value in scalars.items():
-            self._write(self._proto.Event(step=step, summary=self._scalar(name, value)))
+            event.summary.MergeFrom(self._scalar(name, value))
+        self._write(event)
 
     def _write(self, event: Any) -> None:
         event.wall_time = time.time()
         self._writer.write_event(event)
+
+    def flush(self) -> None:
+        # This waits for the disk: too long for each step.
         self._writer.flush()
 
     def close(self) -> None:
