@@ -26,6 +26,7 @@ RNG = np.random.default_rng(5)
 X = RNG.normal(size=(60, 12)).astype(np.float32)
 Y = (X[:, 0] * X[:, 1] > 0).astype(np.int64)
 EPOCHS = 4
+LOGS = (ss.train.CSVLogger, "csv"), (ss.train.JSONLogger, "jsonl")
 
 
 class Killer(ss.train.Callback):
@@ -61,7 +62,9 @@ def everything(folder: Path, every: int, step: int) -> tuple[ss.Trainer, dict[st
     optimizer = ss.optim.AdamW(model.parameters(), lr=lr, ema=0.9, max_norm=1.0)
     # Patience runs out in the third epoch, so that the best one is brought back.
     stopping = ss.train.EarlyStopping(patience=2, monitor="val_loss", min_delta=0.01)
-    callbacks = [stopping, ss.train.SWA(start=1), ss.train.Checkpoint(folder, every, monitor="val_loss"), Killer(step)]
+    logs = [log(folder / f"log.{end}", every_steps=1) for log, end in LOGS]
+    saving = ss.train.Checkpoint(folder / "saved", every, monitor="val_loss")
+    callbacks = [stopping, ss.train.SWA(start=1), *logs, saving, Killer(step)]
     trainer = ss.Trainer(model, optimizer=optimizer, seed=7, callbacks=callbacks, blas_threads=1)
     growth = ss.schedules.MultiStep(5, milestones=(6,), gamma=2.0)
     options = {"validation": 0.2, "accumulate": 3, "batch_size": growth, "validation_weights": "ema"}
@@ -79,7 +82,7 @@ def mixed(folder: Path, every: int, step: int) -> tuple[ss.Trainer, dict[str, An
         model.parameters(), lr=1e-2, master=True, on_nonfinite="skip", state_dtype="int8", state_rounding="stochastic"
     )
     scale = ss.train.DynamicLossScale(scale=2.0**24, interval=3)
-    callbacks = [ss.train.Checkpoint(folder, every), Killer(step)]
+    callbacks = [ss.train.Checkpoint(folder / "saved", every), Killer(step)]
     trainer = ss.Trainer(model, optimizer=optimizer, seed=8, callbacks=callbacks, loss_scale=scale, blas_threads=1)
     trainer.freeze("0.*")
     return trainer, {"batch_size": 16}
@@ -89,7 +92,7 @@ def stream(folder: Path, every: int, step: int) -> tuple[ss.Trainer, dict[str, A
     """A plain iterator that is drawn again, a schedule-free optimizer, an average over it."""
     model = network()
     optimizer = ss.optim.ScheduleFreeAdamW(model.parameters(), lr=1e-2)
-    callbacks = [ss.train.Checkpoint(folder, every, every_epochs=None), Killer(step)]
+    callbacks = [ss.train.Checkpoint(folder / "saved", every, every_epochs=None), Killer(step)]
     trainer = ss.Trainer(model, optimizer=optimizer, seed=9, callbacks=callbacks, blas_threads=1)
     batches = ((X[i % 50 : i % 50 + 10], Y[i % 50 : i % 50 + 10]) for i in range(0, 10**6, 7))
     return trainer, {"data": batches, "validation": (X, Y), "steps_per_epoch": 4, "accumulate": 2}
@@ -104,20 +107,21 @@ RUNS: dict[str, Callable[[Path, int, int], tuple[ss.Trainer, dict[str, Any]]]] =
 
 def run(kind: str, every: int, folder: Path, step: int, is_resumed: bool) -> None:
     """One run, to its end or its kill; prints what became of it."""
+    folder.mkdir(exist_ok=True)
     trainer, options = RUNS[kind](folder, every, step)
     if is_resumed:
         # A run that was killed before its first checkpoint begins anew, and says so.
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
-            folder.mkdir(exist_ok=True)
-            ss.Trainer.resume(folder, trainer)
+            (folder / "saved").mkdir(parents=True, exist_ok=True)
+            ss.Trainer.resume(folder / "saved", trainer)
     start = trainer.clock.step
     trainer.fit(options.pop("data", (X, Y)), epochs=EPOCHS, progress=False, **options)
-    print(json.dumps({"start": start, "steps": trainer.clock.step, "hash": digest(trainer)}), flush=True)
+    print(json.dumps({"start": start, "steps": trainer.clock.step, "hash": digest(trainer, folder)}), flush=True)
 
 
-def digest(trainer: ss.Trainer) -> str:
-    """Of everything but the time it took."""
+def digest(trainer: ss.Trainer, folder: Path) -> str:
+    """Of everything but the time it took, the log files included."""
     state = trainer.state_dict()
     del state["history"]["seconds"]
     document, arrays = separate(state)
@@ -128,6 +132,8 @@ def digest(trainer: ss.Trainer) -> str:
         for part, values in parts.items():
             found.update(f"{name} {part} {values.dtype} {values.shape}".encode())
             found.update(np.ascontiguousarray(values).tobytes())
+    for path in sorted(folder.glob("*log*")):
+        found.update(path.name.encode() + path.read_bytes())
     return found.hexdigest()
 
 
