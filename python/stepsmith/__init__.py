@@ -1,5 +1,8 @@
 """Exact and fast optimizer steps for NumPy arrays that a program already holds, and a thin trainer on top."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from stepsmith import (
     datasets,
     distill,
@@ -23,6 +26,17 @@ from stepsmith._threads import threads
 from stepsmith.gradcheck import GradcheckError, GradcheckReport, gradcheck
 from stepsmith.quant.cast import cast
 from stepsmith.train import Trainer
+
+if TYPE_CHECKING:
+    from stepsmith import sklearn
+else:
+
+    def __getattr__(name: str) -> Any:
+        """`sklearn` at its first use, because it needs an extra."""
+        if name == "sklearn":
+            return importlib.import_module("stepsmith.sklearn")
+        raise AttributeError(f"module 'stepsmith' has no attribute {name!r}")
+
 
 __all__ = [
     "GradcheckError",
@@ -48,6 +62,7 @@ __all__ = [
     "quant",
     "random",
     "schedules",
+    "sklearn",
     "threads",
     "train",
     "transfer",
