@@ -6,6 +6,7 @@ from stepsmith.train.callbacks.early_stopping import EarlyStopping
 from stepsmith.train.callbacks.function import FunctionCallback
 from stepsmith.train.callbacks.logger import CSVLogger, JSONLogger
 from stepsmith.train.callbacks.lr_monitor import LRMonitor
+from stepsmith.train.callbacks.optuna import OptunaPruning
 from stepsmith.train.callbacks.plateau import Plateau
 from stepsmith.train.callbacks.statistics import Statistics
 from stepsmith.train.callbacks.swa import SWA
@@ -23,6 +24,7 @@ __all__ = [
     "GradualUnfreezing",
     "JSONLogger",
     "LRMonitor",
+    "OptunaPruning",
     "Plateau",
     "Statistics",
     "TensorBoard",
