@@ -138,6 +138,19 @@ def test_models_that_learn_from_others_are_good(capsys: pytest.CaptureFixture[st
     assert min(figures.values()) > 0.9, figures
 
 
+def test_model_selection_finds_better_models() -> None:
+    page = run_page("model_selection.md")
+    assert min(page["scores"]) > 0.93
+    assert page["search"].best_score_ > 0.93
+    assert page["best_of_grid"].keys() == {"pca__n_components", "net__activation"}
+    assert "PRUNED" in page["states"]
+    assert page["states"].count("COMPLETE") >= 5
+    assert page["study"].best_value > 0.96
+    assert [row.mean > 0.93 for row in page["comparison"].rows] == [True] * 3
+    assert 0.0 < page["p"] <= 1.0
+    assert page["accuracy"] > 0.96
+
+
 def test_the_readme_links_every_page() -> None:
     text = (ROOT / "README.md").read_text()
     pages = [path.name for path in (ROOT / "docs").glob("*.md")]

@@ -43,6 +43,8 @@ def test_docstring_examples_run(name: str) -> None:
                 "quant",
                 "train",
                 "transfer",
+                "sklearn",
+                "train",
             )
         ),
     ],

@@ -23,6 +23,7 @@ from stepsmith._core import NonFiniteError, __version__
 from stepsmith._grads import clip_grad_norm, clip_grad_value, grad_norm
 from stepsmith._recycled import keep_memory
 from stepsmith._threads import threads
+from stepsmith.compare import Comparison, compare
 from stepsmith.gradcheck import GradcheckError, GradcheckReport, gradcheck
 from stepsmith.quant.cast import cast
 from stepsmith.train import Trainer
@@ -39,6 +40,7 @@ else:
 
 
 __all__ = [
+    "Comparison",
     "GradcheckError",
     "GradcheckReport",
     "NonFiniteError",
@@ -48,6 +50,7 @@ __all__ = [
     "cast",
     "clip_grad_norm",
     "clip_grad_value",
+    "compare",
     "datasets",
     "distill",
     "ensemble",
