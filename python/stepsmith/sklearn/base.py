@@ -36,46 +36,24 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
 
     _y_rules: ClassVar[Mapping[str, bool]] = {}
 
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int] = (100,),
-        activation: str = "relu",
-        *,
-        dropout: float = 0.0,
-        batch_norm: bool = False,
-        optimizer: str = "adamw",
-        learning_rate: float | Schedule | None = None,
-        weight_decay: float | None = None,
-        optimizer_params: Mapping[str, Any] | None = None,
-        batch_size: int = 32,
-        max_epochs: int = 100,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 10,
-        standardize: bool = True,
-        dtype: str = "float32",
-        random_state: int | np.random.RandomState | None = None,
-        warm_start: bool = False,
-        verbose: bool = False,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.optimizer_params = optimizer_params
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.standardize = standardize
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.verbose = verbose
+    hidden_layer_sizes: int | Sequence[int]
+    activation: str
+    dropout: float
+    batch_norm: bool
+    optimizer: str
+    learning_rate: float | Schedule | None
+    weight_decay: float | None
+    optimizer_params: Mapping[str, Any] | None
+    batch_size: int
+    max_epochs: int
+    early_stopping: bool
+    validation_fraction: float
+    patience: int
+    standardize: bool
+    dtype: str
+    random_state: int | np.random.RandomState | None
+    warm_start: bool
+    verbose: bool
 
     # What a subclass says.
 
