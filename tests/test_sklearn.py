@@ -202,6 +202,22 @@ def test_full_steps_of_lbfgs_reach_the_minimum_of_logistic_regression() -> None:
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
 
 
+def test_lbfgs_sees_all_samples_at_once_and_searches_along_lines() -> None:
+    settings = {**QUICK, "optimizer": "lbfgs", "learning_rate": None, "batch_norm": True, "max_epochs": 2}
+    small, large = (StepsmithClassifier(**{**settings, "batch_size": size}).fit(*IRIS) for size in (16, 1000))
+    assert same(small, large)
+    assert small.trainer_.optimizer.groups[0]["line_search_fn"] == "strong_wolfe"
+    plain = small.set_params(optimizer_params={"line_search_fn": None, "max_iter": 3}).fit(*IRIS).trainer_.optimizer
+    assert (plain.groups[0]["line_search_fn"], plain.groups[0]["max_iter"]) == (None, 3)
+
+
+@pytest.mark.parametrize(("activation", "bound"), [("relu", (6 / 4) ** 0.5), ("tanh", (6 / (4 + 64)) ** 0.5)])
+def test_initial_weights_suit_the_activation(activation, bound) -> None:
+    settings = {"learning_rate": 1e-12, "max_epochs": 1, "random_state": 0}
+    weight = StepsmithClassifier((64,), activation, **settings).fit(*IRIS).model_.parameters()["0.weight"]
+    assert 0.9 * bound < np.abs(weight).max() <= bound * 1.001
+
+
 def test_activations_and_layers_stand_where_they_are_told() -> None:
     model = StepsmithClassifier((8, 4), "gelu", dropout=0.1, batch_norm=True, max_epochs=1).fit(*IRIS).model_
     names = [type(layer).__name__ for _, layer in model.named_layers()]
@@ -286,6 +302,11 @@ def test_early_stopping_goes_back_to_the_best_epoch() -> None:
     (stopping,) = estimator.trainer_.callbacks
     assert stopping.best == min(losses)
     assert losses[-1] > stopping.best
+    # A warm start waits afresh, in a copy too; the part held out has stayed the same.
+    for warm in (pickle.loads(pickle.dumps(estimator)), estimator):
+        more = warm.set_params(warm_start=True, max_epochs=20).fit(X[:300], y).history_["val_loss"]
+        assert len(losses) + 4 <= len(more) <= len(losses) + 20
+        assert more[len(losses)] == pytest.approx(min(losses), rel=0.1)
 
 
 def test_several_targets_and_columns() -> None:
@@ -389,7 +410,8 @@ LAZY = """
 import sys
 import stepsmith as ss
 assert not {"sklearn", "scipy", "optuna", "stepsmith.sklearn"} & set(sys.modules)
-assert "sklearn" in ss.__all__
+from stepsmith import *
+assert "sklearn" not in sys.modules
 assert ss.sklearn.StepsmithRegressor
 from stepsmith import sklearn
 assert ss.sklearn is sklearn

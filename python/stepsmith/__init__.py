@@ -29,7 +29,7 @@ from stepsmith.quant.cast import cast
 from stepsmith.train import Trainer
 
 if TYPE_CHECKING:
-    from stepsmith import sklearn
+    from stepsmith import sklearn as sklearn
 else:
 
     def __getattr__(name: str) -> Any:
@@ -65,7 +65,6 @@ __all__ = [
     "quant",
     "random",
     "schedules",
-    "sklearn",
     "threads",
     "train",
     "transfer",
