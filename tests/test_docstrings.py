@@ -41,10 +41,9 @@ def test_docstring_examples_run(name: str) -> None:
                 "norm",
                 "prune",
                 "quant",
-                "train",
-                "transfer",
                 "sklearn",
                 "train",
+                "transfer",
             )
         ),
     ],
