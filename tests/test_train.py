@@ -121,7 +121,7 @@ def test_shuffle_is_a_function_of_seed_and_epoch() -> None:
     assert orders[0] == orders[2] != orders[1]
     assert sorted(orders[1]) == list(range(70))
     assert source.order(4, 0).tolist() != orders[0]
-    loader = Loader(source, lambda _step: 16, seed=3)
+    loader = Loader(source, 16, seed=3)
     got = drawn(loader, 1)
     assert [len(batch[0]) for batch in got] == [16, 16, 16, 16, 6]
     assert (np.concatenate([batch[0] for batch in got]) == X[orders[1]]).all()
@@ -130,7 +130,7 @@ def test_shuffle_is_a_function_of_seed_and_epoch() -> None:
 
 
 def test_without_shuffle_batches_are_views_in_order() -> None:
-    loader = Loader(Arrays((X, Y)), lambda _step: 32, shuffle=False)
+    loader = Loader(Arrays((X, Y)), 32, shuffle=False)
     batches = [micro.batch for micro in loader.epoch(Clock(epoch=5))]
     assert all(np.shares_memory(batch[0], X) for batch in batches)
     assert (np.concatenate([batch[1] for batch in batches]) == Y).all()

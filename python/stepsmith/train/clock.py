@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,7 @@ class Clock:
     step: int = 0
     samples: int = 0
     drawn: int = 0
-    lrs: list[float] = field(default_factory=list)
+    lrs: tuple[float, ...] = ()
     meter: Meter = field(default_factory=Meter)
 
     @property
@@ -49,14 +49,14 @@ class Clock:
         """Learning rate of the first group, if there is one."""
         return self.lrs[0] if self.lrs else None
 
-    def advance(self, samples: int, batches: int, lrs: Iterable[float] = ()) -> None:
+    def advance(self, samples: int, batches: int, lrs: tuple[float, ...] = ()) -> None:
         """One more step of so many samples in so many micro-batches is done."""
         self.step += 1
         self.epoch_steps += 1
         self.samples += samples
         self.position += samples
         self.drawn += batches
-        self.lrs = [float(lr) for lr in lrs]
+        self.lrs = lrs
 
     def close_epoch(self) -> dict[str, float]:
         """The epoch is complete: start the next one and return the means of this one."""
@@ -71,4 +71,4 @@ class Clock:
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Clock:
         """The clock that gave this state."""
-        return cls(**{**state, "meter": Meter(**state["meter"])})
+        return cls(**{**state, "lrs": tuple(state["lrs"]), "meter": Meter(**state["meter"])})

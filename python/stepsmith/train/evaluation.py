@@ -43,13 +43,14 @@ def evaluate_source(view: View, source: Source, batch_size: int = 1024) -> dict[
     """The same of a source that was checked."""
     meter = Meter()
     for batch in _batches(source, batch_size):
-        meter.add(view.sums(batch))
+        for name, (total, count) in view.sums(batch).items():
+            meter.add(name, total, count)
     return meter.means()
 
 
 def _batches(source: Source, batch_size: int) -> Iterator[Batch]:
     size = _check.integer("Trainer", "batch_size", batch_size, low=1)
-    loader = Loader(source, lambda _step: size, shuffle=False)
+    loader = Loader(source, size, shuffle=False)
     return (micro.batch for micro in loader.epoch(Clock()))
 
 

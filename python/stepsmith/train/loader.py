@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -12,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from stepsmith.init import generator
-from stepsmith.nn.buffer import Buffer
 from stepsmith.train.clock import Clock
-from stepsmith.train.model import Array, Batch
+from stepsmith.train.model import Batch
 from stepsmith.train.prefetch import Prefetched
-from stepsmith.train.sources import Indexed, Source, Stream
+from stepsmith.train.sources import Indexed, Room, Source, Stream
 
 __all__ = ["Augment", "Loader", "Micro"]
 
@@ -41,7 +42,7 @@ class Loader:
 
     Attributes:
         source: Of the samples.
-        size: Samples of a micro-batch at a step (from 0).
+        size: Samples of a micro-batch: a number, or a function of the step (from 0).
         accumulate: Micro-batches a step of the optimizer; the last step of an epoch may have fewer.
         shuffle: Whether each epoch has an order of its own.
         seed: Of order and augmentation.
@@ -52,7 +53,7 @@ class Loader:
     """
 
     source: Source
-    size: Callable[[int], int]
+    size: int | Callable[[int], int]
     accumulate: int = 1
     shuffle: bool = True
     seed: int = 0
@@ -62,9 +63,9 @@ class Loader:
     weigh: Callable[[Batch], Batch] | None = None
 
     @cached_property
-    def _buffers(self) -> deque[list[Buffer]]:
+    def _rooms(self) -> deque[Room]:
         """For each micro-batch that is in use, waits or is being made."""
-        return deque([] for _ in range(self.prefetch + 2 if self.prefetch else 1))
+        return deque({} for _ in range(self.prefetch + 2 if self.prefetch else 1))
 
     def epoch(self, clock: Clock) -> Generator[Micro]:
         """What is left of the running epoch.
@@ -72,43 +73,56 @@ class Loader:
         A micro-batch holds until the next one is drawn, or with `prefetch` that many later.
         """
         micros = self._micros(clock.epoch, clock.position, clock.step, clock.epoch_steps, clock.drawn)
-        if self.prefetch == 0:
-            yield from micros
-            return
+        return micros if self.prefetch == 0 else self._ahead(micros)
+
+    def _ahead(self, micros: Iterator[Micro]) -> Generator[Micro]:
         with closing(Prefetched(micros, self.prefetch)) as ahead:
             yield from ahead
 
-    def _micros(self, epoch: int, position: int, step: int, epoch_steps: int, drawn: int) -> Iterator[Micro]:
+    def _micros(self, epoch: int, position: int, step: int, epoch_steps: int, drawn: int) -> Generator[Micro]:
         """Cut batches into windows of the optimizer's steps."""
-        left = None if self.steps is None else self.steps - epoch_steps
-        if left is not None and left <= 0:
+        left = math.inf if self.steps is None else self.steps - epoch_steps
+        if left <= 0:
             return
-        in_window, sizes = 0, _Sizes(self.size, self.accumulate, step)
-        for batch, is_end in self._batches(epoch, position, drawn, sizes):
+        in_window, accumulate = 0, self.accumulate
+        is_plain = self.augment is None and self.weigh is None
+        for batch, is_end in self._batches(epoch, position, step, drawn):
             samples = len(batch[0])
             in_window += 1
-            is_last = is_end or in_window == self.accumulate
-            yield Micro(self._prepared(batch, epoch, position), samples, is_last)
+            is_last = is_end or in_window == accumulate
+            yield Micro(batch if is_plain else self._prepared(batch, epoch, position), samples, is_last)
             position += samples
             if is_last:
                 in_window = 0
-                left = None if left is None else left - 1
-                if left == 0:
+                left -= 1
+                if left <= 0:
                     return
 
-    def _batches(self, epoch: int, position: int, drawn: int, sizes: _Sizes) -> Iterator[tuple[Batch, bool]]:
+    def _batches(self, epoch: int, position: int, step: int, drawn: int) -> Iterator[tuple[Batch, bool]]:
         """Batches, each with whether the data end after it."""
         if isinstance(self.source, Stream):
             return _with_end(self.source.batches(position, drawn))
-        return self._cuts(self.source, epoch, position, sizes)
+        return self._cuts(self.source, epoch, position, step)
 
-    def _cuts(self, source: Indexed, epoch: int, position: int, sizes: _Sizes) -> Iterator[tuple[Batch, bool]]:
+    def _cuts(self, source: Indexed, epoch: int, position: int, step: int) -> Iterator[tuple[Batch, bool]]:
         order = source.order(self.seed, epoch) if self.shuffle else None
-        while position < source.samples:
-            stop = min(position + sizes.next(), source.samples)
-            yield _cut(source, order, position, stop, self._buffers[0]), stop == source.samples
-            self._buffers.rotate()
+        samples, rooms = source.samples, self._rooms
+        for size in self._sizes(step) if position < samples else ():
+            stop = min(position + size, samples)
+            room = rooms[0]
+            cut = source.slice(position, stop, room) if order is None else source.take(order[position:stop], room)
+            yield cut, stop == samples
+            rooms.rotate()
             position = stop
+            if position == samples:
+                return
+
+    def _sizes(self, step: int) -> Iterator[int]:
+        """The sizes of coming micro-batches: those of a window are equal."""
+        size = self.size
+        if isinstance(size, int):
+            return itertools.repeat(size)
+        return (size(number) for number in itertools.count(step) for _ in range(self.accumulate))
 
     def _prepared(self, batch: Batch, epoch: int, position: int) -> Batch:
         if self.augment is not None:
@@ -116,23 +130,6 @@ class Loader:
             own = [np.array(array) for array in batch]
             batch = self.augment(own, generator(self.seed, _AUGMENT, epoch, position))
         return batch if self.weigh is None else self.weigh(batch)
-
-
-class _Sizes:
-    """The sizes of coming micro-batches: those of a window are equal."""
-
-    def __init__(self, size: Callable[[int], int], accumulate: int, step: int) -> None:
-        self.size, self.accumulate, self.step, self.number = size, accumulate, step, 0
-
-    def next(self) -> int:
-        """Of the next one."""
-        step = self.step + self.number // self.accumulate
-        self.number += 1
-        return self.size(step)
-
-
-def _cut(source: Indexed, order: Array | None, start: int, stop: int, into: list[Buffer]) -> Batch:
-    return source.slice(start, stop, into) if order is None else source.take(order[start:stop], into)
 
 
 def _with_end(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:

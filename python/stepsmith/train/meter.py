@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["Meter"]
@@ -18,8 +17,8 @@ class Meter:
 
     Example:
         >>> meter = Meter()
-        >>> meter.add({"loss": (3.0, 2.0)})
-        >>> meter.add({"loss": (1.0, 2.0)})
+        >>> meter.add("loss", 3.0, 2.0)
+        >>> meter.add("loss", 1.0, 2.0)
         >>> meter.means()
         {'loss': 1.0}
     """
@@ -27,11 +26,11 @@ class Meter:
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
 
-    def add(self, parts: Mapping[str, tuple[float, float]]) -> None:
-        """Sum and count of each measurement."""
-        for name, (total, count) in parts.items():
-            self.sums[name] = self.sums.get(name, 0.0) + total
-            self.counts[name] = self.counts.get(name, 0.0) + count
+    def add(self, name: str, total: float, count: float) -> None:
+        """Sum and count of a measurement."""
+        sums, counts = self.sums, self.counts
+        sums[name] = sums.get(name, 0.0) + total
+        counts[name] = counts.get(name, 0.0) + count
 
     def means(self) -> dict[str, float]:
         """Sum over count; NaN where nothing counted."""

@@ -53,9 +53,8 @@ class FitOptions:
         _check.integer("Trainer", "prefetch", self.prefetch, low=0)
 
     def size(self, step: int) -> int:
-        """Samples of a micro-batch at a step (from 0)."""
-        if not callable(self.batch_size):
-            return self.batch_size
+        """Samples of a micro-batch at a step (from 0), where a function says it."""
+        assert callable(self.batch_size)
         return _check.integer("Trainer", f"batch_size at step {step}", round(self.batch_size(step)), low=1)
 
 
@@ -81,7 +80,7 @@ class Run:
             source, self.validation = split(source, validation, trainer.seed)
         elif validation is not None:
             self.validation = evaluation_source("validation", validation, trainer.view)
-        self.loader = self._loader(source)
+        self.loader, self.is_stream = self._loader(source), isinstance(source, Stream)
         self._check_position(source)
         self.updater = Updater(
             trainer.model,
@@ -100,7 +99,7 @@ class Run:
             raise TypeError(f"Trainer: data {kinds}, got {type(source.data).__name__}")
         return Loader(
             source,
-            options.size,
+            options.size if callable(options.batch_size) else options.batch_size,
             sys.maxsize if self.is_closed_form else options.accumulate,
             options.shuffle and not self.is_closed_form,
             trainer.seed,
@@ -198,17 +197,16 @@ class Run:
         return NonFiniteError(f"{error} at step {clock.step + 1}, epoch {clock.epoch + 1}")
 
     def _advance(self, taken: Taken, bar: Progress) -> None:
-        clock = self.trainer.clock
-        drawn = taken.batches if isinstance(self.loader.source, Stream) else 0
-        clock.advance(taken.samples, drawn, getattr(taken.info, "lr", ()))
-        clock.meter.add({"loss": (taken.loss * taken.divisor, taken.divisor)})
+        clock, mean = self.trainer.clock, taken.mean
+        clock.advance(mean.samples, mean.batches if self.is_stream else 0, getattr(taken.info, "lr", ()))
+        clock.meter.add("loss", mean.loss * mean.divisor, mean.divisor)
         if self.trainer.regularizers:
-            clock.meter.add({"penalty": (taken.penalty, 1.0)})
-        bar.advance(taken.samples)
+            clock.meter.add("penalty", taken.penalty, 1.0)
+        bar.advance(mean.samples)
 
     def _step_row(self, taken: Taken) -> dict[str, float]:
         clock = self.trainer.clock
-        row = {"epoch": clock.epoch + 1, "step": clock.step, "samples": clock.samples, "loss": taken.loss}
+        row = {"epoch": clock.epoch + 1, "step": clock.step, "samples": clock.samples, "loss": taken.mean.loss}
         norm = getattr(taken.info, "grad_norm", None)
         return {**row, **_given("lr", clock.lr), **_given("grad_norm", norm)}
 

@@ -11,13 +11,16 @@ import numpy as np
 
 from stepsmith._backend import asarray
 from stepsmith.init import generator
-from stepsmith.nn.buffer import Buffer
 from stepsmith.train.model import Array, Batch
 
-__all__ = ["Arrays", "Dataset", "Indexed", "Source", "Stream", "check_arrays", "open_source", "split"]
+__all__ = ["Arrays", "Dataset", "Indexed", "Room", "Source", "Stream", "check_arrays", "open_source", "split"]
 
 # Keep the draws of one seed apart; the purposes that Philox knows end at 3.
 _SHUFFLE, _SPLIT = 4, 5
+
+
+Room = dict[int, list[Array]]
+"""Number of samples → arrays for them, to be filled again."""
 
 
 class Indexed(ABC):
@@ -33,14 +36,14 @@ class Indexed(ABC):
         self.samples = total if rows is None else len(rows)
 
     @abstractmethod
-    def take(self, rows: Array, into: list[Buffer]) -> Batch:
-        """The samples of these numbers; the list keeps the buffers that they lie in."""
+    def take(self, rows: Array, into: Room) -> Batch:
+        """The samples of these numbers; the room keeps the arrays that they lie in."""
 
     @abstractmethod
     def only(self, rows: Array) -> Indexed:
         """The same data, but these samples of it."""
 
-    def slice(self, start: int, stop: int, into: list[Buffer]) -> Batch:
+    def slice(self, start: int, stop: int, into: Room) -> Batch:
         """Samples in their own order."""
         rows = np.arange(start, stop) if self.rows is None else self.rows[start:stop]
         return self.take(rows, into)
@@ -58,18 +61,21 @@ class Arrays(Indexed):
         super().__init__(len(arrays[0]), rows)
         self.arrays = tuple(arrays)
 
-    def take(self, rows: Array, into: list[Buffer]) -> Batch:
+    def take(self, rows: Array, into: Room) -> Batch:
         """Copies in the buffers."""
-        into.extend(Buffer() for _ in self.arrays[len(into) :])
-        outs = [buffer.get((len(rows), *a.shape[1:]), a.dtype) for buffer, a in zip(into, self.arrays)]
+        outs = into.get(len(rows))
+        if outs is None:
+            if len(into) > 1:  # a whole batch and the last one of an epoch; sizes that grow leave no trail
+                into.clear()
+            outs = into[len(rows)] = [np.empty((len(rows), *a.shape[1:]), a.dtype) for a in self.arrays]
         # "clip" because "raise" would fill a hidden copy of the buffer first; these numbers are never out of range.
-        return [a.take(rows, axis=0, out=out, mode="clip") for a, out in zip(self.arrays, outs)]
+        return [a.take(rows, 0, out, "clip") for a, out in zip(self.arrays, outs)]
 
     def only(self, rows: Array) -> Arrays:
         """The same arrays."""
         return Arrays(self.arrays, rows)
 
-    def slice(self, start: int, stop: int, into: list[Buffer]) -> Batch:
+    def slice(self, start: int, stop: int, into: Room) -> Batch:
         """Views where the arrays are taken as they are."""
         if self.rows is not None:
             return super().slice(start, stop, into)
@@ -83,7 +89,7 @@ class Dataset(Indexed):
         super().__init__(len(data), rows)
         self.data = data
 
-    def take(self, rows: Array, into: list[Buffer]) -> Batch:
+    def take(self, rows: Array, into: Room) -> Batch:
         """The samples one by one, stacked."""
         samples = [self._sample(int(row)) for row in rows]
         return [np.stack(column) for column in zip(*samples, strict=True)]

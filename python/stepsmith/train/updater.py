@@ -32,28 +32,25 @@ class Optimizer(Protocol):
         """One update, from `grads` or from what is bound."""
 
 
-class Taken(NamedTuple):
-    """A step that was taken, or skipped."""
+class Mean(NamedTuple):
+    """The loss of a window, its gradients lying ready."""
 
     loss: float
     """Mean over what counts, without penalties."""
     divisor: float
     """What that mean divides by."""
-    penalty: float
-    samples: int
-    batches: int
-    info: Any
-    """What the optimizer said."""
-
-
-class Mean(NamedTuple):
-    """The loss of a window, its gradients lying ready."""
-
-    loss: float
-    divisor: float
     samples: int
     batches: int
     grads: Mapping[str, Array | None]
+
+
+class Taken(NamedTuple):
+    """A step that was taken, or skipped."""
+
+    mean: Mean
+    penalty: float
+    info: Any
+    """What the optimizer said."""
 
 
 class Updater:
@@ -160,18 +157,16 @@ class Updater:
         except BaseException:
             self._before.restore(self._buffers)
             raise
-        mean, penalty = means[0]
-        return Taken(mean.loss, mean.divisor, penalty, mean.samples, mean.batches, info)
+        return Taken(*means[0], info)
 
     def _take(self, first: Micro, rest: Iterator[Micro]) -> Taken:
         mean = self._mean(first, rest)
         if not math.isfinite(mean.loss):
             raise NonFiniteError(f"Trainer: loss must be finite, got {mean.loss}")
         scale = 1.0 if self._scale is None else self._scale.scale
-        penalty = self._penalty(mean.grads, scale)
+        penalty = self._penalty(mean.grads, scale) if self._regularizers else 0.0
         self.gradients, self.gradient_scale = mean.grads, scale
-        info = self._step(mean.grads, scale)
-        return Taken(mean.loss, mean.divisor, penalty, mean.samples, mean.batches, info)
+        return Taken(mean, penalty, self._step(mean.grads, scale))
 
     def _mean(self, first: Micro, rest: Iterator[Micro]) -> Mean:
         """Loss and gradients of a window."""
@@ -203,16 +198,15 @@ class Updater:
 
     def _penalty(self, grads: Mapping[str, Array | None], scale: float) -> float:
         """What the regularizers add to the loss; their gradients are added in place."""
-        if not self._regularizers:
-            return 0.0
         params, wanted = self._optimizer.params, self._wanted(grads)
         return sum(item.before_step(params, wanted, scale) for item in self._regularizers)
 
     def _step(self, grads: Mapping[str, Array | None], scale: float) -> Any:
         """The optimizer's step, and what comes after it."""
-        settings = {} if self._scale is None else {"grad_scale": scale}
-        optimizer = self._optimizer
-        info = optimizer.step(**settings) if self._bound else optimizer.step(self._wanted(grads), **settings)
+        optimizer: Any = self._optimizer
+        wanted = None if self._bound else self._wanted(grads)
+        # Optimizers of other makers may know no scale.
+        info = optimizer.step(wanted) if self._scale is None else optimizer.step(wanted, scale)
         skipped = getattr(info, "skipped", False)
         if self._scale is not None and not self._scale.update(skipped) and skipped:
             raise NonFiniteError(f"Trainer: gradients must be finite, got {self._worst(grads)} at loss scale {scale:g}")
