@@ -7,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -129,6 +130,18 @@ def test_avg_pool_equals_direct_loops(window, counts: bool, seed: int) -> None:
     want = avg_pool(x, dy, window["kernel"], window["stride"], window["padding"], counts)
     close(y, want[0], 1e-14)
     close(layer.backward(dy), want[1], 1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("build", [lambda: nn.MaxPool2d(3, 2, 1), lambda: nn.AvgPool2d((3, 2), 1)])
+def test_pools_of_half_precision_compute_in_float32(build, dtype) -> None:
+    """Max and mean of stored numbers are rounded once; so are the sums of the gradient."""
+    x = np.random.default_rng(0).normal(size=(2, 3, 11, 9)).astype(dtype)
+    layers = build(), build()
+    half, single = layers[0](x), layers[1](x.astype(np.float32))
+    assert_same_bits(half, single.astype(dtype))
+    dy = np.sin(single).astype(dtype)
+    assert_same_bits(layers[0].backward(dy), layers[1].backward(dy.astype(np.float32)).astype(dtype))
 
 
 def test_nan_is_the_largest_and_gets_the_gradient() -> None:

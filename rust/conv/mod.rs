@@ -19,6 +19,9 @@ use crate::{
 /// Elements of the columns that are made at a time, at least those of a row of windows: part of a core's second cache.
 const COLUMNS: usize = 32 * 1024;
 
+/// Products that are worth more than one thread.
+const LARGE: usize = 1024 * 1024;
+
 /// A convolution: windows over the input, and how many outputs its groups of channels have.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv {
@@ -69,7 +72,7 @@ impl Conv {
 
     /// Is it worth more than one thread?
     const fn is_large(&self) -> bool {
-        self.outputs() * self.depth() >= 256 * 1024
+        self.outputs() * self.depth() >= LARGE
     }
 
     /// Some rows of windows at a time.

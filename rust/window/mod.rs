@@ -185,7 +185,7 @@ mod tests {
         for axis in axes() {
             let at = |o: usize, k: usize| (o * axis.stride + k * axis.dilation) as isize - axis.padding as isize;
             let end = (axis.input + axis.padding) as isize;
-            let outputs = (0..).take_while(|&o| at(o, axis.kernel - 1) < end).count();
+            let outputs = (0..100).take_while(|&o| at(o, axis.kernel - 1) < end).count();
             assert_eq!(axis.output(), outputs, "{axis:?}");
             for k in 0..axis.kernel {
                 let inside = (0..outputs).filter(|&o| (0..axis.input as isize).contains(&at(o, k)));

@@ -14,8 +14,8 @@ use crate::{
 /// Elements of a piece of work, at least.
 const PIECE: usize = 4096;
 
-/// Pieces of a large one.
-const PIECES: usize = 64;
+/// Pieces of a large pass for each thread: each has room of its own, so they are not many.
+const PIECES: usize = 8;
 
 /// Taps of all windows that are worth more than one thread.
 const LARGE: usize = 64 * 1024;
@@ -56,7 +56,8 @@ pub(crate) fn run<T: Compute>(
     out: &mut Output,
     work: &impl Fill<T>,
 ) {
-    let each = (PIECE / len.max(1)).max(count.div_ceil(PIECES)).max(1);
+    // Planes do not depend on each other: however they are cut, the result is the same.
+    let each = (PIECE / len.max(1)).max(count.div_ceil(PIECES * parallel::threads())).max(1);
     let starts = (0..count).step_by(each);
     let ends = starts.clone().map(|first| len * (first + each).min(count));
     let parts = out.parts(ends);
