@@ -12,16 +12,13 @@ from stepsmith import _check, _core
 from stepsmith import init as initializers
 from stepsmith._backend import require_array
 from stepsmith.nn._windows import Pair, Windows, check_gradient, check_planes, pair
-from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array, Buffer
+from stepsmith.nn.drawn import Drawn
 
 __all__ = ["Conv2d"]
 
-# Keeps the streams of parameters apart from other draws of the same seed: the purpose "initialization" of Philox.
-_INITIALIZATION = 3
 
-
-class Conv2d(Module):
+class Conv2d(Drawn):
     """y[n, o, r, s] = bias[o] + Σ weight[o, c, i, j]·x[n, c, r·stride + i·dilation - padding, ...] over c, i, j.
 
     As ``torch.nn.Conv2d``. The window slides over planes of rows and columns with zeros around them; r and i belong to
@@ -45,6 +42,7 @@ class Conv2d(Module):
     Attributes:
         weight: (out, in / groups, rows, columns).
         bias: (out,) or None.
+        windows: The checked pairs `kernel`, `stride`, `padding` and `dilation`.
 
     Raises:
         ValueError: Numbers out of range, channels that groups do not divide.
@@ -75,38 +73,28 @@ class Conv2d(Module):
         self.groups = _check.integer("Conv2d", "groups", groups, low=1)
         self.in_channels = self._channels("in_channels", in_channels)
         self.out_channels = self._channels("out_channels", out_channels)
-        self._windows = Windows(
+        self.windows = Windows(
             "Conv2d",
             pair("Conv2d", "kernel_size", kernel_size),
             pair("Conv2d", "stride", stride),
             pair("Conv2d", "padding", padding, low=0),
             pair("Conv2d", "dilation", dilation),
         )
-        self.dtype = float_dtype("Conv2d", dtype)
         self._init = init
-        self._allocate(_check.boolean("Conv2d", "bias", bias))
+        weight = self.out_channels, self.in_channels // self.groups, *self.windows.kernel
+        has_bias = {"bias": (self.out_channels,)} if _check.boolean("Conv2d", "bias", bias) else {}
+        self._allocate({"weight": weight, **has_bias}, dtype)
+        self._weight, self._dweight = self.params["weight"], self.grads["weight"]
+        self._bias, self._dbias = self.params.get("bias"), self.grads.get("bias")
         self._counts = self.out_channels, self.groups
         self._y, self._dx = Buffer(), Buffer()
-        if rng is not None:
-            self._fill(np.random.default_rng(rng))
+        self._start(rng)
 
     def _channels(self, name: str, value: int) -> int:
         channels = _check.integer("Conv2d", name, value, low=1)
         if channels % self.groups:
             raise ValueError(f"Conv2d: {name} must be a multiple of groups, {self.groups}, got {channels}")
         return channels
-
-    def _allocate(self, bias: bool) -> None:
-        shapes: dict[str, tuple[int, ...]] = {
-            "weight": (self.out_channels, self.in_channels // self.groups, *self._windows.kernel)
-        }
-        if bias:
-            shapes["bias"] = (self.out_channels,)
-        self.params = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
-        self.grads = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
-        self._weight, self._dweight = self.params["weight"], self.grads["weight"]
-        self._bias, self._dbias = self.params.get("bias"), self.grads.get("bias")
-        self._drawn = False
 
     @property
     def weight(self) -> Array:
@@ -118,14 +106,8 @@ class Conv2d(Module):
         """The bias, or None."""
         return self._bias
 
-    def draw(self, seed: int) -> None:
-        """Draw the weight, unless `rng` or an earlier use has done so."""
-        if not self._drawn:
-            self._fill(initializers.generator(seed, _INITIALIZATION, self.index))
-
     def _fill(self, rng: np.random.Generator) -> None:
         self._weight[...] = self._init(self._weight.shape, rng, dtype=self.dtype)
-        self._drawn = True
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """The sums of all windows for `x` of shape (samples, in, rows, columns); keeps `x` itself for `backward`."""
@@ -133,7 +115,7 @@ class Conv2d(Module):
         if x.dtype != self.dtype:
             raise TypeError(f"Conv2d: input must be {self.dtype} as the parameters, got {x.dtype}")
         check_planes("Conv2d", x, self.in_channels)
-        self._x, (self._shape, self._y_shape) = x, self._windows.of(x, self.out_channels)
+        self._x, (self._shape, self._y_shape) = x, self.windows.of(x, self.out_channels)
         y = self._y.get(self._y_shape, self.dtype)
         _core.convolve("Conv2d", y, (x, self._weight, self._bias), self._shape, self._counts)
         return y
@@ -148,4 +130,4 @@ class Conv2d(Module):
 
     def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
         """2·(in / groups)·taps for each output."""
-        return 2 * self.in_channels // self.groups * math.prod(self._windows.kernel) * math.prod(y)
+        return 2 * self.in_channels // self.groups * math.prod(self.windows.kernel) * math.prod(y)

@@ -22,15 +22,15 @@ class _Pool(Module):
         super().__init__()
         owner = self._owner = type(self).__name__
         kernel = pair(owner, "kernel_size", kernel_size)
-        self._windows = Windows(
+        self.windows = Windows(
             owner,
             kernel,
             kernel if stride is None else pair(owner, "stride", stride),
             pair(owner, "padding", padding, low=0),
             pair(owner, "dilation", dilation),
         )
-        if any(2 * padding > reach for padding, reach in zip(self._windows.padding, self._windows.reach())):
-            reach = self._windows.reach()
+        if any(2 * padding > reach for padding, reach in zip(self.windows.padding, self.windows.reach())):
+            reach = self.windows.reach()
             raise ValueError(f"{owner}: padding must be at most half of the window, {reach}, got {padding}")
         self._y, self._dx = Buffer(), Buffer()
 
@@ -38,7 +38,7 @@ class _Pool(Module):
         """The output to fill for an input."""
         require_floats(self._owner, "input", x)
         check_planes(self._owner, x)
-        self._x, (self._shape, self._y_shape) = x, self._windows.of(x, x.shape[1])
+        self._x, (self._shape, self._y_shape) = x, self.windows.of(x, x.shape[1])
         return self._y.get(self._y_shape, x.dtype)
 
     def _begin_backward(self, dy: Array) -> Array:

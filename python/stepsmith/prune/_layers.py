@@ -69,7 +69,7 @@ class Averaged(Each):
 
     def constants(self, values: Array) -> Array:
         """Themselves, unless zeros of the padding count."""
-        padded = self.layer.count_include_pad and self.layer._windows.padding != (0, 0)
+        padded = self.layer.count_include_pad and self.layer.windows.padding != (0, 0)
         return np.where(values == 0, values, np.nan) if padded else values
 
 
@@ -80,7 +80,7 @@ class Largest(Each):
 
     def constants(self, values: Array) -> Array:
         """Themselves, unless a window may lie in the padding alone."""
-        windows = self.layer._windows
+        windows = self.layer.windows
         outside = windows.padding != (0, 0) and windows.dilation != (1, 1)
         return np.full_like(values, np.nan) if outside else values
 
@@ -131,7 +131,7 @@ def _(layer: Linear) -> Weighted | None:
 def _(layer: Conv2d) -> Weighted | None:
     # Groups tie channels together; around a constant the zeros of the padding show.
     alone = type(layer) is Conv2d and layer.groups == 1
-    return Weighted(layer, folds=layer._windows.padding == (0, 0)) if alone else None
+    return Weighted(layer, folds=layer.windows.padding == (0, 0)) if alone else None
 
 
 # A seed, so that a later draw does not overwrite the weight.
@@ -144,6 +144,6 @@ def _(layer: Linear, outputs: int, inputs: int, bias: bool) -> Module:
 
 @like.register
 def _(layer: Conv2d, outputs: int, inputs: int, bias: bool) -> Module:
-    windows = layer._windows
+    windows = layer.windows
     shape = windows.kernel, windows.stride, windows.padding, windows.dilation
     return Conv2d(inputs, outputs, *shape, bias=bias, rng=0, dtype=layer.dtype)
