@@ -63,6 +63,15 @@ def test_plain_arrays_come_back_in_any_layout(dtype: np.dtype, tmp_path: Path) -
     assert set(load_file(tmp_path / "x")) == set(tensors)
 
 
+def test_equal_tensors_are_equal_bytes(tmp_path: Path) -> None:
+    metadata = {"format": "pt", "é": '"', "b": "\x00\n", "a": ""}
+    for i in range(8):
+        ss.quant.save(tmp_path / str(i), some(), metadata)
+    assert len({(tmp_path / str(i)).read_bytes() for i in range(8)}) == 1
+    assert ss.quant.load(tmp_path / "0").metadata == metadata
+    assert list(ss.quant.load(tmp_path / "0").metadata) == list(metadata)
+
+
 def test_other_programs_read_the_parts(tmp_path: Path) -> None:
     tensors = some()
     ss.quant.save(tmp_path / "x", tensors, {"format": "pt"})

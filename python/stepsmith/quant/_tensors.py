@@ -136,6 +136,18 @@ def write(owner: str, path: Path, tensors: Mapping[str, Array], metadata: dict[s
         except SafetensorError as error:
             raise OSError(f"{owner}: cannot write {os.fspath(path)}: {error}") from None
         os.chmod(room, mode)
+        _settle(room, metadata)
+
+
+def _settle(path: str, metadata: Mapping[str, str]) -> None:
+    """Put the metadata in their own order: the package's differs from call to call, so equal files would differ."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = {**json.loads(file.read(length)), "__metadata__": dict(metadata)}
+        content = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(content) <= length:
+            file.seek(8)
+            file.write(content.ljust(length))
 
 
 @contextmanager
