@@ -101,6 +101,26 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 @command(
+    option("config", metavar="CONFIG.toml", nargs="?"),
+    option("--output", metavar="FOLDER", help="of the run (default: CONFIG-run beside the config)"),
+    option("--set", action="append", default=[], metavar="KEY=VALUE", help="as optimizer.lr=0.01; may be repeated"),
+    option("--resume", action="store_true", help="go on with a run that was interrupted, to the same bits"),
+    option("--force", action="store_true", help="replace a run that exists"),
+    option("--example", action="store_true", help="print a config to begin with"),
+    failure=2,
+)
+def train(arguments: argparse.Namespace) -> int:
+    """Train a model that a TOML file describes.
+
+    All keys are checked before anything is trained or written. The run's folder has the config as it was used, the
+    history, learning curves, checkpoints, the model and a report.
+    """
+    from stepsmith.config import command
+
+    return command.run(arguments)
+
+
+@command(
     option("input", metavar="IN.safetensors"),
     option("output", metavar="OUT.safetensors"),
     option("--scheme", required=True, metavar="NAME", help="such as nf4; a wrong one lists what there is"),
