@@ -20,11 +20,11 @@ import stepsmith as ss
 from helpers import environ
 from stepsmith import cli
 from stepsmith.config.catalogs import CATALOGS
-from stepsmith.config.data import SOURCES
 from stepsmith.config.document import read, written
 from stepsmith.config.example import EXAMPLE
 from stepsmith.config.layout import Layout
 from stepsmith.config.plan import planned
+from stepsmith.config.sources import SOURCES
 
 ROOT = Path(__file__).parents[1]
 FILES = {
@@ -269,6 +269,7 @@ def test_a_run_is_not_lost_by_mistake(run: Run, config: Path) -> None:
     (folder / "notes.txt").write_text("mine")
     assert run(config, "--force", *short).code == 0
     assert (folder / "notes.txt").read_text() == "mine"
+    assert len(list((folder / "checkpoints").iterdir())) == 1, "none of the run before"
     assert results(folder)["history.csv"] != before["history.csv"]
     (folder / "config.toml").unlink()
     assert "which holds other files" in run(config, "--force", *short).err
@@ -483,6 +484,8 @@ precision = "{precision}"
     assert weights["0.weight"].shape == (3, 1, 3, 3)
     assert weights["0.weight"].dtype.name == precision
     assert ("loss_scale" in rows(tmp_path / "run-run")[0]) == (precision == "float16")
+    state = ss.quant.load(next((tmp_path / "run-run" / "checkpoints").iterdir()) / "state.safetensors")
+    assert any("master" in name for name in state) == (precision in ("bfloat16", "float16"))
 
 
 ARGUMENTS = {

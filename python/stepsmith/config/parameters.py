@@ -6,6 +6,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -28,7 +29,9 @@ class Parameter(NamedTuple):
 def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
     """By name, options of a `TypedDict` among them; whether a table can say them is another matter."""
     annotated: Any = function
-    hints = typing.get_type_hints(annotated.__init__ if isinstance(function, type) else annotated)
+    # Fields of a dataclass may come from another module, where their annotations mean something.
+    by_init = isinstance(function, type) and not is_dataclass(function)
+    hints = typing.get_type_hints(annotated.__init__ if by_init else annotated)
     found: dict[str, Parameter] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:

@@ -11,12 +11,13 @@ import numpy as np
 from stepsmith import _check, nn
 from stepsmith.config.builder import Builder, table_at
 from stepsmith.config.catalogs import CATALOGS, chosen
-from stepsmith.config.data import SOURCES, Data
+from stepsmith.config.data import Data
 from stepsmith.config.layout import Layout
 from stepsmith.config.model import build_model
 from stepsmith.config.optimizer import build_optimizer, has_plateau
 from stepsmith.config.parameters import parameters_of
 from stepsmith.config.problems import ConfigError, among, key, placed
+from stepsmith.config.sources import SOURCES
 from stepsmith.config.training import Training
 from stepsmith.train import Callback, Trainer
 from stepsmith.train.averages import averages_of
@@ -62,7 +63,7 @@ def planned(document: Mapping[str, Any], layout: Layout) -> Plan:
     tables = {name: table_at(document, "", name) for name in ("data", "model", "loss", "optimizer", "schedule")}
     training: Training = builder.make("training", Training, table_at(document, "", "training"))
     source = builder.build("data", tables["data"], SOURCES)
-    with placed("data", _names(source)):
+    with placed("data", vars(source)):
         data: Data = source.load(np.dtype("float64" if training.precision == "float64" else "float32"))
     model = build_model(tables["model"], data.train[0][:2], data.outputs, training.precision, training.seed)
     with placed("model"):
@@ -71,10 +72,6 @@ def planned(document: Mapping[str, Any], layout: Layout) -> Plan:
     trainer = _trainer(model, _loss(builder, tables["loss"], data), optimizer, document, training, layout)
     _check_together(trainer, data, training)
     return Plan(document, data, training, trainer)
-
-
-def _names(source: Any) -> list[str]:
-    return list(vars(source))
 
 
 def _loss(builder: Builder, table: Mapping[str, Any], data: Data) -> nn.Loss:
