@@ -83,7 +83,6 @@ def test_frozen_parameters_stay() -> None:
     assert [name for name in before if (copy(trainer)[name] != before[name]).any()] == ["3.weight", "3.bias"]
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_errors_name_step_and_epoch_and_change_nothing() -> None:
     trainer = build(lbfgs)
     fit(trainer, 1)

@@ -194,7 +194,6 @@ def test_mse_and_a_function_as_loss_agree() -> None:
     assert losses == pytest.approx([losses[0], 2 * losses[0], losses[0]], rel=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_nonfinite_loss_stops_before_the_update() -> None:
     bad = X.copy()
     bad[69, 3] = np.inf
@@ -283,7 +282,6 @@ def test_an_update_that_breaks_off_leaves_the_buffers_as_they_were() -> None:
     assert same(everything(straight), everything(broken))
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_nonfinite_batch_does_not_spoil_the_buffers() -> None:
     trainer = build_normalized()
     bad = X.copy()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stepsmith import _check
 from stepsmith._core import NonFiniteError
 from stepsmith.train.averages import NoAverageError
@@ -159,12 +161,17 @@ class Run:
                 callback.on_epoch_end(trainer, row)
 
     def _train(self, bar: Progress) -> None:
-        """What is left of the running epoch."""
+        """What is left of the running epoch.
+
+        What overflows on its way is no news: a loss or gradient that is not finite is an error.
+        """
         if self.is_closed_form:
             if self.trainer.clock.position == 0:
-                self._done(self._all(), bar)
+                with _quietly():
+                    taken = self._all()
+                self._done(taken, bar)
             return
-        with closing(self.loader.epoch(self.trainer.clock)) as micros:
+        with _quietly(), closing(self.loader.epoch(self.trainer.clock)) as micros:
             self._steps(micros, bar)
 
     def _steps(self, micros: Iterator[Micro], bar: Progress) -> None:
@@ -229,6 +236,10 @@ class Run:
             return self.trainer.view_of(self.options.validation_weights)
         except NoAverageError:
             return self.trainer.view
+
+
+def _quietly() -> AbstractContextManager[Any]:
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _given(name: str, value: float | None) -> dict[str, float]:
