@@ -29,8 +29,9 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def resumed(folder: Path, **options) -> ss.Trainer:
-    return ss.Trainer.resume(folder, build(callbacks=(Checkpoint(folder),), **options))
+def resumed(folder: Path, watch: str | None = None, **options) -> ss.Trainer:
+    saving = Checkpoint(folder) if watch is None else Checkpoint(folder, monitor=watch, mode="max")
+    return ss.Trainer.resume(folder, build(callbacks=(saving,), **options))
 
 
 def test_a_checkpoint_is_safetensors_and_json(tmp_path) -> None:
@@ -61,8 +62,12 @@ def test_saving_by_hand_and_resuming_from_one_checkpoint(tmp_path) -> None:
         assert again.history.rows == straight.history.rows
 
 
+def watching(folder: Path) -> Checkpoint:
+    return Checkpoint(folder, every_steps=2, keep=2, monitor="val_loss")
+
+
 def test_the_newest_and_the_best_are_kept(tmp_path) -> None:
-    trainer = build(lr=0.2, callbacks=(Checkpoint(tmp_path, every_steps=2, keep=2, monitor="val_loss"),))
+    trainer = build(lr=0.2, callbacks=(watching(tmp_path),))
     fit(trainer, 15, (XV, YV))
     losses = trainer.history["val_loss"]
     best = losses.index(min(losses)) + 1
@@ -72,7 +77,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path) -> None:
     assert saved.best_path == tmp_path / f"step-{5 * best:09d}-epoch-{best:06d}"
     newest = ["step-000000074-epoch-000014", "step-000000075-epoch-000015"]
     assert names(tmp_path) == sorted({saved.best_path.name, *newest})
-    assert ss.Trainer.resume(saved.best_path, build(callbacks=(Checkpoint(tmp_path),))).clock.epoch == best
+    assert ss.Trainer.resume(saved.best_path, build(callbacks=(watching(tmp_path),))).clock.epoch == best
 
 
 def test_every_epochs_and_keep_none(tmp_path) -> None:
@@ -129,21 +134,114 @@ def test_a_flipped_byte_anywhere_is_detected(tmp_path, file: str) -> None:
             checkpoint.read(folder)
 
 
-def test_a_damaged_newer_checkpoint_is_neither_overwritten_nor_counted(tmp_path) -> None:
+def test_damaged_and_abandoned_checkpoints_are_kept_out_of_the_way(tmp_path) -> None:
     run(tmp_path, epochs=2, keep=1)
-    (folder,) = tmp_path.iterdir()
     trainer = resumed(tmp_path)
     fit(trainer, 3, (XV, YV))
     spoil(tmp_path / "step-000000015-epoch-000003" / "state.json", "flip")
     with pytest.warns(UserWarning, match="taking the one before"):
         again = resumed(tmp_path)
     fit(again, 3, (XV, YV))
-    assert names(tmp_path) == [
-        folder.name,
-        "step-000000015-epoch-000003",
-        "step-000000015-epoch-000003-1",
-    ]
-    assert resumed(tmp_path).clock.epoch == 3, "the newer of two with one number is the good one"
+    old, new = "step-000000010-epoch-000002", "step-000000015-epoch-000003"
+    assert names(tmp_path) == [f"abandoned-{new}", old, new]
+    assert resumed(tmp_path).clock.epoch == 3
+    # The same from an older one by hand: what was newer is no longer the newest.
+    branch = ss.Trainer.resume(tmp_path / old, build(callbacks=(Checkpoint(tmp_path),)))
+    branch.callbacks[0].on_fit_begin(branch)
+    assert names(tmp_path) == [f"abandoned-{new}", f"abandoned-{new}-1", old]
+    assert resumed(tmp_path).clock.epoch == 2
+
+
+def test_another_run_s_folder_is_refused(tmp_path) -> None:
+    run(tmp_path, epochs=2)
+    other = build(seed=1, callbacks=(Checkpoint(tmp_path),))
+    before = copy(other)
+    with pytest.raises(FileExistsError, match=r"folder must be of a new run, got 'step-000000010-.*overwrite=True"):
+        fit(other, 1, (XV, YV))
+    assert same(before, copy(other))
+    assert len(names(tmp_path)) == 2
+    replacing = build(callbacks=(Checkpoint(tmp_path, overwrite=True),))
+    fit(replacing, 1, (XV, YV))
+    assert names(tmp_path) == ["step-000000005-epoch-000001"]
+    fit(replacing, 2, (XV, YV))
+    assert len(names(tmp_path)) == 2, "a further fit of the same run goes on in its folder"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_checkpoint_that_fails_costs_no_older_one(tmp_path, monkeypatch, error) -> None:
+    trainer = build(callbacks=(Checkpoint(tmp_path, keep=1, monitor="val_loss", mode="max"),))
+    fit(trainer, 2, (XV, YV))
+    before, best = names(tmp_path), trainer.callbacks[0].best_path
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_write", raising(error))
+        with pytest.raises(error):
+            fit(trainer, 3, (XV, YV))
+    assert (names(tmp_path), trainer.callbacks[0].best_path) == (before, best)
+    with pytest.raises(RuntimeError, match="augment"):
+        fit(trainer, 4, (XV, YV), augment=raising(RuntimeError("augment")))
+    assert names(tmp_path) == before
+    fit(trainer, 4, (XV, YV))
+    assert resumed(tmp_path, watch="val_loss").clock.epoch == 4
+
+
+def raising(error):
+    def fail(*_arguments):
+        raise error
+
+    return fail
+
+
+def test_a_path_of_one_checkpoint_is_no_folder_of_them(tmp_path) -> None:
+    run(tmp_path, epochs=1)
+    (folder,) = tmp_path.iterdir()
+    (folder / "manifest.json").write_text("null")
+    with pytest.raises(ss.train.DamagedError, match="must be as it was written"):
+        resumed(folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ss.train.DamagedError, match="must be as it was written"):
+        resumed(folder)
+
+
+@pytest.mark.parametrize("change", [{"monitor": "val_accuracy"}, {"mode": "max"}])
+def test_a_callback_that_looked_at_something_else_is_refused(tmp_path, change) -> None:
+    for kind in (EarlyStopping, Checkpoint):
+        first = [3] if kind is EarlyStopping else [tmp_path / "a"]
+        trainer = build(callbacks=(kind(*first, monitor="val_loss"),))
+        fit(trainer, 1, (XV, YV))
+        other = build(callbacks=(kind(*first, **{"monitor": "val_loss", **change}),))
+        with pytest.raises(ValueError, match=rf"{kind.__name__}: {next(iter(change))} must be as it was"):
+            other.load_state_dict(trainer.state_dict())
+        assert other.clock.step == 0
+
+
+def test_two_trainers_from_one_state_share_nothing() -> None:
+    def make() -> ss.Trainer:
+        return build(callbacks=(EarlyStopping(9), ss.train.SWA(start=1)))
+
+    trainer, first, second = make(), make(), make()
+    fit(trainer, 2, (XV, YV))
+    state = trainer.state_dict()
+    for other in (first, second):
+        other.load_state_dict(state)
+    fit(first, 5, (XV, YV))
+    fit(trainer, 5, (XV, YV))
+    fit(second, 5, (XV, YV))
+    assert same(dict(second.callbacks[1].average()), dict(trainer.callbacks[1].average()))
+    assert second.callbacks[0].best == trainer.callbacks[0].best
+
+
+def test_shadow_copies_of_one_s_own_are_those_of_the_loaded_parameters() -> None:
+    shadows = [{"0.weight": np.zeros((16, 6), np.float16)} for _ in range(2)]
+
+    def make(shadow) -> ss.Trainer:
+        model = build().model
+        optimizer = ss.optim.Adam(model.parameters(), shadow=shadow)
+        return ss.Trainer(model, optimizer=optimizer)
+
+    trainer, other = make(shadows[0]), make(shadows[1])
+    fit(trainer, 2)
+    other.load_state_dict(trainer.state_dict())
+    assert (shadows[1]["0.weight"] == trainer.model.parameters()["0.weight"].astype(np.float16)).all()
 
 
 def test_leftovers_of_a_killed_run_are_removed_and_never_loaded(tmp_path) -> None:
@@ -178,7 +276,7 @@ def other_network(**_options) -> ss.Trainer:
         (other_network, r"parameters\['0.weight'\] must be float32 of shape \(8, 6\), got float32 of shape \(16, 6\)"),
         (lambda: build(seed=1), r"seed must be 1, got 0"),
         (lambda: build(callbacks=(EarlyStopping(1),)), r"callbacks must be \['EarlyStopping'\], got \[\]"),
-        (lambda: build(loss_scale=2.0), r"loss_scale must be there, got the reverse"),
+        (lambda: build(loss_scale=2.0), r"loss_scale must be LossScale, got None"),
     ],
 )
 def test_a_checkpoint_of_another_trainer_is_refused(tmp_path, make, message) -> None:

@@ -339,7 +339,7 @@ def test_a_runs_config_runs_again_elsewhere(run: Run, config: Path) -> None:
         (["callbacks.EarlyStoping.patience=3"], "callbacks must be one of"),
         (["callbacks.early_stopping.patience=3"], "callbacks.early_stopping must stand once, got EarlyStopping twice"),
         (["callbacks.EarlyStopping.patience=none"], "callbacks.EarlyStopping.patience must be given"),
-        (["callbacks.EarlyStopping.monitor=val_acuracy"], "got 'val_acuracy'; did you mean 'val_accuracy'?"),
+        (["callbacks.EarlyStopping.monitor=val_acc"], "got 'val_acc'; did you mean 'val_accuracy'?"),
         (["data.validation=0"], "callbacks.EarlyStopping.monitor must be one of epoch, step, loss, penalty, lr"),
         (["callbacks.EarlyStopping.mode=up"], "callbacks.EarlyStopping.mode must be one of auto, min, max, got 'up'"),
         (["callbacks.Checkpoint.folder=x"], "callbacks.Checkpoint.folder is no key of Checkpoint"),

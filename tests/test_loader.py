@@ -76,7 +76,7 @@ def test_a_plain_iterator_goes_on_in_the_next_fit() -> None:
 
 
 def open_again(batches) -> None:
-    source = Stream(batches, 2)
+    source = Stream(batches)
     next(source.batches(0, 0))
     for _ in source.batches(0, 1):
         pass
@@ -97,7 +97,7 @@ def test_torch_like_tensors_come_in_batches() -> None:
         def numpy(self) -> np.ndarray:
             return self.array
 
-    batches = list(Stream([[Tensor(X), Tensor(Y)]], 1).batches(0, 0))
+    batches = list(Stream([[Tensor(X), Tensor(Y)]]).batches(0, 0))
     assert batches[0][0] is X
 
 

@@ -38,6 +38,11 @@ class Regularizer(ABC):  # noqa: B024 - a subclass writes the half that it needs
         self._chosen: list[str] = []
         self._scratch = Buffer()
 
+    @property
+    def acts_after(self) -> bool:
+        """Whether it changes parameters after a step."""
+        return type(self).after_step is not Regularizer.after_step
+
     def before_step(self, params: Mapping[str, Array], grads: Mapping[str, Array | None], scale: float = 1.0) -> float:
         """Add `scale` times the penalty's gradient to `grads` in place, and return the penalty itself.
 
@@ -150,6 +155,11 @@ class ElasticNet(Regularizer):
             np.add(grad, term, out=grad)
         if self.l2:
             np.add(grad, np.multiply(param, scale * self.l2, out=term), out=grad)
+
+    @property
+    def acts_after(self) -> bool:
+        """Whether it is decoupled."""
+        return self.decoupled
 
     def after_step(self, params: Mapping[str, Array], lr: Rates) -> None:
         """The soft threshold, then the decay, if decoupled."""

@@ -1,5 +1,6 @@
 """What all optimizers share: parameters and groups, state, the walk of a step, state dictionaries."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -385,7 +386,10 @@ class Optimizer(ABC):
         missing = [name for name in self.params if name not in params]
         if missing:
             raise ValueError(f"{self._owner}: clone must be given all of {list(self.params)}, got none for {missing}")
-        groups = [{"params": {name: params[name] for name in group.names}, **group.values_now} for group in self.groups]
+        groups = [
+            {"params": {name: params[name] for name in group.names}, **copy.deepcopy(group.values_now)}
+            for group in self.groups
+        ]
         twin: Optimizer = type(self)(groups, **self._options.of_clone(), masks=self.masks or None)
         twin.load_state_dict(self.state_dict())
         return twin

@@ -24,18 +24,15 @@ class Averages:
     """A copy of a model that takes other weights.
 
     Args:
-        model: The live one, which must be one that `copy.deepcopy` can copy.
+        model: The live one.
+        twin: Its `deep_copy`.
 
     Attributes:
         twin: The copy.
-
-    Raises:
-        TypeError: A model that cannot be copied.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._live = model
-        self.twin = deep_copy(model)
+    def __init__(self, model: Model, twin: Model) -> None:
+        self._live, self.twin = model, twin
 
     def load(self, weights: Mapping[str, Array]) -> None:
         """Take these weights, rounded to the model's types, and all else from the live model as it is now."""
@@ -45,7 +42,7 @@ class Averages:
 
 
 def deep_copy(model: Model) -> Model:
-    """A model with arrays of its own."""
+    """A model with arrays of its own; a TypeError for one that `copy.deepcopy` cannot copy."""
     try:
         twin = copy.deepcopy(model)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from stepsmith.train.tree import join, separate
 if TYPE_CHECKING:
     from stepsmith.train.trainer import Trainer
 
-__all__ = ["DamagedError", "clean", "free_name", "read", "remove", "resume", "save"]
+__all__ = ["DamagedError", "clean", "free_name", "read", "remove", "require_new", "resume", "save"]
 
 _TEMPORARY = ".tmp-"
 _NAME = re.compile(r"step-(\d+)-epoch-(\d+)(?:-(\d+))?")
@@ -36,12 +37,12 @@ class DamagedError(ValueError):
 
 def free_name(folder: Path, clock: Clock) -> str:
     """The name of a new checkpoint; names sort by step and epoch, a later one with equal numbers after."""
-    name = f"step-{clock.step:09d}-epoch-{clock.epoch:06d}"
-    taken, attempt = name, 0
-    while (folder / taken).exists():
-        attempt += 1
-        taken = f"{name}-{attempt}"
-    return taken
+    path = _free(folder / _name_of(clock))
+    return path.name
+
+
+def _name_of(clock: Clock) -> str:
+    return f"step-{clock.step:09d}-epoch-{clock.epoch:06d}"
 
 
 def save(folder: str | os.PathLike[str], trainer: Trainer, name: str | None = None) -> str:
@@ -49,7 +50,7 @@ def save(folder: str | os.PathLike[str], trainer: Trainer, name: str | None = No
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     final = path / (name or free_name(path, trainer.clock))
-    temporary = path / f"{_TEMPORARY}{final.name}-{uuid.uuid4().hex}"
+    temporary = _hidden(final)
     temporary.mkdir()
     try:
         _write(temporary, trainer)
@@ -59,6 +60,11 @@ def save(folder: str | os.PathLike[str], trainer: Trainer, name: str | None = No
         raise
     _sync(path)
     return str(final)
+
+
+def _hidden(path: Path) -> Path:
+    """A name of its own that nobody takes for a checkpoint's."""
+    return path.with_name(f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex}")
 
 
 def _write(folder: Path, trainer: Trainer) -> None:
@@ -120,7 +126,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         state |= {key: {name: model[name] for name in document[key]} for key in _MODEL_KEYS}
     except DamagedError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"checkpoint {folder} must be as it was written, got {error!r}") from error
     return state
 
@@ -140,7 +146,7 @@ def resume(folder: str | os.PathLike[str], trainer: Trainer) -> None:
     path = Path(folder)
     if not path.is_dir():
         raise FileNotFoundError(f"Trainer.resume: folder must exist, got {os.fspath(folder)!r}")
-    if (path / _MANIFEST).exists():
+    if (path / _MANIFEST).exists() or _order(path.name) < _NEVER:
         trainer.load_state_dict(read(path))
         return
     damaged = None
@@ -167,27 +173,47 @@ def _newest_first(folder: Path) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Take a checkpoint away: first out of sight, then its files, so that nobody takes it for a damaged one."""
-    hidden = path.with_name(f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex}")
+    hidden = _hidden(path)
     with contextlib.suppress(FileNotFoundError):
         path.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def clean(folder: Path, names: Sequence[str]) -> None:
-    """Remove what was half-written or half-removed, and older checkpoints than its last that a run knows nothing of."""
+def require_new(folder: Path) -> None:
+    """Raise `FileExistsError` if another run's checkpoints are there."""
+    found = [] if not folder.is_dir() else list(_newest_first(folder))
+    if found:
+        way = "resume that run, choose another folder, or say overwrite=True"
+        raise FileExistsError(f"Checkpoint: folder must be of a new run, got {found[0].name!r} in it: {way}")
+
+
+def clean(folder: Path, names: Sequence[str], clock: Clock) -> None:
+    """Remove what was half-written or half-removed, and what a run does not know.
+
+    Older checkpoints than the clock's are those that it had no time to remove, or another run's that may go; newer ones
+    are damaged or abandoned, and are kept under another name.
+    """
     if not folder.is_dir():
         return
     for entry in list(folder.iterdir()):
         if entry.name.startswith(_TEMPORARY):
             shutil.rmtree(entry, ignore_errors=True)
-        elif names and entry.name not in names and _order(entry.name) < _order(names[-1]):
-            remove(entry)
+        elif entry.name not in names and _order(entry.name) < _NEVER:
+            if clock.step and _order(entry.name) > (clock.step, clock.epoch, math.inf):
+                entry.rename(_free(entry.with_name(f"abandoned-{entry.name}")))
+            else:
+                remove(entry)
+
+
+def _free(path: Path) -> Path:
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(1))
+    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())
 
 
 _NEVER = (math.inf,)
 
 
 def _order(name: str) -> tuple[float, ...]:
-    """Step, epoch and attempt that a name says; after all of them for what is no checkpoint."""
+    """Step, epoch and number that a name says; after all of them for what is no checkpoint."""
     match = _NAME.fullmatch(name)
     return _NEVER if match is None else tuple(int(part or 0) for part in match.groups())

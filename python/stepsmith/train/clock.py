@@ -58,11 +58,9 @@ class Clock:
         self.drawn += batches
         self.lrs = lrs
 
-    def close_epoch(self) -> dict[str, float]:
-        """The epoch is complete: start the next one and return the means of this one."""
-        means, self.meter = self.meter.means(), Meter()
-        self.epoch, self.position, self.epoch_steps = self.epoch + 1, 0, 0
-        return means
+    def close_epoch(self) -> None:
+        """The epoch is complete: start the next one."""
+        self.epoch, self.position, self.epoch_steps, self.meter = self.epoch + 1, 0, 0, Meter()
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as JSON values."""

@@ -10,7 +10,18 @@ import numpy.typing as npt
 
 from stepsmith.nn import LOSSES, CrossEntropy, Loss, Module
 
-__all__ = ["Array", "Batch", "FunctionModel", "LossFunction", "Metric", "Model", "View", "loss_of", "view"]
+__all__ = [
+    "Array",
+    "Batch",
+    "FunctionModel",
+    "LossFunction",
+    "Metric",
+    "Model",
+    "View",
+    "buffers_of",
+    "loss_of",
+    "view",
+]
 
 Array = npt.NDArray[Any]
 Batch = Sequence[Array]
@@ -32,6 +43,13 @@ class Model(Protocol):
 
     def loss_and_grads(self, batch: Batch) -> tuple[float, Mapping[str, Array | None]]:
         """Mean loss over the batch, and the gradients by the parameters' names."""
+
+
+def buffers_of(model: Model) -> Mapping[str, Array]:
+    """What a model keeps beside its parameters; nothing for a model without `buffers()`."""
+    buffers = getattr(model, "buffers", None)
+    found: Mapping[str, Array] = {} if buffers is None else buffers()
+    return found
 
 
 class FunctionModel:
@@ -141,7 +159,12 @@ def _own_view(model: Model) -> View:
         return float(mean), float(len(batch[0])), grads
 
     def sums(batch: Batch) -> Mapping[str, tuple[float, float]]:
+        # It is a training pass: what that changes beside gradients is put back.
+        buffers = buffers_of(model)
+        before = {name: array.copy() for name, array in buffers.items()}
         mean, samples, _ = loss_and_grads(batch, 1.0)
+        for name, array in before.items():
+            buffers[name][...] = array
         return {"loss": (mean * samples, samples)}
 
     return View(loss_and_grads, sums, getattr(model, "predict", None), _no_check, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,8 @@ from stepsmith.train.averages import NoAverageError
 from stepsmith.train.callbacks import Callback
 from stepsmith.train.class_weight import class_weights
 from stepsmith.train.evaluation import check_source, evaluate_source, evaluation_source
-from stepsmith.train.loader import Augment, Loader, Micro
+from stepsmith.train.interrupts import Interrupts
+from stepsmith.train.loader import Augment, Loader
 from stepsmith.train.model import View
 from stepsmith.train.progress import Progress, ProgressMode, open_progress
 from stepsmith.train.sources import Indexed, Source, Stream, split
@@ -47,7 +48,8 @@ class FitOptions:
     def __post_init__(self) -> None:
         _check.integer("Trainer", "epochs", self.epochs, low=0)
         if not callable(self.batch_size):
-            _check.integer("Trainer", "batch_size", self.batch_size, low=1)
+            size = _check.integer("Trainer", "batch_size", self.batch_size, low=1)
+            object.__setattr__(self, "batch_size", size)
         _check.boolean("Trainer", "shuffle", self.shuffle)
         _check.integer("Trainer", "accumulate", self.accumulate, low=1)
         if self.steps_per_epoch is not None:
@@ -71,10 +73,11 @@ class Run:
     """
 
     def __init__(self, trainer: Trainer, data: Any, validation: Any, options: FitOptions) -> None:
-        self.trainer, self.options = trainer, options
-        self.is_closed_form = getattr(trainer.optimizer, "takes_closure", False)
+        self.trainer, self.options, self.interrupts = trainer, options, Interrupts()
+        self.takes_closure = getattr(trainer.optimizer, "takes_closure", False)
         trainer.check_weights(options.validation_weights)
         self.listeners = [item for item in trainer.callbacks if type(item).on_step_end is not Callback.on_step_end]
+        # A window, what waits in the thread's queue, what is put into it, what is drawn to see the end.
         source = trainer.source_of(data, kept=options.accumulate + options.prefetch + 3)
         check_source(source, trainer.view)
         self.validation: Source | None = None
@@ -92,18 +95,19 @@ class Run:
             trainer.loss_scale,
             trainer.seed,
             options.accumulate > 1,
+            self.interrupts,
         )
 
     def _loader(self, source: Source) -> Loader:
         options, trainer = self.options, self.trainer
-        if self.is_closed_form and isinstance(source, Stream):
+        if self.takes_closure and isinstance(source, Stream):
             kinds = "must be arrays or have __getitem__ for an optimizer that reads them several times"
             raise TypeError(f"Trainer: data {kinds}, got {type(source.data).__name__}")
         return Loader(
             source,
             options.size if callable(options.batch_size) else options.batch_size,
-            sys.maxsize if self.is_closed_form else options.accumulate,
-            options.shuffle and not self.is_closed_form,
+            sys.maxsize if self.takes_closure else options.accumulate,
+            options.shuffle and not self.takes_closure,
             trainer.seed,
             options.steps_per_epoch,
             options.augment,
@@ -121,18 +125,23 @@ class Run:
         trainer = self.trainer
         bar = self._progress(progress)
         trainer.validating = self.validation is not None
-        trainer.stopping = trainer.stopping and trainer.resumed
+        begun: list[Callback] = []
         with ExitStack() as ends:
-            # All of them run, in order, though one may fail.
-            for callback in reversed(trainer.callbacks):
-                ends.callback(callback.on_fit_end, trainer)
-            ends.callback(self._let_go, bar)
+            ends.callback(self._finish, bar, begun)
+            ends.enter_context(self.interrupts.watched())
             ends.enter_context(_blas(trainer.blas_threads))
+            for callback in trainer.callbacks:
+                callback.on_fit_begin(trainer)
+                begun.append(callback)
             self._epochs(bar)
+            # A request to stop that an error outran still holds when the fit goes on.
+            trainer.stopping = False
 
-    def _let_go(self, bar: Progress) -> None:
+    def _finish(self, bar: Progress, begun: Sequence[Callback]) -> None:
         bar.close()
         self.trainer.updater = None
+        self.updater.let_go()
+        _tell(begun, lambda callback: callback.on_fit_end(self.trainer))
 
     def _progress(self, mode: ProgressMode) -> Progress:
         source, clock = self.loader.source, self.trainer.clock
@@ -142,74 +151,48 @@ class Run:
 
     def _epochs(self, bar: Progress) -> None:
         trainer = self.trainer
-        clock = trainer.clock
-        for callback in trainer.callbacks:
-            callback.on_fit_begin(trainer)
         trainer.resumed = False
         optimizer: Any = trainer.optimizer
         if not getattr(optimizer, "training", True):
             optimizer.train()
         trainer.updater = self.updater
         self.updater.bind(trainer.frozen)
-        while clock.epoch < self.options.epochs and not trainer.stopping:
+        while trainer.clock.epoch < self.options.epochs and not trainer.stopping:
             started = time.perf_counter()
-            self._train(bar)
-            row = self._close()
-            trainer.history.append(row, time.perf_counter() - started)
-            bar.epoch(row, self.options.epochs, trainer.history.seconds[-1])
-            for callback in trainer.callbacks:
-                callback.on_epoch_end(trainer, row)
+            # What overflows on its way is no news: a loss or gradient that is not finite is an error.
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._train(bar)
+            row = self._row()
+            with self.interrupts:
+                self._close(row, time.perf_counter() - started, bar)
 
     def _train(self, bar: Progress) -> None:
-        """What is left of the running epoch.
-
-        What overflows on its way is no news: a loss or gradient that is not finite is an error.
-        """
-        if self.is_closed_form:
-            if self.trainer.clock.position == 0:
-                with _quietly():
-                    taken = self._all()
-                self._done(taken, bar)
-            return
-        with _quietly(), closing(self.loader.epoch(self.trainer.clock)) as micros:
-            self._steps(micros, bar)
-
-    def _steps(self, micros: Iterator[Micro], bar: Progress) -> None:
-        clock, take = self.trainer.clock, self.updater.take
-        for micro in micros:
-            try:
-                taken = take(micro, micros, clock.step + 1)
-            except NonFiniteError as error:
-                raise self._placed(error) from error
-            self._done(taken, bar)
-
-    def _done(self, taken: Taken, bar: Progress) -> None:
-        """Count a step, and tell the callbacks that want to know."""
-        self._advance(taken, bar)
-        if self.listeners:
-            row = self._step_row(taken)
-            for callback in self.listeners:
-                callback.on_step_end(self.trainer, row)
-
-    def _all(self) -> Taken:
-        """A step that sees all data as often as it wants."""
-        clock = self.trainer.clock
+        """What is left of the running epoch."""
+        clock, epoch = self.trainer.clock, partial(self.loader.epoch, self.trainer.clock)
+        done = partial(self._done, bar)
         try:
-            return self.updater.take_all(partial(self.loader.epoch, clock), clock.step + 1)
+            if not self.takes_closure:
+                with closing(epoch()) as micros:
+                    for micro in micros:
+                        self.updater.take(micro, micros, clock.step + 1, done)
+            elif clock.position == 0:
+                self.updater.take_all(epoch, clock.step + 1, done)
         except NonFiniteError as error:
-            raise self._placed(error) from error
+            raise NonFiniteError(f"{error} at step {clock.step + 1}, epoch {clock.epoch + 1}") from error
+        if clock.epoch_steps == 0:
+            raise ValueError(f"Trainer: data must have a batch for epoch {clock.epoch + 1}, got none")
 
-    def _placed(self, error: NonFiniteError) -> NonFiniteError:
-        clock = self.trainer.clock
-        return NonFiniteError(f"{error} at step {clock.step + 1}, epoch {clock.epoch + 1}")
-
-    def _advance(self, taken: Taken, bar: Progress) -> None:
+    def _done(self, bar: Progress, taken: Taken) -> None:
+        """Count a step, and tell the callbacks that want to know."""
         clock, mean = self.trainer.clock, taken.mean
         clock.advance(mean.samples, mean.batches if self.is_stream else 0, getattr(taken.info, "lr", ()))
         clock.meter.add("loss", mean.loss * mean.divisor, mean.divisor)
         if self.trainer.regularizers:
             clock.meter.add("penalty", taken.penalty, 1.0)
         bar.advance(mean.samples)
+        if self.listeners:
+            row = self._step_row(taken)
+            _tell(self.listeners, lambda callback: callback.on_step_end(self.trainer, row))
 
     def _step_row(self, taken: Taken) -> dict[str, float]:
         clock = self.trainer.clock
@@ -217,18 +200,25 @@ class Run:
         norm = getattr(taken.info, "grad_norm", None)
         return {**row, **_given("lr", clock.lr), **_given("grad_norm", norm)}
 
-    def _close(self) -> dict[str, float]:
-        """End the epoch: its row."""
-        trainer = self.trainer
-        means = trainer.clock.close_epoch()
-        row: dict[str, float] = {"epoch": trainer.clock.epoch, "step": trainer.clock.step, **means}
-        row |= _given("lr", trainer.clock.lr)
+    def _row(self) -> dict[str, float]:
+        """What the epoch that is done has brought, and its validation; an interrupt here loses neither."""
+        trainer, clock = self.trainer, self.trainer.clock
+        row: dict[str, float] = {"epoch": clock.epoch + 1, "step": clock.step, **clock.meter.means()}
+        row |= _given("lr", clock.lr)
         if trainer.loss_scale is not None:
             row["loss_scale"] = trainer.loss_scale.scale
         if self.validation is not None:
             found = evaluate_source(self._validated(), self.validation)
             row |= {f"val_{name}": value for name, value in found.items()}
         return row
+
+    def _close(self, row: dict[str, float], seconds: float, bar: Progress) -> None:
+        """End the epoch."""
+        trainer = self.trainer
+        trainer.clock.close_epoch()
+        trainer.history.append(row, seconds)
+        bar.epoch(row, self.options.epochs, seconds)
+        _tell(trainer.callbacks, lambda callback: callback.on_epoch_end(trainer, row))
 
     def _validated(self) -> View:
         """The model with the weights that are evaluated; the live ones as long as there is no average."""
@@ -238,8 +228,16 @@ class Run:
             return self.trainer.view
 
 
-def _quietly() -> AbstractContextManager[Any]:
-    return np.errstate(over="ignore", invalid="ignore")
+def _tell(callbacks: Sequence[Callback], what: Callable[[Callback], None]) -> None:
+    """Call all of them, though one may fail: none misses what has happened."""
+    first: BaseException | None = None
+    for callback in callbacks:
+        try:
+            what(callback)
+        except BaseException as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def _given(name: str, value: float | None) -> dict[str, float]:

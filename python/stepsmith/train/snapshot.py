@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from stepsmith.train.model import Array, Model
+from stepsmith.train.model import Array, Model, buffers_of
 
-__all__ = ["Snapshot", "arrays_of", "buffers_of"]
+__all__ = ["Snapshot", "arrays_of", "weights_of"]
 
 
 class Snapshot:
@@ -36,19 +37,27 @@ class Snapshot:
         for name, copy in self.copies.items():
             np.copyto(copy, arrays[name])
 
+    def equals(self, arrays: Mapping[str, Array]) -> bool:
+        """Whether the arrays still have the bits of the copies."""
+        return all(arrays[name].tobytes() == copy.tobytes() for name, copy in self.copies.items())
+
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Write the copies back, if any were kept."""
         for name, copy in self.copies.items():
             np.copyto(arrays[name], copy)
 
 
-def buffers_of(model: Model) -> Mapping[str, Array]:
-    """What a model keeps beside its parameters; nothing for a model without `buffers()`."""
-    buffers = getattr(model, "buffers", None)
-    found: Mapping[str, Array] = {} if buffers is None else buffers()
-    return found
-
-
 def arrays_of(model: Model) -> dict[str, Array]:
     """All that training changes in a model."""
     return {**model.parameters(), **buffers_of(model)}
+
+
+_OF_WEIGHTS = "ema", "master", "z"
+"""State that is made of the parameters: it belongs to a set of weights, as moments do not."""
+
+
+def weights_of(model: Model, optimizer: Any) -> dict[str, Array]:
+    """All arrays of the model, and what its optimizer keeps of the parameters."""
+    state = getattr(optimizer, "state", {})
+    kept = {f"{slot} of {name}": row[slot] for name, row in state.items() for slot in _OF_WEIGHTS if slot in row}
+    return {**arrays_of(model), **kept}

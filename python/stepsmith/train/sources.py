@@ -113,15 +113,17 @@ class Stream:
 
     Args:
         data: The iterable.
-        kept: Batches of a plain iterator that may have been handed out without having been trained.
     """
 
-    def __init__(self, data: Iterable[Batch], kept: int) -> None:
+    def __init__(self, data: Iterable[Batch]) -> None:
         self.data = data
-        self._iterator = iter(data)
-        self.is_plain = self._iterator is data
+        self.is_plain = isinstance(data, Iterator)
         self._drawn = 0
-        self._recent: deque[tuple[int, Batch]] = deque(maxlen=kept)
+        self._recent: deque[tuple[int, Batch]] = deque(maxlen=1)
+
+    def keep(self, batches: int) -> None:
+        """So many that a plain iterator has given may not have been trained when a fit breaks off."""
+        self._recent = deque(self._recent, maxlen=max(batches, self._recent.maxlen or 0))
 
     def batches(self, position: int, drawn: int) -> Iterator[Batch]:
         """An epoch's batches after `position` samples of it, or after `drawn` batches of a plain iterator."""
@@ -134,7 +136,7 @@ class Stream:
         if self._drawn - len(again) > drawn:
             raise ValueError(f"Trainer: data must go on after {drawn} batches, got an iterator that is past them")
         yield from again
-        for batch in self._iterator:
+        for batch in self.data:
             self._drawn += 1
             if self._drawn > drawn:
                 self._recent.append((self._drawn - 1, batch))
@@ -165,8 +167,8 @@ def _after(iterator: Iterator[Batch], position: int) -> Iterator[Batch]:
 Source = Indexed | Stream
 
 
-def open_source(argument: str, data: Any, kept: int = 0) -> Source:
-    """The source for what a user hands in; `kept` as for `Stream`.
+def open_source(argument: str, data: Any) -> Source:
+    """The source for what a user hands in.
 
     Raises:
         TypeError: What is none of the kinds, or a tuple with something else than arrays.
@@ -182,7 +184,7 @@ def open_source(argument: str, data: Any, kept: int = 0) -> Source:
             raise ValueError(f"Trainer: {argument} must not be empty, got a length of 0")
         return Dataset(data)
     if isinstance(data, Iterable):
-        return Stream(data, kept)
+        return Stream(data)
     kinds = "a tuple of arrays, an object with __len__ and __getitem__, or an iterable of batches"
     raise TypeError(f"Trainer: {argument} must be {kinds}, got {type(data).__name__}")
 

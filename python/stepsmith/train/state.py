@@ -6,15 +6,29 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stepsmith.train.clock import Clock
-from stepsmith.train.model import Array
-from stepsmith.train.snapshot import buffers_of
+from stepsmith.train.model import Array, buffers_of
 
 if TYPE_CHECKING:
+    from stepsmith.train.callbacks import Callback
+    from stepsmith.train.scaling import LossScale
     from stepsmith.train.trainer import Trainer
 
 __all__ = ["dump", "load"]
 
 VERSION = 1
+_KEYS = (
+    "version",
+    "seed",
+    "parameters",
+    "buffers",
+    "optimizer",
+    "clock",
+    "history",
+    "frozen",
+    "stopping",
+    "loss_scale",
+    "callbacks",
+)
 
 
 def dump(trainer: Trainer) -> dict[str, Any]:
@@ -31,9 +45,13 @@ def dump(trainer: Trainer) -> dict[str, Any]:
         "history": trainer.history.state_dict(),
         "frozen": sorted(trainer.frozen),
         "stopping": trainer.stopping,
-        "loss_scale": None if trainer.loss_scale is None else trainer.loss_scale.state_dict(),
-        "callbacks": [{"type": type(item).__name__, "state": item.state_dict()} for item in trainer.callbacks],
+        "loss_scale": None if trainer.loss_scale is None else _typed(trainer.loss_scale),
+        "callbacks": [_typed(item) for item in trainer.callbacks],
     }
+
+
+def _typed(item: Callback | LossScale) -> dict[str, Any]:
+    return {"type": type(item).__name__, "state": item.state_dict()}
 
 
 def _copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -41,47 +59,43 @@ def _copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def load(trainer: Trainer, state: Mapping[str, Any]) -> None:
-    """Check everything, then take it back."""
+    """Check everything, then take it back, all or nothing."""
     problems = _problems(trainer, state)
     if problems:
         raise ValueError("Trainer: state must be one of an equal trainer: " + "; ".join(problems))
-    optimizer: Any = trainer.optimizer
-    before = optimizer.state_dict()
-    optimizer.load_state_dict(state["optimizer"])
-    olds = [item.state_dict() for item in trainer.callbacks]
+    before = dump(trainer)
     try:
-        _load_callbacks(trainer, [entry["state"] for entry in state["callbacks"]])
+        _take(trainer, state)
     except BaseException:
-        optimizer.load_state_dict(before)
-        _load_callbacks(trainer, olds)
+        _take(trainer, before)
         raise
-    _take(trainer, state)
-
-
-def _load_callbacks(trainer: Trainer, states: Iterable[Mapping[str, Any]]) -> None:
-    for callback, state in zip(trainer.callbacks, states, strict=True):
-        callback.load_state_dict(state)
+    # The coming fit goes on from it.
+    trainer.resumed = True
 
 
 def _take(trainer: Trainer, state: Mapping[str, Any]) -> None:
+    optimizer: Any = trainer.optimizer
+    # Before the optimizer, which makes low-precision copies of the parameters.
     for own, loaded in (
         (trainer.model.parameters(), state["parameters"]),
         (buffers_of(trainer.model), state["buffers"]),
     ):
         for name, array in own.items():
             array[...] = loaded[name]
+    optimizer.load_state_dict(state["optimizer"])
+    for callback, entry in zip(trainer.callbacks, state["callbacks"], strict=True):
+        callback.load_state_dict(entry["state"])
     trainer.clock = Clock.of(state["clock"])
     trainer.history.load_state_dict(state["history"])
-    trainer.frozen = set(state["frozen"])
-    trainer.stopping, trainer.resumed = state["stopping"], True
+    trainer.set_frozen(set(state["frozen"]))
+    trainer.stopping = state["stopping"]
     if trainer.loss_scale is not None:
-        trainer.loss_scale.load_state_dict(state["loss_scale"])
+        trainer.loss_scale.load_state_dict(state["loss_scale"]["state"])
 
 
 def _problems(trainer: Trainer, state: Mapping[str, Any]) -> list[str]:
     """All that does not fit."""
-    keys = list(dump_keys)
-    problems = _names("keys", keys, state)
+    problems = _names("keys", _KEYS, state)
     if problems:
         return problems
     for key, want in (("version", VERSION), ("seed", trainer.seed)):
@@ -93,24 +107,11 @@ def _problems(trainer: Trainer, state: Mapping[str, Any]) -> list[str]:
     found = [entry["type"] for entry in state["callbacks"]]
     if kinds != found:
         problems.append(f"callbacks must be {kinds}, got {found}")
-    if (state["loss_scale"] is None) != (trainer.loss_scale is None):
-        problems.append(f"loss_scale must be {'absent' if trainer.loss_scale is None else 'there'}, got the reverse")
+    scales = [None if trainer.loss_scale is None else type(trainer.loss_scale).__name__]
+    scales.append(None if state["loss_scale"] is None else state["loss_scale"]["type"])
+    if scales[0] != scales[1]:
+        problems.append(f"loss_scale must be {scales[0]}, got {scales[1]}")
     return problems
-
-
-dump_keys = (
-    "version",
-    "seed",
-    "parameters",
-    "buffers",
-    "optimizer",
-    "clock",
-    "history",
-    "frozen",
-    "stopping",
-    "loss_scale",
-    "callbacks",
-)
 
 
 def _names(what: str, want: Iterable[str], got: Mapping[str, Any]) -> list[str]:

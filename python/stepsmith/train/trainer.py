@@ -6,9 +6,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from stepsmith import _check
+from stepsmith._outputs import is_same
 from stepsmith.nn import Loss
 from stepsmith.nn.regularization import Regularizer
 from stepsmith.train import checkpoint
@@ -101,7 +100,8 @@ class Trainer:
         self.validating = self.stopping = self.resumed = False
         self._averages: Averages | None = None
         self._stream: Stream | None = None
-        _check_optimizer(model, optimizer, self.loss_scale, self.view)
+        _check_optimizer(model, optimizer)
+        _check_together(self)
         self.updater: Updater | None = None
 
     def fit(
@@ -195,11 +195,11 @@ class Trainer:
         if name == "live":
             return self.view
         if self._averages is None:
-            self._averages = Averages(self.model)
+            self._averages = Averages(self.model, deep_copy(self.model))
         self._averages.load(averages[name]())
         return view(self._averages.twin, self._loss, self._metrics)
 
-    def averaged_model(self, weights: str, data: Any = None, batch_size: int = 1024) -> Model:
+    def averaged_model(self, weights: str | None = None, data: Any = None, batch_size: int = 1024) -> Model:
         """A model of its own with averaged weights, as they are now.
 
         Args:
@@ -211,8 +211,9 @@ class Trainer:
         Raises:
             TypeError, ValueError: Arguments of the wrong kind, or out of range.
         """
-        self.view_of(weights)
-        twin = deep_copy(self.model if weights == "live" or self._averages is None else self._averages.twin)
+        twin, name = deep_copy(self.model), self.check_weights(weights)
+        if name != "live":
+            Averages(self.model, twin).load(averages_of(self.optimizer, self.callbacks)[name]())
         if data is not None:
             update_statistics(twin, data, batch_size)
         return twin
@@ -278,9 +279,13 @@ class Trainer:
     def source_of(self, data: Any, kept: int) -> Source:
         """The source of a fit; a plain iterator that an earlier fit has begun goes on."""
         if self._stream is None or self._stream.data is not data:
-            source = open_source("data", data, kept)
+            source = open_source("data", data)
             self._stream = source if isinstance(source, Stream) else None
+            if self._stream is not None and not self.resumed:
+                self.clock.drawn = 0
+        if self._stream is None:
             return source
+        self._stream.keep(kept)
         return self._stream
 
     def check_weights(self, weights: str | None) -> str:
@@ -307,14 +312,15 @@ class Trainer:
             ValueError: One that matches no parameter of the optimizer, nor such a layer.
         """
         known = [*self.optimizer.params, *(statistics_of(self.model) if statistics else ())]
-        self._set_frozen(self.frozen | matching("freeze", patterns, known))
+        self.set_frozen(self.frozen | matching("freeze", patterns, known))
 
     def unfreeze(self, *patterns: str) -> None:
         """The reverse of `freeze`, for statistics too."""
         known = [*self.optimizer.params, *statistics_of(self.model)]
-        self._set_frozen(self.frozen - matching("unfreeze", patterns, known))
+        self.set_frozen(self.frozen - matching("unfreeze", patterns, known))
 
-    def _set_frozen(self, names: set[str]) -> None:
+    def set_frozen(self, names: set[str]) -> None:
+        """Freeze these names of parameters and running statistics, and no others."""
         self.frozen = names
         if self.updater is not None:
             self.updater.bind(names)
@@ -355,15 +361,25 @@ class Trainer:
         return trainer
 
 
-def _check_optimizer(model: Model, optimizer: Optimizer, scale: LossScale | None, its_view: View) -> None:
+def _check_optimizer(model: Model, optimizer: Optimizer) -> None:
     params = model.parameters()
     for name, held in optimizer.params.items():
         if name not in params:
             raise ValueError(f"Trainer: optimizer must hold parameters of {list(params)}, got {name!r}")
-        if params[name].size and not np.may_share_memory(held, params[name]):
+        if params[name].size and not is_same(held, params[name]):
             raise ValueError(f"Trainer: optimizer must hold the model's own arrays, got another array as {name!r}")
+
+
+def _check_together(trainer: Trainer) -> None:
+    """What this optimizer and model cannot have."""
+    optimizer, scale = trainer.optimizer, trainer.loss_scale
+    takes_closure = getattr(optimizer, "takes_closure", False)
     on_nonfinite = getattr(optimizer, "on_nonfinite", "skip")
     if isinstance(scale, DynamicLossScale) and on_nonfinite != "skip":
         raise ValueError(f"Trainer: loss_scale must be a constant beside {on_nonfinite=}, got a DynamicLossScale")
-    if scale is not None and (not its_view.has_scale or getattr(optimizer, "takes_closure", False)):
+    if scale is not None and (not trainer.view.has_scale or takes_closure):
         raise ValueError(f"Trainer: loss_scale must be None for this model or optimizer, got {scale.scale}")
+    after = [type(item).__name__ for item in trainer.regularizers if item.acts_after]
+    if takes_closure and after:
+        rule = f"must be penalties beside {type(optimizer).__name__}, which does not come back after each step"
+        raise ValueError(f"Trainer: regularizers {rule}, got {after[0]} that acts after steps")

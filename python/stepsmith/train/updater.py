@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,10 +14,11 @@ from stepsmith.nn import Counter
 from stepsmith.nn.regularization import Regularizer
 from stepsmith.train.accumulator import Accumulator
 from stepsmith.train.freezing import statistics_of
+from stepsmith.train.interrupts import Interrupts
 from stepsmith.train.loader import Micro
-from stepsmith.train.model import Array, Model, View
+from stepsmith.train.model import Array, Model, View, buffers_of
 from stepsmith.train.scaling import LossScale
-from stepsmith.train.snapshot import Snapshot, buffers_of
+from stepsmith.train.snapshot import Snapshot
 
 __all__ = ["Optimizer", "Taken", "Updater"]
 
@@ -53,6 +55,25 @@ class Taken(NamedTuple):
     """What the optimizer said."""
 
 
+Done = Callable[[Taken], None]
+
+_NOTHING = nullcontext()
+
+
+class _Restoring:
+    """Puts arrays back after an error; made once, for it is entered at each step."""
+
+    def __init__(self, before: Snapshot, arrays: Mapping[str, Array]) -> None:
+        self._before, self._arrays = before, arrays
+
+    def __enter__(self) -> None:
+        """Nothing: the copies were made."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        if kind is not None:
+            self._before.restore(self._arrays)
+
+
 class Updater:
     """Takes steps.
 
@@ -64,6 +85,7 @@ class Updater:
         scale: Of the loss, or None.
         seed: Of dropout.
         accumulate: Whether a step has several micro-batches.
+        interrupts: Holds Ctrl-C back.
 
     Attributes:
         gradients: Of the last step by name, penalties included; they hold until the next one.
@@ -79,12 +101,14 @@ class Updater:
         scale: LossScale | None,
         seed: int,
         accumulate: bool,
+        interrupts: Interrupts,
     ) -> None:
         self._model, self._view, self._optimizer = model, view, optimizer
         self._regularizers, self._scale = regularizers, scale
         counter = getattr(model, "counter", None)
         self._counter = counter if isinstance(counter, Counter) else Counter()
         self._buffers, self._before = buffers_of(model), Snapshot()
+        self._restoring, self._interrupts = _Restoring(self._before, self._buffers), interrupts
         self._counter.seed = seed
         self._total = Accumulator() if accumulate else None
         self._frozen: set[str] = set()
@@ -108,65 +132,80 @@ class Updater:
             assert bind is not None
             bind(self._wanted(gradients()))
 
+    def let_go(self) -> None:
+        """The optimizer is no longer bound to the model's gradients."""
+        if self._bound:
+            bind: Any = self._optimizer
+            bind.bind(None)
+
     def _wanted(self, grads: Mapping[str, Array | None]) -> dict[str, Array | None]:
         """The optimizer's gradients, None for what is frozen."""
-        frozen = self._frozen
-        return {name: None if name in frozen else grads[name] for name in self._optimizer.params}
+        frozen, params = self._frozen, self._optimizer.params
+        missing = [name for name in params if name not in grads]
+        if missing:
+            raise ValueError(f"Trainer: gradients must have all of {list(params)}, got none for {missing}")
+        return {name: None if name in frozen else grads[name] for name in params}
 
-    def take(self, first: Micro, rest: Iterator[Micro], step: int) -> Taken:
+    def take(self, first: Micro, rest: Iterator[Micro], step: int, done: Done) -> None:
         """Step number `step` (from 1) from a window: its first micro-batch, and those that follow up to its last.
 
-        Buffers stay as they were if it fails or is skipped.
+        The step and `done`, which counts it, are one for Ctrl-C. Buffers stay as they were if it fails or is skipped.
 
         Raises:
             NonFiniteError: A loss or gradient that is not finite; nothing has changed then.
         """
         self._counter.step = step
-        if not self._buffers:
-            return self._take(first, rest)
-        before, buffers = self._before, self._buffers
-        before.keep(buffers)
-        try:
-            taken = self._take(first, rest)
-        except BaseException:
-            before.restore(buffers)
-            raise
-        if getattr(taken.info, "skipped", False):
-            before.restore(buffers)
-        return taken
+        with self._kept_if_it_fails():
+            mean = self._mean(first, rest)
+            if not math.isfinite(mean.loss):
+                raise NonFiniteError(f"Trainer: loss must be finite, got {mean.loss}")
+            scale = 1.0 if self._scale is None else self._scale.scale
+            penalty = self._penalty(mean.grads, scale) if self._regularizers else 0.0
+            self.gradients, self.gradient_scale = mean.grads, scale
+        with self._interrupts:
+            with self._kept_if_it_fails(again=True):
+                info = self._step(mean.grads, scale)
+            self._finish(Taken(mean, penalty, info), done)
 
-    def take_all(self, epoch: Callable[[], Iterator[Micro]], step: int) -> Taken:
+    def take_all(self, epoch: Callable[[], Generator[Micro]], step: int, done: Done) -> None:
         """The same with an optimizer that wants loss and gradients of all data several times, such as L-BFGS.
 
         Args:
             epoch: Draws the micro-batches of all data, the same ones each time.
             step: Number of the step.
+            done: Counts it.
         """
         total, means = Accumulator(), []
 
         def closure() -> tuple[float, Mapping[str, Array | None]]:
             self._counter.step = step
-            micros = epoch()
-            mean = self.accumulated(next(micros), micros, total)
+            with closing(epoch()) as micros:
+                mean = self.accumulated(next(micros), micros, total)
             means.append((mean, self._penalty(mean.grads, 1.0)))
             return mean.loss + means[-1][1], self._wanted(mean.grads)
 
-        self._before.keep(self._buffers)
-        try:
+        with self._kept_if_it_fails():
             info = self._optimizer.step(closure)
-        except BaseException:
-            self._before.restore(self._buffers)
-            raise
-        return Taken(*means[0], info)
+        done(Taken(*means[0], info))
 
-    def _take(self, first: Micro, rest: Iterator[Micro]) -> Taken:
-        mean = self._mean(first, rest)
-        if not math.isfinite(mean.loss):
-            raise NonFiniteError(f"Trainer: loss must be finite, got {mean.loss}")
-        scale = 1.0 if self._scale is None else self._scale.scale
-        penalty = self._penalty(mean.grads, scale) if self._regularizers else 0.0
-        self.gradients, self.gradient_scale = mean.grads, scale
-        return Taken(mean, penalty, self._step(mean.grads, scale))
+    def _kept_if_it_fails(self, again: bool = False) -> AbstractContextManager[object]:
+        """Buffers are as before the window if there is an error inside."""
+        if not self._buffers:
+            return _NOTHING
+        if not again:
+            self._before.keep(self._buffers)
+        return self._restoring
+
+    def _finish(self, taken: Taken, done: Done) -> None:
+        """What comes after a step that was made, or skipped."""
+        skipped = getattr(taken.info, "skipped", False)
+        if skipped:
+            self._before.restore(self._buffers)
+        try:
+            if self._regularizers and not skipped:
+                self._constrain(taken.info.lr)
+        finally:
+            done(taken)
 
     def _mean(self, first: Micro, rest: Iterator[Micro]) -> Mean:
         """Loss and gradients of a window."""
@@ -192,9 +231,8 @@ class Updater:
             if micro.is_last:
                 break
             micro = next(rest)
-        total.finish()
         counter.sample = 0
-        return Mean(loss_sum / divisor if divisor else math.nan, divisor, samples, batches, total.arrays)
+        return Mean(loss_sum / divisor if divisor else math.nan, divisor, samples, batches, total.finish())
 
     def _penalty(self, grads: Mapping[str, Array | None], scale: float) -> float:
         """What the regularizers add to the loss; their gradients are added in place."""
@@ -210,8 +248,6 @@ class Updater:
         skipped = getattr(info, "skipped", False)
         if self._scale is not None and not self._scale.update(skipped) and skipped:
             raise NonFiniteError(f"Trainer: gradients must be finite, got {self._worst(grads)} at loss scale {scale:g}")
-        if self._regularizers and not skipped:
-            self._constrain(info.lr)
         return info
 
     def _constrain(self, lrs: Sequence[float]) -> None:

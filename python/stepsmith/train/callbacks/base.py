@@ -11,7 +11,7 @@ from stepsmith import _check
 if TYPE_CHECKING:
     from stepsmith.train.trainer import Trainer
 
-__all__ = ["Callback", "Mode", "better", "mode_of", "monitored"]
+__all__ = ["Callback", "Mode", "better", "direction_of", "mode_of", "monitored", "require_same"]
 
 
 class Callback:
@@ -47,10 +47,32 @@ class Callback:
 Mode = Literal["auto", "min", "max"]
 
 
+_DIRECTIONS = {
+    "min": ("loss", "error", "mse", "rmse", "mae", "perplexity", "penalty"),
+    "max": ("accuracy", "acc", "auc", "f1", "precision", "recall", "r2", "score"),
+}
+
+
 def mode_of(owner: str, mode: Mode, monitor: str) -> str:
-    """The direction of a column: "auto" is "max" for what should rise."""
+    """The direction of a column; "auto" goes by its name."""
     _check.one_of(owner, "mode", mode, ("auto", "min", "max"))
-    return ("max" if monitor.endswith(("accuracy", "r2", "f1", "auc")) else "min") if mode == "auto" else mode
+    if mode != "auto":
+        return mode
+    direction = direction_of(monitor)
+    if direction is None:
+        raise ValueError(f"{owner}: mode must be 'min' or 'max' for {monitor!r}, which nobody knows, got 'auto'")
+    return direction
+
+
+def direction_of(monitor: str) -> str | None:
+    """What the end of a column's name says: losses and errors fall, the common scores rise; None for another one.
+
+    Example:
+        >>> direction_of("val_loss"), direction_of("val_f1"), direction_of("val_x")
+        ('min', 'max', None)
+    """
+    name = monitor.lower()
+    return next((direction for direction, ends in _DIRECTIONS.items() if name.endswith(ends)), None)
 
 
 def monitored(owner: str, monitor: str, row: Mapping[str, float]) -> float:
@@ -70,3 +92,10 @@ def better(value: float, best: float | None, mode: str, min_delta: float = 0.0) 
     if best is None:
         return not math.isnan(value)
     return (value - best if mode == "max" else best - value) > min_delta
+
+
+def require_same(owner: str, callback: Any, state: Mapping[str, Any]) -> None:
+    """Raise unless the state looks at the same column, and in the same direction."""
+    for name in ("monitor", "mode"):
+        if state[name] != getattr(callback, name):
+            raise ValueError(f"{owner}: {name} must be as it was, {state[name]!r}, got {getattr(callback, name)!r}")

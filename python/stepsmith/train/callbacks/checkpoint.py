@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stepsmith import _check
 from stepsmith.train import checkpoint
-from stepsmith.train.callbacks.base import Callback, Mode, better, mode_of, monitored
+from stepsmith.train.callbacks.base import Callback, Mode, better, mode_of, monitored, require_same
 
 if TYPE_CHECKING:
     from stepsmith.train.trainer import Trainer
@@ -31,7 +31,9 @@ class Checkpoint(Callback):
         every_epochs: Epochs between checkpoints; None for none at their ends.
         keep: How many of its newest ones to keep, at least 1; None for all.
         monitor: Column of the history; the checkpoint of the epoch with the best value is kept too.
-        mode: "min", "max", or "auto": "max" for an accuracy, else "min".
+        mode: "min", "max", or "auto": by the column's name.
+        overwrite: Whether another run's checkpoints in the folder may go; else a fit refuses them. A resumed run takes
+            those out of the way ("abandoned-...") that are newer than the one that it goes on from.
 
     Attributes:
         best: The best value, or None.
@@ -55,13 +57,15 @@ class Checkpoint(Callback):
         keep: int | None = 3,
         monitor: str | None = None,
         mode: Mode = "auto",
+        overwrite: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.every_steps, self.every_epochs, self.keep = (
             None if value is None else _check.integer("Checkpoint", name, value, low=1)
             for name, value in (("every_steps", every_steps), ("every_epochs", every_epochs), ("keep", keep))
         )
-        self.monitor, self.mode = monitor, mode_of("Checkpoint", mode, monitor or "")
+        self.monitor, self.mode = monitor, mode_of("Checkpoint", mode, monitor or "loss")
+        self.overwrite = _check.boolean("Checkpoint", "overwrite", overwrite)
         self.best: float | None = None
         self._best_name: str | None = None
         self._names: list[str] = []
@@ -72,8 +76,10 @@ class Checkpoint(Callback):
         return None if self._best_name is None else self.folder / self._best_name
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Remove what a killed run left half-written, or had no time to remove."""
-        checkpoint.clean(self.folder, self._names)
+        """Refuse another run's folder; clear away what a killed run left half-written, or had no time to remove."""
+        if not trainer.resumed and not self._names and not self.overwrite:
+            checkpoint.require_new(self.folder)
+        checkpoint.clean(self.folder, self._names, trainer.clock)
 
     def on_step_end(self, trainer: Trainer, row: Mapping[str, float]) -> None:
         """Save, if it is time."""
@@ -87,13 +93,18 @@ class Checkpoint(Callback):
             self._save(trainer, row if is_best else None)
 
     def _save(self, trainer: Trainer, best: Mapping[str, float] | None = None) -> None:
+        before = self.state_dict()
         name = checkpoint.free_name(self.folder, trainer.clock)
         if best is not None and self.monitor is not None:
             self.best, self._best_name = best[self.monitor], name
         # The list is what it will be before it goes into the checkpoint; files go when that is safe.
         names = [*self._names, name]
         self._names = names if self.keep is None else self._kept(names, self.keep)
-        checkpoint.save(self.folder, trainer, name)
+        try:
+            checkpoint.save(self.folder, trainer, name)
+        except BaseException:
+            self.load_state_dict(before)
+            raise
         for old in names:
             if old not in self._names:
                 checkpoint.remove(self.folder / old)
@@ -103,8 +114,10 @@ class Checkpoint(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Which checkpoints there are, and which is the best."""
-        return {"best": self.best, "best_name": self._best_name, "names": list(self._names)}
+        of_run = {"monitor": self.monitor, "mode": self.mode}
+        return {"best": self.best, "best_name": self._best_name, "names": list(self._names), **of_run}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what `state_dict` gave; a ValueError for another column or mode."""
+        require_same("Checkpoint", self, state)
         self.best, self._best_name, self._names = state["best"], state["best_name"], list(state["names"])

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stepsmith import _check
-from stepsmith.train.callbacks.base import Callback, Mode, better, mode_of, monitored
-from stepsmith.train.snapshot import Snapshot, arrays_of
+from stepsmith.train.callbacks.base import Callback, Mode, better, mode_of, monitored, require_same
+from stepsmith.train.snapshot import Snapshot, weights_of
 
 if TYPE_CHECKING:
     from stepsmith.train.trainer import Trainer
@@ -25,9 +25,11 @@ class EarlyStopping(Callback):
         patience: Epochs to wait, at least 1.
         min_delta: Smallest change that counts, at least 0.
         monitor: Column of the history.
-        mode: "min", "max", or "auto": "max" for an accuracy, else "min".
-        restore_best: Put the best epoch's parameters and buffers, such as running statistics, back however the fit
-            ends, an error or Ctrl-C included. The optimizer's state is left as it is.
+        mode: "min", "max", or "auto": by the column's name.
+        restore_best: Put the best epoch's weights back however the fit ends, an error or Ctrl-C included: parameters,
+            buffers such as running statistics, and what an optimizer keeps of the parameters (moving average, master
+            copy, the other end of a schedule-free average). Its moments are left as they are. A fit that was broken
+            off and goes on takes the weights that were live, if nobody has changed the best ones since.
 
     Raises:
         TypeError: A `patience` that is no integer.
@@ -57,7 +59,7 @@ class EarlyStopping(Callback):
         """Forget what was seen: wait afresh, and any value is better."""
         self.best: float | None = None
         self.best_epoch = self.waited = 0
-        self._snapshot = Snapshot()
+        self._best, self._live = Snapshot(), Snapshot()
 
     @property
     def stopped(self) -> bool:
@@ -65,11 +67,16 @@ class EarlyStopping(Callback):
         return self.waited >= self.patience
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Refuse a validation column without validation; stay stopped."""
+        """Refuse a validation column without validation; stay stopped, or go on with the weights that were live."""
         if self.monitor.startswith("val_") and not trainer.validating:
             raise ValueError(f"EarlyStopping: monitor {self.monitor!r} needs fit(validation=...), got none")
         if self.stopped:
             trainer.stop()
+            return
+        weights = weights_of(trainer.model, trainer.optimizer)
+        if self._live.copies and self._best.equals(weights):
+            self._live.restore(weights)
+        self._live = Snapshot()
 
     def on_epoch_end(self, trainer: Trainer, row: Mapping[str, float]) -> None:
         """Keep a better epoch's parameters, or wait one epoch longer."""
@@ -77,24 +84,28 @@ class EarlyStopping(Callback):
         if better(value, self.best, self.mode, self.min_delta):
             self.best, self.best_epoch, self.waited = value, trainer.clock.epoch, 0
             if self.restore_best:
-                self._snapshot.keep(arrays_of(trainer.model))
+                self._best.keep(weights_of(trainer.model, trainer.optimizer))
         else:
             self.waited += 1
             if self.stopped:
                 trainer.stop()
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Put the best parameters and buffers back."""
-        if self.restore_best:
-            self._snapshot.restore(arrays_of(trainer.model))
+        """Put the best weights in their place."""
+        if self.restore_best and self._best.copies:
+            weights = weights_of(trainer.model, trainer.optimizer)
+            self._live.keep(weights)
+            self._best.restore(weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value with its arrays, and the waiting count."""
-        copies = {name: array.copy() for name, array in self._snapshot.copies.items()}
-        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited, "arrays": copies}
+        """The best value with its weights, and the waiting count."""
+        copies = {name: array.copy() for name, array in self._best.copies.items()}
+        of_run = {"monitor": self.monitor, "mode": self.mode, "arrays": copies}
+        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited, **of_run}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what `state_dict` gave; a ValueError for another column or mode."""
+        require_same("EarlyStopping", self, state)
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
-        self._snapshot = Snapshot()
-        self._snapshot.copies = dict(state["arrays"])
+        self._best, self._live = Snapshot(), Snapshot()
+        self._best.copies = {name: array.copy() for name, array in state["arrays"].items()}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stepsmith.schedules import ReduceOnPlateau, Schedule
-from stepsmith.train.callbacks.base import Callback, mode_of, monitored
+from stepsmith.train.callbacks.base import Callback, direction_of, monitored
 
 if TYPE_CHECKING:
     from stepsmith.train.trainer import Trainer
@@ -49,7 +49,7 @@ class Plateau(Callback):
         if self.monitor.startswith("val_") and not trainer.validating:
             raise ValueError(f"Plateau: monitor {self.monitor!r} needs fit(validation=...), got none")
         for schedule in self._schedules(trainer):
-            if schedule.mode == "min" and mode_of("Plateau", "auto", self.monitor) == "max":
+            if schedule.mode == "min" and direction_of(self.monitor) == "max":
                 raise ValueError(f"Plateau: schedule must have mode='max' for {self.monitor!r}, got 'min'")
 
     def on_epoch_end(self, trainer: Trainer, row: Mapping[str, float]) -> None:

@@ -78,4 +78,4 @@ class SWA(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self.count, self._mean = state["count"], dict(state["mean"])
+        self.count, self._mean = state["count"], {name: array.copy() for name, array in state["mean"].items()}
