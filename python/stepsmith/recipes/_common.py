@@ -1,4 +1,4 @@
-"""What the recipes share: arguments, and a picture of their curves."""
+"""What the recipes share: arguments, tables, and a picture of their curves."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stepsmith import _plot
+from stepsmith._table import Table
 
-__all__ = ["Curve", "options", "plot"]
+__all__ = ["Curve", "Table", "options", "plot"]
 
 Curve = tuple[Sequence[float], Sequence[float]]
 

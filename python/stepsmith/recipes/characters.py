@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import Trainer, nn, optim, schedules
-from stepsmith._table import Table
 from stepsmith.recipes import _common
 
 Array = npt.NDArray[Any]
@@ -125,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     orders = (0, 2) if options.quick else (0, 2, 4, 6)
     bits = {f"counts after {order}": counted(text[:cut], text[cut:], order) for order in orders}
     bits[options.model] = curve[-1]
-    table = Table(("model", "bits per character"), "<>")
+    table = _common.Table(("model", "bits per character"), "<>")
     for name, value in bits.items():
         table.add(name, f"{value:.3f}")
     print(table)

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import Trainer, datasets, distill, nn, optim, schedules
-from stepsmith._table import Table
 from stepsmith.recipes import _common, cnn
 
 Array = npt.NDArray[Any]
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     loss = nn.Distillation(temperature=2.0, alpha=0.9)
     distilled = [train((rows, labels, logits), flat, loss, epochs, seed) for seed in seeds]
     found = {"teacher": teacher.evaluate(test)["accuracy"], "student alone": mean(alone), "distilled": mean(distilled)}
-    table = Table(("model", "parameters", "test accuracy"), "<>>")
+    table = _common.Table(("model", "parameters", "test accuracy"), "<>>")
     for name, accuracy in found.items():
         model = teacher.model if name == "teacher" else student(0)
         table.add(name, f"{sum(param.size for param in model.parameters().values()):,}", f"{accuracy:.4f}")

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import Trainer, datasets, nn, optim, quant, transfer
-from stepsmith._table import Table
 from stepsmith.recipes import _common, cnn
 from stepsmith.train import GradualUnfreezing
 
@@ -92,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[int, tuple[float, float
     path = options.output / "mnist.safetensors"
     source = pretrain(path, mnist, mnist_test, 2 if options.quick else 8, options.seed)
     print(f"digits by the network of mnist5k as it is: accuracy {accuracy(source, test):.4f}")
-    table = Table(("labels a class", "from scratch", "fine-tuned"), ">>>")
+    table = _common.Table(("labels a class", "from scratch", "fine-tuned"), ">>>")
     found = {}
     for labels in counts:
         parts = {seed: few(digits, labels, seed) for seed in range(options.seed, options.seed + draws)}

@@ -10,7 +10,6 @@ from itertools import accumulate
 from typing import Any
 
 from stepsmith import Trainer, datasets, nn, optim
-from stepsmith._table import Table
 from stepsmith.recipes import _common
 from stepsmith.train import History
 
@@ -71,7 +70,7 @@ def train(name: str, epochs: int, seed: int) -> tuple[History, float]:
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train with each, print a table, draw the losses over time; return the accuracies."""
     options = _common.options("optimizers", "Every optimizer on digits.", arguments)
-    table = Table(("optimizer", "epochs", "loss", "test accuracy", "seconds"), "<>>>>")
+    table = _common.Table(("optimizer", "epochs", "loss", "test accuracy", "seconds"), "<>>>>")
     accuracies, curves = {}, {}
     for name in optim.REGISTRY:
         history, accuracies[name] = train(name, 2 if options.quick else 20, options.seed)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy.typing as npt
 
 from stepsmith import Trainer, datasets, nn, optim, prune, quant
-from stepsmith._table import Table
 from stepsmith.recipes import _common
 
 Array = npt.NDArray[Any]
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, tuple[float, int]]
     """Print and return the accuracy on the test part and the bytes of a file after each stage, and draw them."""
     options = _common.options("prune_quantize", "Prune a network, then quantize it.", arguments)
     data, (X_test, y_test) = datasets.mnist5k()
-    table = Table(("stage", "test accuracy", "file, bytes", "of the first"), "<>>>")
+    table = _common.Table(("stage", "test accuracy", "file, bytes", "of the first"), "<>>>")
     found: dict[str, tuple[float, int]] = {}
     for name, model, tensors in stages(data, 2 if options.quick else 15, options.seed):
         path = options.output / f"{name}.safetensors"

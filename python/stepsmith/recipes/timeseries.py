@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import Trainer, datasets, nn, optim, schedules
-from stepsmith._table import Table
 from stepsmith.recipes import _common
 
 Array = npt.NDArray[Any]
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     if options.quick:
         epochs, data = 2, (data[0][:1000], data[1][:1000])
     accuracies = {"commonest class": float(np.bincount(test[1]).max() / len(test[1]))}
-    table = Table(("model", "parameters", "test accuracy", "seconds"), "<>>>")
+    table = _common.Table(("model", "parameters", "test accuracy", "seconds"), "<>>>")
     table.add("commonest class", "0", f"{accuracies['commonest class']:.4f}", "")
     curves = {}
     for name, build in (("linear", linear), ("recurrent", recurrent)):
