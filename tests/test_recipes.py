@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stepsmith import datasets, nn, optim, recipes
-from stepsmith.recipes import characters, cnn, distillation, fine_tune, prune_quantize, timeseries
+from stepsmith.recipes import bayesian_search, characters, cnn, distillation, fine_tune, prune_quantize, timeseries
 from stepsmith.recipes import optimizers as optimizers_recipe
 
 NAMES = [module.name for module in pkgutil.iter_modules(recipes.__path__) if not module.name.startswith("_")]
@@ -149,6 +149,12 @@ def test_few_labels_are_as_many_of_each_class() -> None:
     assert len(set(X)) == 30
 
 
+def test_the_search_finds_something_better(tmp_path: Path) -> None:
+    found = quick(bayesian_search.main, tmp_path)
+    assert found["best loss"] < found["default loss"]
+    assert min(found["best accuracy"], found["default accuracy"]) > 0.6
+
+
 def test_the_library_does_not_import_them() -> None:
     code = "import sys, stepsmith; print([name for name in sys.modules if 'recipes' in name])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -157,7 +163,7 @@ def test_the_library_does_not_import_them() -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "missing", "extra"),
-    [("optimizers", "sklearn.datasets", "sklearn")],
+    [("bayesian_search", "optuna", "optuna"), ("optimizers", "sklearn.datasets", "sklearn")],
 )
 def test_a_missing_package_is_named_with_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, missing: str, extra: str
@@ -166,3 +172,9 @@ def test_a_missing_package_is_named_with_its_extra(
     module = importlib.import_module(f"stepsmith.recipes.{recipe}")
     with pytest.raises(ImportError, match=rf"pip install 'stepsmith\[{extra}\]'"):
         module.main(["--quick", "--output", str(tmp_path)])
+
+
+def test_the_page_has_a_command_for_each() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
+    assert NAMES
+    assert all(f"python -m stepsmith.recipes.{name}" in text for name in NAMES)
