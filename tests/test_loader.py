@@ -116,6 +116,37 @@ def test_windows_and_sizes_are_functions_of_the_clock() -> None:
     assert micros(limited, position=12, step=3, epoch_steps=3) == []
 
 
+def test_a_rest_can_be_dropped() -> None:
+    loader = Loader(Arrays((np.arange(23),)), lambda step: 4 + step, accumulate=2, shuffle=False, drop_last=True)
+    assert [(samples, is_last) for _, samples, is_last in micros(loader)] == [
+        (4, False),
+        (4, True),
+        (5, False),
+        (5, True),
+    ]
+    assert micros(loader, position=18, step=2, epoch_steps=2) == []
+    odd = Loader(Arrays((np.arange(11),)), 4, accumulate=3, drop_last=True)
+    assert [micro[1:] for micro in micros(odd)] == [(4, False), (4, True)]
+    trainer = fitted((X, Y), drop_last=True)
+    assert trainer.history["step"] == [4, 8, 12]
+    assert trainer.clock.samples == 3 * 64
+    with pytest.raises(ValueError, match="data must have a batch for epoch 1, got none"):
+        fitted((X, Y), batch_size=71, drop_last=True)
+
+
+def test_data_that_have_ended_are_an_error() -> None:
+    """No epochs of nothing."""
+    batches = [(X[i : i + 16], Y[i : i + 16]) for i in range(0, 64, 16)]
+    trainer = build()
+    with pytest.raises(ValueError, match="data must have a batch for epoch 2, got none"):
+        trainer.fit(iter(batches), epochs=4, progress=False)
+    assert (len(trainer.history), trainer.clock.step) == (1, 4)
+    trainer.fit(iter(batches), epochs=2, progress=False)
+    assert trainer.clock.step == 8, "another iterator begins at its own beginning"
+    with pytest.raises(ValueError, match="data must have a batch for epoch 1, got none"):
+        build().fit(iter([]), progress=False)
+
+
 def test_a_growing_batch_size_is_used_and_checked() -> None:
     trainer = build()
     trainer.fit((X, Y), epochs=2, batch_size=ss.schedules.MultiStep(8, (3,), gamma=4.0), progress=False)

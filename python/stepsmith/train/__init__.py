@@ -21,12 +21,14 @@ from stepsmith.train.clock import Clock
 from stepsmith.train.evaluation import update_statistics
 from stepsmith.train.history import History
 from stepsmith.train.lr_finder import LRFinder
-from stepsmith.train.model import FunctionModel, Model
+from stepsmith.train.model import Array, Batch, FunctionModel, Model
 from stepsmith.train.scaling import DynamicLossScale, LossScale
 from stepsmith.train.trainer import Trainer
 
 __all__ = [
     "SWA",
+    "Array",
+    "Batch",
     "CSVLogger",
     "Callback",
     "Checkpoint",

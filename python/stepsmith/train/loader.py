@@ -50,6 +50,7 @@ class Loader:
         augment: Changes a batch; its Generator is keyed by (seed, epoch, position of the batch's first sample).
         prefetch: Micro-batches to prepare ahead in a thread.
         weigh: Gives a batch, after its augmentation, weights of its samples.
+        drop_last: Whether an epoch of samples with numbers leaves out the rest that is too small for a micro-batch.
     """
 
     source: Source
@@ -61,6 +62,7 @@ class Loader:
     augment: Augment | None = None
     prefetch: int = 0
     weigh: Callable[[Batch], Batch] | None = None
+    drop_last: bool = False
 
     @cached_property
     def _rooms(self) -> deque[Room]:
@@ -106,16 +108,22 @@ class Loader:
 
     def _cuts(self, source: Indexed, epoch: int, position: int, step: int) -> Iterator[tuple[Batch, bool]]:
         order = source.order(self.seed, epoch) if self.shuffle else None
-        samples, rooms = source.samples, self._rooms
-        for size in self._sizes(step) if position < samples else ():
-            stop = min(position + size, samples)
+        samples, rooms, sizes = source.samples, self._rooms, self._sizes(step)
+        stop = self._stop(position, next(sizes), samples)
+        while stop > position:
             room = rooms[0]
             cut = source.slice(position, stop, room) if order is None else source.take(order[position:stop], room)
-            yield cut, stop == samples
+            following = self._stop(stop, next(sizes), samples)
+            yield cut, following == stop
             rooms.rotate()
-            position = stop
-            if position == samples:
-                return
+            position, stop = stop, following
+
+    def _stop(self, start: int, size: int, samples: int) -> int:
+        """Where the micro-batch ends that begins at `start`; there, if there is none."""
+        stop = start + size
+        if stop <= samples:
+            return stop
+        return start if self.drop_last else samples
 
     def _sizes(self, step: int) -> Iterator[int]:
         """The sizes of coming micro-batches: those of a window are equal."""

@@ -44,6 +44,7 @@ class FitOptions:
     steps_per_epoch: int | None
     prefetch: int
     validation_weights: str | None
+    drop_last: bool
 
     def __post_init__(self) -> None:
         _check.integer("Trainer", "epochs", self.epochs, low=0)
@@ -51,6 +52,7 @@ class FitOptions:
             size = _check.integer("Trainer", "batch_size", self.batch_size, low=1)
             object.__setattr__(self, "batch_size", size)
         _check.boolean("Trainer", "shuffle", self.shuffle)
+        _check.boolean("Trainer", "drop_last", self.drop_last)
         _check.integer("Trainer", "accumulate", self.accumulate, low=1)
         if self.steps_per_epoch is not None:
             _check.integer("Trainer", "steps_per_epoch", self.steps_per_epoch, low=1)
@@ -113,6 +115,7 @@ class Run:
             options.augment,
             options.prefetch,
             class_weights(options.class_weight, source, trainer.view),
+            options.drop_last,
         )
 
     def _check_position(self, source: Source) -> None:

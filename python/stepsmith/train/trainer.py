@@ -51,7 +51,8 @@ class Trainer:
         loss_scale: What the loss is multiplied by before the backward pass: None, a number, "dynamic" or a `LossScale`.
             A dynamic one wants an optimizer with ``on_nonfinite="skip"``.
         blas_threads: Threads of the BLAS during a fit, None for its own choice. Matrix products keep their bits for one
-            number of threads; 1 makes them the same on every machine with the same BLAS.
+            number of threads; 1 makes them the same on every machine with the same BLAS and CPU. On a busy machine,
+            and for small layers, 1 is often faster too: the BLAS's threads wait for work by keeping a core busy.
 
     Attributes:
         clock: How far the run is.
@@ -119,6 +120,7 @@ class Trainer:
         steps_per_epoch: int | None = None,
         prefetch: int = 0,
         validation_weights: str | None = None,
+        drop_last: bool = False,
     ) -> History:
         """Train until `epochs` epochs are done in all, those of earlier fits included.
 
@@ -143,6 +145,9 @@ class Trainer:
             steps_per_epoch: Steps after which an epoch ends; None for the data's end.
             prefetch: Micro-batches to prepare ahead in a thread; worth it for slow data or augmentation.
             validation_weights: See `evaluate`; an average that there is not yet stands back for the live weights.
+            drop_last: Leave out what is too small for a whole batch at the end of an epoch of arrays or items: a last
+                batch of few samples takes a noisy step, and of one sample has no batch statistics. Other samples are
+                left out in each epoch that is shuffled.
 
         Returns:
             The history of all fits: epoch, step, loss (the mean over what counts, as it was trained), lr (of the last
@@ -163,6 +168,7 @@ class Trainer:
             steps_per_epoch,
             prefetch,
             validation_weights,
+            drop_last,
         )
         Run(self, data, validation, options).go(progress)
         return self.history
