@@ -50,11 +50,20 @@ class Interrupts:
             self._pending = None
             self._previous(number, frame)
 
-    def __enter__(self) -> None:
+    def hold(self) -> None:
+        """From now on Ctrl-C waits."""
         self._is_held = True
 
-    def __exit__(self, *_error: object) -> None:
+    def release(self) -> None:
+        """Ctrl-C waits no longer; one that came meanwhile comes now."""
         self._is_held = False
-        pending, self._pending = self._pending, None
-        if pending is not None and self._previous is not None:
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            assert self._previous is not None
             self._previous(*pending)
+
+    def __enter__(self) -> None:
+        self.hold()
+
+    def __exit__(self, *_error: object) -> None:
+        self.release()

@@ -23,7 +23,7 @@ from stepsmith.train.loader import Augment, Loader
 from stepsmith.train.model import View
 from stepsmith.train.progress import Progress, ProgressMode, open_progress
 from stepsmith.train.sources import Indexed, Source, Stream, split
-from stepsmith.train.updater import Taken, Updater
+from stepsmith.train.updater import Mean, Updater
 
 if TYPE_CHECKING:
     from stepsmith.train.trainer import Trainer
@@ -185,23 +185,22 @@ class Run:
         if clock.epoch_steps == 0:
             raise ValueError(f"Trainer: data must have a batch for epoch {clock.epoch + 1}, got none")
 
-    def _done(self, bar: Progress, taken: Taken) -> None:
+    def _done(self, bar: Progress, mean: Mean, penalty: float, info: Any) -> None:
         """Count a step, and tell the callbacks that want to know."""
-        clock, mean = self.trainer.clock, taken.mean
-        clock.advance(mean.samples, mean.batches if self.is_stream else 0, getattr(taken.info, "lr", ()))
+        clock = self.trainer.clock
+        clock.advance(mean.samples, mean.batches if self.is_stream else 0, getattr(info, "lr", ()))
         clock.meter.add("loss", mean.loss * mean.divisor, mean.divisor)
         if self.trainer.regularizers:
-            clock.meter.add("penalty", taken.penalty, 1.0)
+            clock.meter.add("penalty", penalty, 1.0)
         bar.advance(mean.samples)
         if self.listeners:
-            row = self._step_row(taken)
+            row = self._step_row(mean.loss, getattr(info, "grad_norm", None))
             _tell(self.listeners, lambda callback: callback.on_step_end(self.trainer, row))
 
-    def _step_row(self, taken: Taken) -> dict[str, float]:
+    def _step_row(self, loss: float, grad_norm: float | None) -> dict[str, float]:
         clock = self.trainer.clock
-        row = {"epoch": clock.epoch + 1, "step": clock.step, "samples": clock.samples, "loss": taken.mean.loss}
-        norm = getattr(taken.info, "grad_norm", None)
-        return {**row, **_given("lr", clock.lr), **_given("grad_norm", norm)}
+        row = {"epoch": clock.epoch + 1, "step": clock.step, "samples": clock.samples, "loss": loss}
+        return {**row, **_given("lr", clock.lr), **_given("grad_norm", grad_norm)}
 
     def _row(self) -> dict[str, float]:
         """What the epoch that is done has brought, and its validation; an interrupt here loses neither."""

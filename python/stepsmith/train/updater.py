@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from stepsmith.train.model import Array, Model, View, buffers_of
 from stepsmith.train.scaling import LossScale
 from stepsmith.train.snapshot import Snapshot
 
-__all__ = ["Optimizer", "Taken", "Updater"]
+__all__ = ["Mean", "Optimizer", "Updater"]
 
 
 class Optimizer(Protocol):
@@ -46,32 +46,8 @@ class Mean(NamedTuple):
     grads: Mapping[str, Array | None]
 
 
-class Taken(NamedTuple):
-    """A step that was taken, or skipped."""
-
-    mean: Mean
-    penalty: float
-    info: Any
-    """What the optimizer said."""
-
-
-Done = Callable[[Taken], None]
-
-_NOTHING = nullcontext()
-
-
-class _Restoring:
-    """Puts arrays back after an error; made once, for it is entered at each step."""
-
-    def __init__(self, before: Snapshot, arrays: Mapping[str, Array]) -> None:
-        self._before, self._arrays = before, arrays
-
-    def __enter__(self) -> None:
-        """Nothing: the copies were made."""
-
-    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        if kind is not None:
-            self._before.restore(self._arrays)
+Done = Callable[[Mean, float, Any], None]
+"""Takes the window's loss, its penalty, and what the optimizer said of the step that was made, or skipped."""
 
 
 class Updater:
@@ -108,7 +84,7 @@ class Updater:
         counter = getattr(model, "counter", None)
         self._counter = counter if isinstance(counter, Counter) else Counter()
         self._buffers, self._before = buffers_of(model), Snapshot()
-        self._restoring, self._interrupts = _Restoring(self._before, self._buffers), interrupts
+        self._interrupts = interrupts
         self._counter.seed = seed
         self._total = Accumulator() if accumulate else None
         self._frozen: set[str] = set()
@@ -155,17 +131,27 @@ class Updater:
             NonFiniteError: A loss or gradient that is not finite; nothing has changed then.
         """
         self._counter.step = step
-        with self._kept_if_it_fails():
+        # No context managers here: this runs for each step, and they would cost as much as all else of it.
+        buffers, interrupts = self._buffers, self._interrupts
+        if buffers:
+            self._before.keep(buffers)
+        try:
             mean = self._mean(first, rest)
             if not math.isfinite(mean.loss):
                 raise NonFiniteError(f"Trainer: loss must be finite, got {mean.loss}")
             scale = 1.0 if self._scale is None else self._scale.scale
             penalty = self._penalty(mean.grads, scale) if self._regularizers else 0.0
             self.gradients, self.gradient_scale = mean.grads, scale
-        with self._interrupts:
-            with self._kept_if_it_fails(again=True):
-                info = self._step(mean.grads, scale)
-            self._finish(Taken(mean, penalty, info), done)
+            interrupts.hold()
+            info = self._step(mean.grads, scale)
+        except BaseException:
+            self._before.restore(buffers)
+            interrupts.release()
+            raise
+        try:
+            self._finish(mean, penalty, info, done)
+        finally:
+            interrupts.release()
 
     def take_all(self, epoch: Callable[[], Generator[Micro]], step: int, done: Done) -> None:
         """The same with an optimizer that wants loss and gradients of all data several times, such as L-BFGS.
@@ -184,28 +170,25 @@ class Updater:
             means.append((mean, self._penalty(mean.grads, 1.0)))
             return mean.loss + means[-1][1], self._wanted(mean.grads)
 
-        with self._kept_if_it_fails():
+        self._before.keep(self._buffers)
+        try:
             info = self._optimizer.step(closure)
-        done(Taken(*means[0], info))
+        except BaseException:
+            self._before.restore(self._buffers)
+            raise
+        with self._interrupts:
+            done(*means[0], info)
 
-    def _kept_if_it_fails(self, again: bool = False) -> AbstractContextManager[object]:
-        """Buffers are as before the window if there is an error inside."""
-        if not self._buffers:
-            return _NOTHING
-        if not again:
-            self._before.keep(self._buffers)
-        return self._restoring
-
-    def _finish(self, taken: Taken, done: Done) -> None:
+    def _finish(self, mean: Mean, penalty: float, info: Any, done: Done) -> None:
         """What comes after a step that was made, or skipped."""
-        skipped = getattr(taken.info, "skipped", False)
+        skipped = getattr(info, "skipped", False)
         if skipped:
             self._before.restore(self._buffers)
         try:
             if self._regularizers and not skipped:
-                self._constrain(taken.info.lr)
+                self._constrain(info.lr)
         finally:
-            done(taken)
+            done(mean, penalty, info)
 
     def _mean(self, first: Micro, rest: Iterator[Micro]) -> Mean:
         """Loss and gradients of a window."""
