@@ -31,7 +31,8 @@ def class_weights(given: str | Mapping[int, float] | None, source: Source, view:
 
     Raises:
         TypeError: Neither a mapping nor "balanced".
-        ValueError: A weight out of range, another kind of model, or "balanced" without arrays to count in.
+        ValueError: A weight out of range, a label that no sample has, another kind of model, or "balanced" without
+            arrays to count in.
     """
     if given is None:
         return None
@@ -51,12 +52,22 @@ def _table(given: str | Mapping[int, float], source: Source) -> dict[int, float]
         return balanced(labels)
     if not isinstance(given, Mapping) or not given:
         raise TypeError(f"Trainer: class_weight must be 'balanced' or a mapping with a label, got {given!r}")
-    return {
+    weights = {
         _check.integer("Trainer", "a label of class_weight", label): _check.number(
             "Trainer", f"class_weight[{label}]", weight, low=0.0
         )
         for label, weight in given.items()
     }
+    if isinstance(source, Arrays):
+        _check_labels(weights, source.arrays[1])
+    return weights
+
+
+def _check_labels(weights: Mapping[int, float], labels: Array) -> None:
+    """Raise for a label that no sample has, which would be a mistake that nobody sees."""
+    unknown = sorted(label for label in weights if not (labels == label).any())
+    if unknown:
+        raise ValueError(f"Trainer: labels of class_weight must be among those of data, got {unknown}")
 
 
 def _weighed(batch: Batch, place: int, labels: Array, factors: Array) -> Batch:

@@ -143,7 +143,7 @@ def _module_view(module: Module, loss: Loss, metrics: Mapping[str, Metric]) -> V
         inputs, target, weight = loss.parts("Trainer: data", batch)
         output = module(inputs)
         found = loss.sums(output, target, *weight)
-        return {**found, **{name: metric(output, batch[1]) for name, metric in metrics.items()}}
+        return {**found, **{name: _measured(name, metric, output, batch[1]) for name, metric in metrics.items()}}
 
     def check(data: Batch) -> None:
         inputs, target, _ = loss.parts("Trainer: data", data)
@@ -151,6 +151,17 @@ def _module_view(module: Module, loss: Loss, metrics: Mapping[str, Metric]) -> V
         loss.check(module(inputs[:2]), target)
 
     return View(loss_and_grads, sums, module, check, True, loss.targets)
+
+
+def _measured(name: str, metric: Metric, output: Array, target: Array) -> tuple[float, float]:
+    found: object = metric(output, target)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(f"Trainer: metrics[{name!r}] must return (sum, count), got {found!r}")
+    try:
+        total, count = map(float, found)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"Trainer: metrics[{name!r}] must return two numbers, got {found!r}") from error
+    return total, count
 
 
 def _own_view(model: Model) -> View:

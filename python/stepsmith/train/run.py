@@ -16,6 +16,7 @@ from stepsmith import _check
 from stepsmith._core import NonFiniteError
 from stepsmith.train.averages import NoAverageError
 from stepsmith.train.callbacks import Callback
+from stepsmith.train.checks import check_augment
 from stepsmith.train.class_weight import class_weights
 from stepsmith.train.evaluation import check_source, evaluate_source, evaluation_source
 from stepsmith.train.interrupts import Interrupts
@@ -57,11 +58,13 @@ class FitOptions:
         if self.steps_per_epoch is not None:
             _check.integer("Trainer", "steps_per_epoch", self.steps_per_epoch, low=1)
         _check.integer("Trainer", "prefetch", self.prefetch, low=0)
+        check_augment(self.augment)
 
     def size(self, step: int) -> int:
         """Samples of a micro-batch at a step (from 0), where a function says it."""
         assert callable(self.batch_size)
-        return _check.integer("Trainer", f"batch_size at step {step}", round(self.batch_size(step)), low=1)
+        name = f"batch_size at step {step}"
+        return _check.integer("Trainer", name, round(_check.number("Trainer", name, self.batch_size(step))), low=1)
 
 
 class Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -174,8 +174,9 @@ def open_source(argument: str, data: Any) -> Source:
         TypeError: What is none of the kinds, or a tuple with something else than arrays.
         ValueError: No samples, or arrays of different lengths.
     """
-    if isinstance(data, np.ndarray):
-        raise TypeError(f"Trainer: {argument} must be a tuple of arrays such as (X, y), got one array")
+    if isinstance(data, np.ndarray | Mapping):
+        got = "one array" if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
+        raise TypeError(f"Trainer: {argument} must be a tuple of arrays such as (X, y), got {got}")
     if isinstance(data, tuple) or (isinstance(data, list) and all(isinstance(item, np.ndarray) for item in data)):
         check_arrays(argument, data)
         return Arrays(data)
@@ -194,6 +195,8 @@ def check_arrays(argument: str, data: Sequence[Any]) -> None:
     for index, array in enumerate(data):
         if not isinstance(array, np.ndarray):
             raise TypeError(f"Trainer: {argument}[{index}] must be a NumPy array, got {type(array).__name__}")
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"Trainer: {argument}[{index}] must be an array without a mask, got a masked one")
     lengths = [len(array) if array.ndim else 0 for array in data]
     if len(set(lengths)) > 1:
         raise ValueError(f"Trainer: arrays of {argument} must have one length, got {lengths}")

@@ -10,7 +10,7 @@ from stepsmith import _check
 from stepsmith._outputs import is_same
 from stepsmith.nn import Loss
 from stepsmith.nn.regularization import Regularizer
-from stepsmith.train import checkpoint
+from stepsmith.train import checkpoint, checks
 from stepsmith.train.averages import Averages, averages_of, deep_copy
 from stepsmith.train.callbacks import Callback
 from stepsmith.train.clock import Clock
@@ -45,9 +45,10 @@ class Trainer:
             `optim.LBFGS` and `optim.Scipy` see all data in each step, which is an epoch then.
         seed: In [0, 2^64).
         callbacks: Called in this order, those that save the run last.
-        metrics: For a module: name to a function of (output, target) that returns (sum, count) of a batch; evaluations
-            report sum / count over all batches.
-        regularizers: Penalties and constraints of `stepsmith.nn`.
+        metrics: For a module: name, other than "loss", to a function of (output, target) that returns (sum, count) of a
+            batch; evaluations report sum / count over all batches.
+        regularizers: Penalties and constraints of `stepsmith.nn`; those that act after a step want an optimizer that
+            tells its learning rates.
         loss_scale: What the loss is multiplied by before the backward pass: None, a number, "dynamic" or a `LossScale`.
             A dynamic one wants an optimizer with ``on_nonfinite="skip"``.
         blas_threads: Threads of the BLAS during a fit, None for its own choice. Matrix products keep their bits for one
@@ -62,7 +63,8 @@ class Trainer:
 
     Raises:
         TypeError: Not a model, or an argument of another kind.
-        ValueError: Unknown loss, seed out of range, or an optimizer over other arrays than the model's.
+        ValueError: Unknown loss, seed out of range, an optimizer over other arrays than the model's, or a callback with
+            methods ``on_*`` that are no hooks.
 
     Example:
         >>> import stepsmith as ss
@@ -88,11 +90,12 @@ class Trainer:
         blas_threads: int | None = None,
     ) -> None:
         self.seed = _check.integer("Trainer", "seed", seed, low=0, high=2**64 - 1)
-        self._loss, self._metrics = loss, dict(metrics or {})
+        checks.check_optimizer(optimizer)
+        self._loss, self._metrics = loss, checks.metrics_of(metrics)
         self.view = view(model, loss, self._metrics)
         self.model, self.optimizer = model, optimizer
-        self.callbacks = tuple(sorted(callbacks, key=lambda callback: callback.comes_last))
-        self.regularizers, self.frozen = tuple(regularizers), set[str]()
+        self.callbacks = checks.callbacks_of(callbacks)
+        self.regularizers, self.frozen = checks.regularizers_of(regularizers, optimizer), set[str]()
         self.loss_scale = loss_scale_of(loss_scale)
         self.blas_threads = None
         if blas_threads is not None:
@@ -128,7 +131,8 @@ class Trainer:
             data: Tuple of arrays with the samples along axis 0, (inputs, targets) or (inputs, targets, sample weights)
                 for a module, one more with a loss of two targets; memory-mapped ones are fine. Or an object with
                 ``__len__`` and ``__getitem__`` whose items are samples, or an iterable of batches (a plain iterator is
-                read once, in all epochs).
+                read once, in all epochs). A model that computes its own loss gets each batch as it is, however many
+                arrays that has.
             validation: Data of any of these kinds but a plain iterator, evaluated after each epoch as "val_loss" and so
                 on; or a part of `data` in (0, 1), held out at random.
             epochs: The total, at least 0.
@@ -137,12 +141,13 @@ class Trainer:
             progress: True for a bar on a terminal and a line an epoch elsewhere, "bar" for the bar alone, or False.
             shuffle: Whether each epoch has its own order.
             accumulate: Micro-batches a step of the optimizer; their gradients are weighted by what counts in them, so
-                that the step is that of one large batch.
+                that the step is that of one large batch. 1 for an optimizer that sees all data in each step.
             augment: ``augment(batch, rng)`` returns the batch to train on; `rng` is a Generator that depends on (seed,
                 epoch, position) alone, the arrays are copies.
             class_weight: Label to factor of its samples' losses, 1 where there is none, or "balanced": samples /
-                (classes·samples of the class). Training only.
-            steps_per_epoch: Steps after which an epoch ends; None for the data's end.
+                (classes·samples of the class). Training only. Where data are arrays, they must have each label.
+            steps_per_epoch: Steps after which an epoch ends; None for the data's end, and for an optimizer that sees
+                all data in each step.
             prefetch: Micro-batches to prepare ahead in a thread; worth it for slow data or augmentation.
             validation_weights: See `evaluate`; an average that there is not yet stands back for the live weights.
             drop_last: Leave out what is too small for a whole batch at the end of an epoch of arrays or items: a last
@@ -170,6 +175,7 @@ class Trainer:
             validation_weights,
             drop_last,
         )
+        checks.check_fit(options, validation, self.optimizer)
         Run(self, data, validation, options).go(progress)
         return self.history
 

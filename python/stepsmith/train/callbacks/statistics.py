@@ -27,7 +27,8 @@ class Statistics(Callback):
     "mean", "std", "absmax" and "nonfinite" (how many are NaN or infinite), such as "weight_norm" and "grad_norm".
     "update_ratio" is the norm of the step's change over the norm of the weights before, absent where that was 0; about
     1e-3 is usual. All are computed in float64, gradients divided by the loss scale and before any clipping; those of an
-    optimizer with ``zero_grads=True`` are zero by then.
+    optimizer with ``zero_grads=True`` are zero by then. Optimizers that see all data several times in a step, such as
+    `optim.LBFGS`, have no columns of gradients: there is no one gradient that they use.
 
     Args:
         every_steps: Steps between measurements, at least 1. One takes about as long as a few steps of the optimizer,
