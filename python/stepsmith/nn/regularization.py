@@ -133,11 +133,6 @@ class ElasticNet(Regularizer):
         self.l2 = _check.number(self._owner, "l2", l2, low=0.0)
         self.decoupled = _check.boolean(self._owner, "decoupled", decoupled)
 
-    @property
-    def acts_after_step(self) -> bool:
-        """Whether it is decoupled."""
-        return self.decoupled
-
     def before_step(self, params: Mapping[str, Array], grads: Mapping[str, Array | None], scale: float = 1.0) -> float:
         """Add the penalty's gradient, unless decoupled; see `Regularizer`."""
         if self.decoupled:

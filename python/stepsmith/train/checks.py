@@ -76,7 +76,7 @@ def regularizers_of(given: object, optimizer: object) -> tuple[Regularizer, ...]
     for index, item in enumerate(found):
         if not isinstance(item, Regularizer):
             raise TypeError(f"Trainer: regularizers[{index}] must be a Regularizer, got {item!r}")
-        if item.acts_after_step and not has_rates:
+        if item.acts_after and not has_rates:
             rule = f"must act before the step of {type(optimizer).__name__}, which tells no learning rates"
             raise ValueError(f"Trainer: regularizers[{index}] {rule}, got {type(item).__name__} that acts after it")
     return tuple(found)

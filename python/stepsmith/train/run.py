@@ -163,7 +163,8 @@ class Run:
             optimizer.train()
         trainer.updater = self.updater
         self.updater.bind(trainer.frozen)
-        while trainer.clock.epoch < self.options.epochs and not trainer.stopping:
+        # A resumed epoch ends too, though it was to be the last.
+        while trainer.clock.epoch < self.options.epochs and not (trainer.stopping and trainer.clock.position == 0):
             started = time.perf_counter()
             # What overflows on its way is no news: a loss or gradient that is not finite is an error.
             with np.errstate(over="ignore", invalid="ignore"):
