@@ -1,8 +1,11 @@
 """The pages of docs/ run, and do what they say."""
 
+import inspect
+import json
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +139,80 @@ def test_models_that_learn_from_others_are_good(capsys: pytest.CaptureFixture[st
     assert "0.weight" in capsys.readouterr().out
     figures = {name: float(names[name]) for name in ("tuned", "together", "of_one_run", "of_soup")}
     assert min(figures.values()) > 0.9, figures
+
+
+@pytest.fixture(scope="module")
+def training() -> Iterator[dict[str, Any]]:
+    names = run_page("training.md")
+    yield names
+    shutil.rmtree(names["folder"])
+
+
+def test_training_names_arguments_that_there_are() -> None:
+    text = (ROOT / "docs" / "training.md").read_text()
+    arguments = [
+        name for cell in re.findall(r"^\| (`.*?) \|", text, flags=re.M) for name in re.findall(r"`(\w+)", cell)
+    ]
+    assert arguments == [
+        "batch_size",
+        "accumulate",
+        "augment",
+        "class_weight",
+        "validation",
+        "prefetch",
+        "steps_per_epoch",
+    ]
+    assert set(arguments) < inspect.signature(ss.Trainer.fit).parameters.keys()
+
+
+def test_training_trains(training: dict[str, Any]) -> None:
+    (X, _), (X_test, y_test) = ss.datasets.digits()
+    assert training["history"]["epoch"] == [1, 2, 3]
+    assert training["history"]["val_accuracy"][-1] > 0.9
+    np.testing.assert_allclose(training["probabilities"].sum(axis=1), 1.0, rtol=1e-5)
+    assert (training["probabilities"].argmax(axis=1) == y_test).mean() == training["history"]["val_accuracy"][-1]
+    assert training["parts"].clock.step == training["large"].clock.step == -(-len(X) // 64)
+    for name, weight in training["large"].model.parameters().items():
+        np.testing.assert_allclose(training["parts"].model.parameters()[name], weight, rtol=0, atol=1e-4)
+    assert training["mixed"].evaluate((X_test, y_test))["accuracy"] > 0.9
+    assert training["mixed"].history["loss_scale"] == [65536.0] * 3
+    assert training["full"].history["step"] == [1, 2, 3, 4, 5]
+    assert training["full"].history["loss"][-1] < training["full"].history["loss"][0]
+
+
+def test_training_evaluates_averages_in_copies(training: dict[str, Any]) -> None:
+    data, averaged = ss.datasets.digits()[1], training["averaged"]
+    assert averaged.history["val_loss"][-1] == training["scores"]["ema"]["loss"]
+    assert len({row["loss"] for row in training["scores"].values()}) == 3
+    assert min(row["accuracy"] for row in training["scores"].values()) > 0.9
+    assert averaged.evaluate(data) == training["scores"]["live"], "the live weights stay as they are"
+    for name, array in training["model"].parameters().items():
+        np.testing.assert_array_equal(array, averaged.callbacks[0].average()[name])
+        assert not np.shares_memory(array, averaged.model.parameters()[name])
+
+
+def test_training_writes_checkpoints_as_it_says(training: dict[str, Any]) -> None:
+    saved = sorted(Path(training["folder"]).iterdir())
+    assert len(saved) == 2, "keep=2"
+    newest = json.loads((saved[-1] / "manifest.json").read_text())
+    assert (newest["epoch"], newest["step"]) == (4, training["straight"].clock.step)
+    assert {path.suffix for path in saved[-1].iterdir()} == {".safetensors", ".json"}
+    assert all(set(facts) == {"bytes", "sha256"} for facts in newest["files"].values())
+    other = training["trainer_of"](callbacks=[ss.train.Checkpoint(training["folder"])], lr=1e-3, seed=1)
+    with pytest.raises(ValueError, match="seed must be 1, got 0"):
+        ss.Trainer.resume(training["folder"], other)
+
+
+def test_training_s_errors_are_placed_and_the_best_weights_come_back(training: dict[str, Any]) -> None:
+    (X, y), held = ss.datasets.digits()
+    bad, stopping = X.copy(), ss.train.EarlyStopping(patience=5)
+    bad[-1] = np.nan
+    trainer = training["trainer_of"](callbacks=[stopping])
+    trainer.fit((X, y), held, epochs=2, progress=False)
+    best = trainer.evaluate(held)["loss"]
+    with pytest.raises(ss.NonFiniteError, match=r"loss must be finite, got nan at step 1\d\d, epoch 3"):
+        trainer.fit((bad, y), held, epochs=3, progress=False, shuffle=False)
+    assert trainer.evaluate(held)["loss"] == best == stopping.best
 
 
 def test_model_selection_finds_better_models() -> None:

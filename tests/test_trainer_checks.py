@@ -68,11 +68,6 @@ CONSTRUCTED = r"optimizer must be constructed over model.parameters\(\), as opti
             ValueError,
             r"regularizers\[0\] must act before the step of Foreign, .*, got MaxNorm that acts after it",
         ),
-        (
-            lambda: trainer_of(ss.optim.LBFGS, regularizers=[ss.nn.L1(0.1), ss.nn.L2(0.1, decoupled=True)]),
-            ValueError,
-            r"regularizers\[1\] must act before the step of LBFGS, .*, got L2 that acts after it",
-        ),
     ],
 )
 def test_bad_arguments_of_the_constructor(make, error, message) -> None:

@@ -70,9 +70,9 @@ def metrics_of(given: object) -> dict[str, Callable[..., Any]]:
 
 
 def regularizers_of(given: object, optimizer: object) -> tuple[Regularizer, ...]:
-    """The regularizers, which this optimizer can have."""
+    """The regularizers; those that act after a step need its learning rates, which other makers' optimizers keep."""
     found = _sequence("regularizers", given)
-    has_rates = hasattr(optimizer, "groups") and not getattr(optimizer, "takes_closure", False)
+    has_rates = hasattr(optimizer, "groups") or getattr(optimizer, "takes_closure", False)
     for index, item in enumerate(found):
         if not isinstance(item, Regularizer):
             raise TypeError(f"Trainer: regularizers[{index}] must be a Regularizer, got {item!r}")
