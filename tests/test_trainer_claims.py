@@ -1,6 +1,7 @@
 """What the trainer promises beside its results: each of these goes red when one line of it is taken away."""
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,16 +101,19 @@ def test_data_that_do_not_fit_a_resumed_run_are_named(before, after, message) ->
     assert resumed.clock.step == 3
 
 
+class Killer(FunctionCallback):
+    """Breaks off after a step, once it was saved."""
+
+    comes_last = True
+
+    def __init__(self, step: int) -> None:
+        super().__init__(on_step_end=lambda trainer, row: broken(trainer) if row["step"] == step else None)
+
+
 def test_a_stop_within_an_epoch_is_not_forgotten_by_a_resumed_run(tmp_path: Path) -> None:
     def run(folder: Path, last: int) -> Trainer:
         saving = Checkpoint(tmp_path / folder, every_steps=1)
         return build(callbacks=(at_step(7, Trainer.stop), saving, Killer(last)))
-
-    class Killer(FunctionCallback):
-        comes_last = True
-
-        def __init__(self, step: int) -> None:
-            super().__init__(on_step_end=lambda _trainer, row: broken(_trainer) if row["step"] == step else None)
 
     straight, killed = run(tmp_path / "a", -1), run(tmp_path / "b", 8)
     fit(straight, 9)
@@ -345,18 +349,21 @@ def test_the_blas_has_its_number_of_threads_during_a_fit_alone() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="folders are not synced there")
 def test_all_of_a_checkpoint_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files and its folder before the rename, the folder around it after that."""
-    synced: list[tuple[int, bool]] = []
+    synced: list[tuple[int, int, bool]] = []
     fsync, runs = os.fsync, tmp_path / "runs"
 
     def spy(descriptor: int) -> None:
         is_there = runs.is_dir() and any(path.name.startswith("step-") for path in runs.iterdir())
-        synced.append((os.fstat(descriptor).st_ino, is_there))
+        fact = os.fstat(descriptor)
+        entries = len(os.listdir(descriptor)) if stat.S_ISDIR(fact.st_mode) else 0
+        synced.append((fact.st_ino, entries, is_there))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", spy)
     path = Path(build().save(runs))
-    inside = [path, *path.iterdir()]
-    assert len(inside) == 5
-    for entry in inside:
-        assert (entry.stat().st_ino, False) in synced, entry.name
-    assert (runs.stat().st_ino, True) in synced
+    files = list(path.iterdir())
+    assert len(files) == 4
+    for file in files:
+        assert (file.stat().st_ino, 0, False) in synced, file.name
+    assert (path.stat().st_ino, 4, False) in synced, "the folder once all of them are in it"
+    assert (runs.stat().st_ino, 1, True) in synced
