@@ -161,9 +161,8 @@ def run(torch: Any | None, section: Section, quick: bool) -> dict[str, Any]:
 def show(section: Section, row: dict[str, Any]) -> None:
     print(f"{section.name}, batch {section.batch_size}, AdamW")
     for side in row["sides"]:
-        print(
-            f"  {side['name']:<12}{side['ms'] / section.epochs:>9.3f} ms an epoch, mean loss of the first {side['loss']:.4f}"
-        )
+        ms = side["ms"] / section.epochs
+        print(f"  {side['name']:<12}{ms:>9.3f} ms an epoch, mean loss of the first {side['loss']:.4f}")
     rows = [("overhead", row["overhead"], f"<= {OVERHEAD}", row["overhead"] <= OVERHEAD)]
     if row["ratio"] is None:
         print(f"  {PEER} is missing: nothing to compare with")

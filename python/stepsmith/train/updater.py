@@ -81,6 +81,7 @@ class Updater:
     ) -> None:
         self._model, self._view, self._optimizer = model, view, optimizer
         self._regularizers, self._scale = regularizers, scale
+        self._constraints = [item for item in regularizers if item.acts_after]
         counter = getattr(model, "counter", None)
         self._counter = counter if isinstance(counter, Counter) else Counter()
         self._buffers, self._before = buffers_of(model), Snapshot()
@@ -185,7 +186,7 @@ class Updater:
         if skipped:
             self._before.restore(self._buffers)
         try:
-            if self._regularizers and not skipped:
+            if self._constraints and not skipped:
                 self._constrain(info.lr)
         finally:
             done(mean, penalty, info)
@@ -238,7 +239,7 @@ class Updater:
         optimizer: Any = self._optimizer
         groups = zip(optimizer.groups, lrs)
         rates = {name: lr for group, lr in groups for name in group["params"] if name not in self._frozen}
-        for item in self._regularizers:
+        for item in self._constraints:
             item.after_step(optimizer.params, rates)
 
     def _worst(self, grads: Mapping[str, Array | None]) -> str:
