@@ -3,7 +3,7 @@
     python resume_runs.py KIND EVERY LAST
 
 KIND names the run of `RUNS`; it writes a checkpoint every EVERY steps, is killed after each step up to LAST (0 for all
-steps), and resumed. The first line is the straight run's.
+steps, -1 for none), and resumed. The first line is the straight run's.
 """
 
 import hashlib

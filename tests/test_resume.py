@@ -25,12 +25,6 @@ def runs(kind: str, every: int, threads: int, last: int = 0) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.fixture(scope="module")
-def straight() -> dict[str, str]:
-    """Kind → the straight run's hash, the same at any number of threads."""
-    return {}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("threads", "every"), [(1, 3), (2, 1)])
 def test_a_killed_run_ends_in_the_same_bits(kind: str, threads: int, every: int) -> None:
@@ -40,3 +34,10 @@ def test_a_killed_run_ends_in_the_same_bits(kind: str, threads: int, every: int)
     starts = {run["start"] for run in others}
     assert len(starts) > first["steps"] // every, "resumed from every checkpoint"
     assert {run["hash"] for run in others} == {first["hash"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_do_not_matter(kind: str) -> None:
+    """With the BLAS's at one."""
+    (one,), (two,) = (runs(kind, 3, threads, last=-1) for threads in (1, 2))
+    assert one == two
