@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from stepsmith import Trainer, datasets, nn, optim, schedules
 from stepsmith.recipes import _common
-from stepsmith.train.model import Batch
+from stepsmith.train import Batch
 
 Array = npt.NDArray[Any]
 Part = tuple[Array, Array]
@@ -79,7 +79,7 @@ def between(images: Array, rows: Array, columns: Array) -> Array:
 
 
 def train(data: Part, validation: Part, epochs: int, seed: int) -> Trainer:
-    """A trained network; its moving average is "ema"."""
+    """A trained network."""
     model = network(seed)
     rate = schedules.OneCycle(0.01, total_steps=epochs * math.ceil(len(data[0]) / BATCH_SIZE))
     optimizer = optim.AdamW(optim.decay_groups(model.parameters()), lr=rate, weight_decay=0.05)
