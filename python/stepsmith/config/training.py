@@ -25,6 +25,7 @@ class Training:
         class_weight: "balanced", or label to factor.
         steps_per_epoch: Steps after which an epoch ends.
         prefetch: Micro-batches to prepare ahead.
+        drop_last: Whether the rest of an epoch that is too small for a batch is left out.
         validation_weights: What is validated and tested: "live", "ema", "swa" or "average".
         seed: Of parameters, order and dropout.
         precision: Of parameters and gradients: "float32", "float64", "bfloat16" or "float16".
@@ -40,6 +41,7 @@ class Training:
     class_weight: Literal["balanced"] | dict[str, float] | None = None
     steps_per_epoch: int | None = None
     prefetch: int = 0
+    drop_last: bool = False
     validation_weights: str | None = None
     seed: int = 0
     precision: Precision = "float32"
@@ -69,6 +71,7 @@ class Training:
             else weight,
             "steps_per_epoch": self.steps_per_epoch,
             "prefetch": self.prefetch,
+            "drop_last": self.drop_last,
             "validation_weights": self.validation_weights,
         }
 
@@ -79,7 +82,8 @@ class Training:
 
     def steps(self, samples: int) -> int:
         """Steps of the optimizer in the whole run."""
-        in_epoch = math.ceil(math.ceil(samples / self.batch_size) / self.accumulate)
+        batches = samples // self.batch_size if self.drop_last else math.ceil(samples / self.batch_size)
+        in_epoch = math.ceil(batches / self.accumulate)
         return self.epochs * (in_epoch if self.steps_per_epoch is None else min(in_epoch, self.steps_per_epoch))
 
 
