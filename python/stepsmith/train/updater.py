@@ -150,7 +150,7 @@ class Updater:
             interrupts.release()
             raise
         try:
-            self._finish(mean, penalty, info, done)
+            self._count(mean, penalty, info, done)
         finally:
             interrupts.release()
 
@@ -180,13 +180,12 @@ class Updater:
         with self._interrupts:
             done(*means[0], info)
 
-    def _finish(self, mean: Mean, penalty: float, info: Any, done: Done) -> None:
-        """What comes after a step that was made, or skipped."""
-        skipped = getattr(info, "skipped", False)
-        if skipped:
-            self._before.restore(self._buffers)
+    def _count(self, mean: Mean, penalty: float, info: Any, done: Done) -> None:
+        """What comes after a step that was made, or skipped; it counts, whatever comes after it."""
         try:
-            if self._constraints and not skipped:
+            if getattr(info, "skipped", False):
+                self._before.restore(self._buffers)
+            elif self._constraints:
                 self._constrain(info.lr)
         finally:
             done(mean, penalty, info)
@@ -227,10 +226,12 @@ class Updater:
         """The optimizer's step, and what comes after it."""
         optimizer: Any = self._optimizer
         wanted = None if self._bound else self._wanted(grads)
-        # Optimizers of other makers may know no scale.
-        info = optimizer.step(wanted) if self._scale is None else optimizer.step(wanted, scale)
+        if self._scale is None:
+            # Optimizers of other makers may know no scale.
+            return optimizer.step(wanted)
+        info = optimizer.step(wanted, scale)
         skipped = getattr(info, "skipped", False)
-        if self._scale is not None and not self._scale.update(skipped) and skipped:
+        if not self._scale.update(skipped) and skipped:
             raise NonFiniteError(f"Trainer: gradients must be finite, got {self._worst(grads)} at loss scale {scale:g}")
         return info
 
