@@ -440,3 +440,28 @@ def given(layer: Any, state: object, x: Array = X) -> None:
 def test_bad_arguments_are_named(build: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    ("build", "x", "shape"),
+    [
+        *((partial(layer, 4, 5), X, (2, 3, 5)) for layer in RECURRENT.values()),
+        *((partial(layer, 4, 5, return_sequences=False), X, (2, 5)) for layer in RECURRENT.values()),
+        (partial(nn.MultiHeadAttention, 4, 2), X, (2, 3, 4)),
+        (partial(nn.PositionalEmbedding, 3, 4), X, (2, 3, 4)),
+        (partial(nn.Embedding, 9, 4), np.ones((2, 3), int), (2, 3, 4)),
+    ],
+)
+def test_a_gradient_that_is_not_like_the_output_is_an_error(
+    build: Callable[[], nn.Module], x: Array, shape: tuple[int, ...]
+) -> None:
+    """Fewer steps or samples, or one that would be repeated, would be gradients of something else."""
+    layer = build()
+    assert layer(x).shape == shape
+    wrong = {(1, *shape[1:]), (shape[0], 1, *shape[2:]), (*shape[:-1], 1), shape[1::-1] + shape[2:], (1,)}
+    for other in wrong - {shape}:
+        with pytest.raises(ValueError, match=rf"{type(layer).__name__}: dy must have the shape of the output, \(2, "):
+            layer.backward(np.ones(other, np.float32))
+    with pytest.raises(TypeError, match="dy must have the dtype of the output, float32, got float64"):
+        layer.backward(np.ones(shape))
+    assert not any(grad.any() for grad in layer.gradients().values())

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from stepsmith import _check
-from stepsmith._backend import require_array
 from stepsmith.nn.buffer import Array
 
-__all__ = ["AxisShape", "Pair", "WindowShape", "Windows", "check_gradient", "check_planes", "pair"]
+__all__ = ["AxisShape", "Pair", "WindowShape", "Windows", "check_planes", "pair"]
 
 Pair = tuple[int, int]
 AxisShape = tuple[int, int, int, int, int]
@@ -34,15 +30,6 @@ def check_planes(owner: str, x: Array, channels: int | None = None) -> None:
     if x.ndim != 4 or (channels is not None and x.shape[1] != channels):
         wanted = "channels" if channels is None else channels
         raise ValueError(f"{owner}: input must have shape (samples, {wanted}, rows, columns), got {x.shape}")
-
-
-def check_gradient(owner: str, dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Fails unless `dy` is like the output that the last input led to."""
-    require_array(owner, "dy", dy)
-    if dy.dtype != dtype:
-        raise TypeError(f"{owner}: dy must have the dtype of the output, {dtype}, got {dy.dtype}")
-    if dy.shape != shape:
-        raise ValueError(f"{owner}: dy must have the shape of the output, {shape}, got {dy.shape}")
 
 
 @dataclass(frozen=True, slots=True)

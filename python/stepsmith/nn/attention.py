@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from stepsmith import _check
 from stepsmith import init as initializers
+from stepsmith.nn.base import check_gradient
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Drawn
 from stepsmith.nn.functional.softmax import softmax, softmax_backward
@@ -130,6 +131,7 @@ class MultiHeadAttention(Drawn):
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write the parameters' gradients; return that of the last input."""
+        check_gradient(self._owner, dy, self._shape, self.dtype)
         context = self._context.get(self._x.shape, self.dtype)
         dcontext = self._dcontext.get(self._x.shape, self.dtype)
         self._project_back("out_proj", dy.reshape(-1, self.features), context, dcontext)

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check
+from stepsmith._backend import require_array
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.loss import CrossEntropy, Loss
 from stepsmith.nn.summary import Summary, summarize
 
-__all__ = ["Counter", "Module", "float_dtype"]
+__all__ = ["Counter", "Module", "check_gradient", "float_dtype"]
 
 
 @dataclass
@@ -170,3 +171,12 @@ def float_dtype(owner: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     if found not in (np.float32, np.float64):
         raise TypeError(f"{owner}: dtype must be float32 or float64, got {found}")
     return found
+
+
+def check_gradient(owner: str, dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Fails unless `dy` is like the output that the last input led to."""
+    require_array(owner, "dy", dy)
+    if dy.dtype != dtype:
+        raise TypeError(f"{owner}: dy must have the dtype of the output, {dtype}, got {dy.dtype}")
+    if dy.shape != shape:
+        raise ValueError(f"{owner}: dy must have the shape of the output, {shape}, got {dy.shape}")

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from stepsmith import _check, _core
 from stepsmith import init as initializers
 from stepsmith._backend import require_array
-from stepsmith.nn._windows import Pair, Windows, check_gradient, check_planes, pair
+from stepsmith.nn._windows import Pair, Windows, check_planes, pair
+from stepsmith.nn.base import check_gradient
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Drawn
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from stepsmith import _check
 from stepsmith import init as initializers
 from stepsmith._backend import require_array
+from stepsmith.nn.base import check_gradient
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Drawn
 
@@ -88,6 +89,7 @@ class Embedding(Drawn):
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write dweight; integers have no gradient."""
+        check_gradient("Embedding", dy, (*self._shape, self.features), self.dtype)
         indices, dweight = self._indices.get(self._shape, np.dtype(np.intp)), self.grads["weight"]
         places = self._places.get((*self._shape, self.features), np.dtype(np.intp))
         np.multiply(indices[..., None], self.features, out=places)
@@ -146,13 +148,14 @@ class PositionalEmbedding(Drawn):
     def forward(self, x: Array, training: bool = False) -> Array:
         """`x` with the positions' rows added."""
         self._check_sequences(x, self.features)
-        steps = x.shape[1]
+        self._shape, steps = x.shape, x.shape[1]
         if steps > self.length:
             raise ValueError(f"PositionalEmbedding: time must be at most {self.length}, got {steps}")
         return np.add(x, self.params["weight"][:steps], out=self._y.get(x.shape, self.dtype))
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write dweight; return `dy` itself."""
+        check_gradient("PositionalEmbedding", dy, self._shape, self.dtype)
         dweight, steps = self.grads["weight"], dy.shape[1]
         np.add.reduce(dy, axis=0, out=dweight[:steps])
         dweight[steps:] = 0.0

@@ -6,8 +6,8 @@ import math
 
 from stepsmith import _check, _core
 from stepsmith._outputs import require_floats
-from stepsmith.nn._windows import Pair, Windows, check_gradient, check_planes, pair
-from stepsmith.nn.base import Module
+from stepsmith.nn._windows import Pair, Windows, check_planes, pair
+from stepsmith.nn.base import Module, check_gradient
 from stepsmith.nn.buffer import Array, Buffer
 
 __all__ = ["AvgPool2d", "Flatten", "MaxPool2d"]

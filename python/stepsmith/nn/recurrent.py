@@ -12,6 +12,7 @@ import numpy.typing as npt
 from stepsmith import _check, _core
 from stepsmith import init as initializers
 from stepsmith._backend import require_array
+from stepsmith.nn.base import check_gradient
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Drawn
 from stepsmith.nn.functional.activation import NO_SUMS
@@ -186,6 +187,8 @@ class Recurrent(Drawn):
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Back through time: write the parameters' gradients; return that of the last input."""
         samples, steps, features = self._shape
+        shape = (samples, steps, self.hidden) if self.return_sequences else (samples, self.hidden)
+        check_gradient(self._owner, dy, shape, self.dtype)
         factors = self._walk_back(dy)
         sums = self._take("given", self._rows, steps, samples)
         flat, before = sums.reshape(self._rows, -1), self._take("before", steps, samples, self.hidden)
