@@ -56,6 +56,14 @@ def test_buffers_are_no_parameters() -> None:
     assert row.buffer_nbytes == sum(array.nbytes for array in model.buffers().values()) > 0
 
 
+def test_a_wrapper_has_the_flops_of_its_layer() -> None:
+    conv, linear, scheme = nn.Conv2d(2, 3, 3), nn.Linear(8, 4, rng=0), ss.quant.Affine(bits=8)
+    assert nn.WeightNorm(conv).summary((2, 5, 5)).total.flops == 2 * 2 * 9 * 3 * 3 * 3
+    for model in (nn.WeightNorm(nn.Linear(8, 4)), nn.QATLinear(nn.Linear(8, 4), scheme)):
+        assert model.summary((7, 8)).total.flops == 7 * 2 * 8 * 4
+    assert nn.quantize_model(nn.Sequential(linear), scheme).summary((8,)).total.flops == 2 * 8 * 4
+
+
 def test_a_batch_and_a_shape_agree() -> None:
     model = make()
     assert model.summary(np.ones((5, 4), np.float32)) == model.summary((4,)) == model.summary([4])

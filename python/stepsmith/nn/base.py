@@ -114,7 +114,8 @@ class Module(ABC):
         """Layers with output shapes, parameters, bytes and FLOPs, from one forward pass outside training.
 
         FLOPs are what `flops` says: multiplications and additions of products. Norms, activations and whatever else
-        works on single elements count as 0. Parameters are drawn if they were not; nothing else of the model changes.
+        works on single elements count as 0. Parameters are drawn if they were not; nothing else of the model changes
+        but what layers keep of their last pass, such as `last_state`.
 
         Args:
             inputs: Shape of a sample, without the batch's axis, for a pass with zeros; or a batch.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -98,6 +100,10 @@ class QATLinear(Module):
         np.matmul(dy, self._wq, out=rows(dx))
         return dx if self.input_quantizer is None else self.input_quantizer.backward(dx, input_grad)
 
+    def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
+        """Those of the layer."""
+        return self.layer.flops(x, y)
+
     def quantized_weight(self) -> QuantizedArray:
         """The weight's codes with the scales that were learned."""
         return self.weight_quantizer.codes_of(self.params["weight"])
@@ -189,6 +195,10 @@ class QuantizedLinear(Module):
         if self.activations is not None:
             fake_quantize_backward(dx, self._saved, out=(dx, None))
         return dx
+
+    def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
+        """2·in for each output."""
+        return 2 * self.in_features * math.prod(y)
 
 
 def check_input(owner: str, x: Array, dtype: npt.DTypeLike, features: int) -> None:

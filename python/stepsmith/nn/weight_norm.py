@@ -75,6 +75,10 @@ class WeightNorm(Module):
         norm.weight_norm_backward(self._dw, self._saved, out=(self._dv, self._dg))
         return dx
 
+    def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
+        """Those of the layer."""
+        return self.layer.flops(x, y)
+
 
 def _others(arrays: dict[str, Array], name: str) -> dict[str, Array]:
     return {other: array for other, array in arrays.items() if other != name}
