@@ -229,6 +229,19 @@ def test_float32_weights_and_float64_weights_agree() -> None:
         np.testing.assert_allclose(grad, want, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("factor", [1e-300, 1e-60, 1e-39, 1e39, 1e300])
+def test_weights_of_any_size_are_parts_of_their_sum(factor: float) -> None:
+    """A mean of float32 does not change where float64 weights leave its range."""
+    rng, weight = np.random.default_rng(0), np.array([1.0, 0.25, 0.0, 3.0, 2.0, 1.5])
+    for name in sorted(CASES.keys() - set(OF_FLOAT64)):
+        build, draw = CASES[name]
+        x, target = numbers(rng, 6).astype(np.float32), in_dtype(draw(rng, 6), np.float32)
+        value, grad = build()(x, target, weight * factor)
+        want, want_grad = build()(x, target, weight)
+        assert value == pytest.approx(want, rel=1e-6), name
+        np.testing.assert_allclose(grad, want_grad, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
 def test_16_bit_logits(dtype: type) -> None:
     """Cross entropy and distillation compute in float32 and round the gradient."""

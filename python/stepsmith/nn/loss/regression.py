@@ -43,11 +43,13 @@ class _Difference(Elementwise):
         return total / divisor, np.multiply(weighted, self.gain / divisor, out=weighted)
 
     def _weigh(self, slopes: Array, sample_weight: Array) -> tuple[Array, float]:
-        """The slopes times the weights of their samples, and the divisor for sums over elements."""
-        divisor = weight_sum(self.name, slopes, sample_weight) * (slopes.size / len(slopes))
+        """The slopes times their samples' parts of the weights, and the divisor for sums of them over elements."""
+        total = weight_sum(self.name, slopes, sample_weight)
         w = self._weights.get((len(slopes),) + (1,) * (slopes.ndim - 1), slopes.dtype)
-        np.copyto(w.reshape(-1), sample_weight, casting="same_kind")
-        return np.multiply(slopes, w, out=self._weighted.get(slopes.shape, slopes.dtype)), divisor
+        # Weights of float64 may be too large or too small for the slopes' type; parts of their sum are not.
+        np.divide(sample_weight, total or 1.0, out=w.reshape(-1), dtype=np.float64, casting="same_kind")
+        weighted = np.multiply(slopes, w, out=self._weighted.get(slopes.shape, slopes.dtype))
+        return weighted, slopes.size / len(slopes) if total else 0.0
 
     def _slope(self, d: Array) -> Array:
         """c(d)."""
