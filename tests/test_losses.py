@@ -316,6 +316,21 @@ def test_infinite_outputs_are_no_warnings() -> None:
             assert np.isnan(value), (name, weight)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_class_that_the_teacher_rules_out(dtype: type) -> None:
+    """Its part of the divergence is 0: as if it were very unlikely."""
+    x = numbers(np.random.default_rng(0), 3).astype(dtype)
+    masked, unlikely = x[::-1].copy(), x[::-1].copy()
+    masked[:2, 1], unlikely[:2, 1] = -np.inf, -1e4
+    for temperature in (0.5, 4.0):
+        loss, grad = nn.Distillation(temperature, 1.0)(x, (None, masked))
+        want, want_grad = nn.Distillation(temperature, 1.0)(x, (None, unlikely))
+        assert loss == pytest.approx(want, rel=1e-6 if dtype == np.float32 else 1e-13)
+        assert_same_bits(grad, want_grad)
+    masked[0] = -np.inf
+    assert np.isnan(nn.Distillation()(x, (np.arange(3), masked))[0])
+
+
 def test_a_step_of_a_loss_allocates_nothing_of_the_arrays_size() -> None:
     rng = np.random.default_rng(0)
     for name in ("mse", "l1", "huber", "bce", "cross_entropy", "multi_margin", "distillation"):

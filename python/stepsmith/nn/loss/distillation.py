@@ -26,7 +26,8 @@ class Distillation(Loss):
 
     The gradient is (alpha·T·(softmax(output / T) - softmax(teacher / T)) + (1 - alpha)·(softmax(output) - label)) /
     samples; Hinton et al. 2015. The target is a pair (labels, teacher's logits); labels may be None where alpha is 1.
-    Outputs and logits have shape (samples, classes), float32, float64, bfloat16 or float16.
+    Outputs and logits have shape (samples, classes), float32, float64, bfloat16 or float16. A teacher's -Inf is a
+    probability of 0.
 
     Args:
         temperature: T, above 0.
@@ -115,6 +116,8 @@ class Distillation(Loss):
         np.divide(output, self.temperature, out=logits, dtype=compute)
         np.divide(teacher, self.temperature, out=wanted, dtype=compute)
         softmax(wanted, axis=1, out=q)
+        # A class that the teacher rules out adds 0, which 0 times infinity is not.
+        np.maximum(wanted, np.finfo(compute).min, out=wanted)
         run(logits, q, _SUMS, losses, slopes)
         run(wanted, q, _SUMS, entropies, None)
         np.multiply(slopes, self.alpha * self.temperature, out=slopes)
