@@ -411,6 +411,8 @@ X, T, Y = np.zeros((2, 3)), np.zeros((2, 3)), np.array([0, 1])
         (lambda: nn.BCEWithLogits()(X, Y), TypeError, "bce_with_logits: target must be float64 as the output"),
         (lambda: nn.CrossEntropy(axis=0), ValueError, "CrossEntropy: axis must be 1 or -1, got 0"),
         (lambda: nn.CrossEntropy(axis=-1)(X, X[0]), TypeError, "cross_entropy: labels must be integers"),
+        (lambda: nn.CrossEntropy()(X, [0, 1]), TypeError, "cross_entropy: labels must be a NumPy array"),
+        (lambda: nn.CrossEntropy().divisor(X, [0, 1]), TypeError, "cross_entropy: labels must be a NumPy array"),
         (lambda: nn.CrossEntropy().check(X, [0, 1]), TypeError, "cross_entropy: labels must be a NumPy array"),
         (lambda: nn.MultiMargin(p=3), ValueError, "MultiMargin: p must be at most 2, got 3"),
         (lambda: nn.MultiMargin(np.inf), ValueError, "MultiMargin: margin must be finite, got inf"),

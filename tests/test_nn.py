@@ -227,6 +227,7 @@ FLOAT = np.ones((2, 3), np.float32)
         (lambda: nn.Linear(0, 3), ValueError, r"Linear: in_features must be at least 1, got 0"),
         (lambda: nn.Linear(3, 2.5), TypeError, r"Linear: out_features must be an integer, got 2.5"),
         (lambda: nn.Linear(3, 2, dtype=np.int32), TypeError, r"Linear: dtype must be float32 or float64, got int32"),
+        (lambda: nn.Linear(3, 2)(FLOAT.tolist()), TypeError, r"Linear: input must be a NumPy array"),
         (lambda: nn.Linear(3, 2)(FLOAT.astype(np.float64)), TypeError, r"Linear: input must be float32.*got float64"),
         (
             lambda: nn.Linear(4, 2)(FLOAT),

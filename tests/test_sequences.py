@@ -408,6 +408,12 @@ def given(layer: Any, state: object, x: Array = X) -> None:
         (lambda: nn.RNN(4, 5, "gelu"), ValueError, r"RNN: nonlinearity must be one of tanh, relu, got 'gelu'"),
         (lambda: nn.GRU(4, 5, return_sequences=1), TypeError, r"GRU: return_sequences must be True or False, got 1"),
         (lambda: nn.LSTM(4, 5)(X[0]), ValueError, r"LSTM: input must have shape \(samples, time, 4\).*got \(3, 4\)"),
+        (lambda: nn.LSTM(4, 5)(X.tolist()), TypeError, r"LSTM: input must be a NumPy array"),
+        (
+            lambda: nn.MultiHeadAttention(4, 2)(X.tolist()),
+            TypeError,
+            r"MultiHeadAttention: input must be a NumPy array",
+        ),
         (lambda: nn.LSTM(4, 5)(X[:, :0]), ValueError, r"time at least 1, got \(2, 0, 4\)"),
         (
             lambda: nn.GRU(4, 5)(X.astype(float)),

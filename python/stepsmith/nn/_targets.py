@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stepsmith import _core
+from stepsmith._backend import require_array
 from stepsmith._outputs import compute_dtype
 from stepsmith.nn.buffer import Array
 
@@ -15,6 +16,7 @@ Classes = tuple[Array, int | None, bool]
 
 def check_target(owner: str, logits: Array, labels: Array, axis: int) -> bool:
     """Raise unless the target suits logits with that class axis and any number of samples; are they labels?"""
+    require_array(owner, "labels", labels)
     kind, compute = labels.dtype.kind, compute_dtype(logits)
     if kind not in "iu" and labels.ndim != logits.ndim:
         raise TypeError(f"{owner}: labels must be integers, got {labels.dtype} of shape {labels.shape}")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import init as initializers
+from stepsmith._backend import require_array
 from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array
 
@@ -47,6 +48,7 @@ class Drawn(Module):
 
     def _check_sequences(self, x: Array, features: int) -> None:
         """Raise unless `x` is a batch of sequences of that many features."""
+        require_array(self._owner, "input", x)
         if x.dtype != self.dtype:
             raise TypeError(f"{self._owner}: input must be {self.dtype} as the parameters, got {x.dtype}")
         if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != features:

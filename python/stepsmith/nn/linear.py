@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from stepsmith import _check
 from stepsmith import init as initializers
+from stepsmith._backend import require_array
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Drawn
 
@@ -83,6 +84,7 @@ class Linear(Drawn):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """x·weightᵀ + bias for `x` of shape (samples, ..., in); keeps `x` itself for `backward`, not a copy."""
+        require_array("Linear", "input", x)
         if x.dtype != self.dtype:
             raise TypeError(f"Linear: input must be {self.dtype} as the parameters, got {x.dtype}")
         if x.ndim < 2 or x.shape[-1] != self.in_features:

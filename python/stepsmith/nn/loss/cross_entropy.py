@@ -60,7 +60,6 @@ class CrossEntropy(Loss):
     def check(self, output: Array, target: Array) -> None:
         """Labels of shape (samples, ...), each in [0, classes) or `ignore_index`, or probabilities like the output."""
         axis = self._axis(output)
-        require_array(self.name, "labels", target)
         if check_target(self.name, output, target, axis):
             check_labels(self.name, target, output.shape[axis], self.ignore_index)
 
@@ -99,6 +98,7 @@ class CrossEntropy(Loss):
 
     def _counts(self, output: Array, target: Array) -> Array:
         """Which labels count."""
+        require_array(self.name, "labels", target)
         if target.dtype.kind not in "iu":
             axis = self._axis(output)
             return np.ones(target.shape[:axis] + target.shape[axis + 1 :], bool)
