@@ -166,6 +166,15 @@ def test_an_update_reads_its_input_gradient() -> None:
     np.testing.assert_allclose(dx, np.ones((9, 3), np.float32) @ weight, rtol=1e-6)
 
 
+def test_one_that_was_used_goes_into_no_other_model_either() -> None:
+    """The outer model's float32 parameters would be overwritten at each pass: nothing would be learned."""
+    mixed = nn.MixedPrecision(nn.Linear(7, 3))
+    mixed.loss_and_grads(BATCH)
+    with pytest.raises(ValueError, match="MixedPrecision: must be the outermost module"):
+        nn.Sequential(mixed).loss_and_grads(BATCH)
+    assert nn.MixedPrecision(nn.Sequential())(BATCH[0]) is BATCH[0]
+
+
 LAYER = nn.Linear(7, 3)
 
 

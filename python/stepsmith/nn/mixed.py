@@ -22,7 +22,7 @@ class MixedPrecision(Module):
 
     `parameters()` and `gradients()` are 16-bit arrays under the model's names. Before a forward pass the parameters are
     written into the model's float32 arrays; after a backward pass its gradients are rounded to the nearest 16-bit
-    numbers. In float16 what is too large becomes infinity, which an optimizer sees, and what is below 6e-8 becomes 0:
+    numbers. In float16 what is too large becomes infinity, which an optimizer sees, and what is below 3e-8 becomes 0:
     `loss_and_grads(batch, loss, loss_scale)` keeps small gradients. The parameters are rounded once from what the model
     has or draws; an optimizer with ``master=True`` keeps float32 copies of them. Buffers stay as they are. The model
     belongs to the wrapper from then on, which itself goes into no other model.
@@ -80,7 +80,9 @@ class MixedPrecision(Module):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """The model's output with the parameters of the moment."""
-        if self._gradients is None:
+        # A model around this one has given the layers its own counter, and would train the float32 arrays in vain.
+        _, first = next(self.named_layers(), ("", self))
+        if self._gradients is None or first.counter is not self.counter:
             raise ValueError("MixedPrecision: must be the outermost module, got one inside another")
         for name, param in self._single.items():
             cast(self._stored[name], np.float32, out=param)
