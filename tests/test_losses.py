@@ -229,6 +229,17 @@ def test_float32_weights_and_float64_weights_agree() -> None:
         np.testing.assert_allclose(grad, want, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_large_batch_of_float32_keeps_its_digits(weighted: bool) -> None:
+    """As float64 has it: a sum of a million numbers in float32 is off by 7e-5."""
+    x, y = np.full((1001, 1003), 1e-3, np.float32), np.zeros((1001, 1003), np.float32)
+    weight = np.linspace(0.5, 1.5, 1001) if weighted else None
+    for name in ("mse", "l1", "huber", "smooth_l1", "smooth_l1-0"):
+        value, _ = CASES[name][0]()(x, y, weight)
+        want, _ = CASES[name][0]()(x.astype(np.float64), y.astype(np.float64), weight)
+        assert value == pytest.approx(want, rel=6e-6), name
+
+
 @pytest.mark.parametrize("factor", [1e-300, 1e-60, 1e-39, 1e39, 1e300])
 def test_weights_of_any_size_are_parts_of_their_sum(factor: float) -> None:
     """A mean of float32 does not change where float64 weights leave its range."""

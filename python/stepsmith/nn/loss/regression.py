@@ -13,6 +13,10 @@ from stepsmith.nn.loss.base import Elementwise, weight_sum
 __all__ = ["Huber", "MeanAbsoluteError", "MeanSquaredError", "SmoothL1", "mse"]
 
 
+_BLOCK = 32768
+"""Products that are summed in the arrays' own type."""
+
+
 class _Difference(Elementwise):
     """A function of d = output - target with the slope `gain`·c(d)."""
 
@@ -57,7 +61,7 @@ class _Difference(Elementwise):
 
     def _total(self, weighted: Array, slopes: Array, d: Array) -> float:
         """Sum of the losses, of which each is its slope times a number."""
-        return float(np.vdot(weighted, d))
+        return _dot(weighted, d)
 
 
 class MeanSquaredError(_Difference):
@@ -112,7 +116,7 @@ class Huber(_Difference):
         return np.clip(d, -self.delta, self.delta, out=self._slopes.get(d.shape, d.dtype))
 
     def _total(self, weighted: Array, slopes: Array, d: Array) -> float:
-        return float(np.vdot(weighted, d)) - 0.5 * float(np.vdot(weighted, slopes))
+        return _dot(weighted, d) - 0.5 * _dot(weighted, slopes)
 
 
 class SmoothL1(Huber):
@@ -145,8 +149,16 @@ class SmoothL1(Huber):
 
     def _total(self, weighted: Array, slopes: Array, d: Array) -> float:
         if self.beta == 0.0:
-            return float(np.vdot(weighted, d))
+            return _dot(weighted, d)
         return super()._total(weighted, slopes, d) * self.gain
+
+
+def _dot(a: Array, b: Array) -> float:
+    """The sum of products of arrays in C order, each block of them added in float64: one float32 sum loses digits."""
+    if a.size <= _BLOCK:
+        return float(np.vdot(a, b))
+    a, b = a.reshape(-1), b.reshape(-1)
+    return sum(float(np.vdot(a[i : i + _BLOCK], b[i : i + _BLOCK])) for i in range(0, a.size, _BLOCK))
 
 
 def mse(output: Array, target: Array) -> tuple[float, Array]:
