@@ -386,6 +386,19 @@ def given(layer: Any, state: object, x: Array = X) -> None:
     layer(x)
 
 
+def test_causal_attention_to_other_lengths_allocates_no_masks() -> None:
+    layer, lengths = nn.MultiHeadAttention(2, 1, causal=True, rng=0), (500, 400)
+    batches = [np.random.default_rng(0).normal(size=(1, steps, 2)).astype(np.float32) for steps in lengths]
+    peaks = []
+    for x in (*batches, *batches):
+        tracemalloc.start()
+        fresh = layer(x)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert_same_bits(fresh, nn.MultiHeadAttention(2, 1, causal=True, rng=0)(x))
+    assert max(peaks[1:]) < 400 * 400 / 2, peaks
+
+
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [

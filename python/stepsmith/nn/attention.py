@@ -125,9 +125,9 @@ class MultiHeadAttention(Drawn):
         return parts.transpose(2, 0, 3, 1, 4)
 
     def _later(self, steps: int) -> Array:
-        if len(self._future) != steps:
+        if len(self._future) < steps:
             self._future = np.arange(steps) > np.arange(steps)[:, None]
-        return self._future
+        return self._future[:steps, :steps]
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write the parameters' gradients; return that of the last input."""
