@@ -335,7 +335,11 @@ def test_a_runs_config_runs_again_elsewhere(run: Run, config: Path) -> None:
         (["training.threads=0"], "training.threads must be at least 1, got 0"),
         (["training.precision=half"], "training.precision must be one of float32, float64, bfloat16, float16"),
         (["training.validation_weights=swa"], "training.validation_weights must be one of live, ema, got 'swa'"),
-        (['training.class_weight={"elm": 2}'], "training.class_weight must have labels"),
+        (
+            ['training.class_weight={"el": 2}'],
+            "class_weight must have labels of the data as keys, ash, beech, elm, got 'el'",
+        ),
+        (["training.class_weight.0=2"], "training.class_weight must have labels of the data as keys"),
         (["callbacks.EarlyStoping.patience=3"], "callbacks must be one of"),
         (["callbacks.early_stopping.patience=3"], "callbacks.early_stopping must stand once, got EarlyStopping twice"),
         (["callbacks.EarlyStopping.patience=none"], "callbacks.EarlyStopping.patience must be given"),
@@ -560,6 +564,18 @@ def test_averages_that_come_late_or_never(run: Run, config: Path, start: int, we
     ran = run(config, *settings(*pairs))
     assert ran.code == 0, ran.err
     assert report_of(config.parent / "trees-run")["weights"] == weights
+
+
+def test_class_weights_go_by_the_labels_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("a,b\n" + "".join(f"{i % 7},{1 + i % 3}\n" for i in range(30)))
+    text = '[data]\ntype = "csv"\npath = "table.csv"\n[model]\ntype = "mlp"\n[training.class_weight]\n1 = 5.0\n3 = 2\n'
+    (tmp_path / "run.toml").write_text(text)
+    plan = planned(read(tmp_path / "run.toml"), Layout(tmp_path / "run"))
+    assert plan.data.classes == ["1", "2", "3"]
+    seen: dict[str, Any] = {}
+    plan.trainer.fit = lambda *data, **arguments: seen.update(arguments)  # type: ignore[method-assign]
+    plan.fit()
+    assert seen["class_weight"] == {0: 5.0, 2: 2}
 
 
 def test_names_may_be_the_classes_own(run: Run, config: Path) -> None:

@@ -44,7 +44,7 @@ class Plan:
 
     def fit(self) -> None:
         """Train what is left of the run."""
-        self.trainer.fit(self.data.train, self.data.validation, **self.training.fit_arguments())
+        self.trainer.fit(self.data.train, self.data.validation, **self.training.fit_arguments(self.data.classes))
 
 
 def planned(document: Mapping[str, Any], layout: Layout) -> Plan:
@@ -128,7 +128,7 @@ def _check_together(trainer: Trainer, data: Data, training: Training) -> None:
         if training.validation_weights is not None:
             known = ["live", *averages_of(trainer.optimizer, trainer.callbacks)]
             _check.one_of("Training", "validation_weights", training.validation_weights, known)
-        Run(trainer, data.train, data.validation, FitOptions(**training.fit_arguments()))
+        Run(trainer, data.train, data.validation, FitOptions(**training.fit_arguments(data.classes)))
     columns = _columns(trainer, data)
     for callback in trainer.callbacks:
         monitor = getattr(callback, "monitor", None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from stepsmith import _check
 from stepsmith.config.model import Precision
+from stepsmith.config.problems import similar
 from stepsmith.train.run import FitOptions
 
 __all__ = ["Training"]
@@ -22,7 +24,7 @@ class Training:
         batch_size: Samples of a micro-batch.
         accumulate: Micro-batches a step.
         shuffle: Whether each epoch has its own order.
-        class_weight: "balanced", or label to factor.
+        class_weight: "balanced", or label, as the data have it, to factor; 1 where there is none.
         steps_per_epoch: Steps after which an epoch ends.
         prefetch: Micro-batches to prepare ahead.
         drop_last: Whether the rest of an epoch that is too small for a batch is left out.
@@ -57,18 +59,22 @@ class Training:
             _check.integer(owner, "threads", self.threads, low=1, high=1024)
         FitOptions(**self.fit_arguments())
 
-    def fit_arguments(self) -> dict[str, Any]:
-        """Those of `Trainer.fit`."""
-        weight = self.class_weight
+    def fit_arguments(self, classes: Sequence[str] | None = None) -> dict[str, Any]:
+        """Those of `Trainer.fit`.
+
+        Args:
+            classes: Names of the labels 0, 1, ...; None where they are not known, or there are none.
+
+        Raises:
+            ValueError: A weight for another label.
+        """
         return {
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "accumulate": self.accumulate,
             "augment": None,
-            "class_weight": {_label(name): factor for name, factor in weight.items()}
-            if isinstance(weight, dict)
-            else weight,
+            "class_weight": self._class_weight(classes),
             "steps_per_epoch": self.steps_per_epoch,
             "prefetch": self.prefetch,
             "drop_last": self.drop_last,
@@ -86,10 +92,14 @@ class Training:
         in_epoch = math.ceil(batches / self.accumulate)
         return self.epochs * (in_epoch if self.steps_per_epoch is None else min(in_epoch, self.steps_per_epoch))
 
-
-def _label(name: str) -> int:
-    """The number of a label, which TOML has as a string."""
-    try:
-        return int(name)
-    except ValueError:
-        raise ValueError(f"Training: class_weight must have labels from 0 on as keys, got {name!r}") from None
+    def _class_weight(self, classes: Sequence[str] | None) -> str | dict[int, float] | None:
+        """By number; without names any label may be one."""
+        weight = self.class_weight
+        if not isinstance(weight, dict):
+            return weight
+        names = list(weight if classes is None else classes)
+        for name in weight:
+            if name not in names:
+                rule = f"must have labels of the data as keys, {', '.join(names)}"
+                raise ValueError(f"Training: class_weight {rule}, got {name!r}{similar(name, names)}")
+        return {names.index(name): factor for name, factor in weight.items()}
