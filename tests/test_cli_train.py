@@ -573,7 +573,7 @@ def test_class_weights_go_by_the_labels_of_the_data(tmp_path: Path) -> None:
     plan = planned(read(tmp_path / "run.toml"), Layout(tmp_path / "run"))
     assert plan.data.classes == ["1", "2", "3"]
     seen: dict[str, Any] = {}
-    plan.trainer.fit = lambda *data, **arguments: seen.update(arguments)  # type: ignore[method-assign]
+    plan.trainer.fit = lambda *_, **arguments: seen.update(arguments)  # type: ignore[method-assign]
     plan.fit()
     assert seen["class_weight"] == {0: 5.0, 2: 2}
 

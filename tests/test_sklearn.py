@@ -309,6 +309,24 @@ def test_early_stopping_goes_back_to_the_best_epoch() -> None:
         assert more[len(losses)] == pytest.approx(min(losses), rel=0.1)
 
 
+def test_early_stopping_may_change_between_warm_starts() -> None:
+    X, y = load_digits(return_X_y=True)
+    y = np.random.default_rng(0).permutation(y[:200])
+    estimator = StepsmithClassifier(**QUICK).set_params(max_epochs=2, warm_start=True).fit(X[:200], y)
+    estimator.set_params(early_stopping=True, patience=1, max_epochs=50).fit(X[:200], y)
+    stopped = len(estimator.history_)
+    assert stopped < 52
+    estimator.set_params(patience=4).fit(X[:200], y)
+    assert estimator.trainer_.callbacks[0].patience == 4
+    waited = len(estimator.history_)
+    assert waited >= stopped + 4
+    twin = pickle.loads(pickle.dumps(estimator))
+    for each in (estimator, twin):
+        each.set_params(early_stopping=False, max_epochs=3).fit(X[:200], y).partial_fit(X[:200], y)
+        assert len(each.history_) == waited + 4
+    assert same(estimator, twin)
+
+
 def test_several_targets_and_columns() -> None:
     X, y = DIABETES
     both = np.stack([y, -3 * y + 1000], axis=1)
@@ -372,6 +390,8 @@ def test_data_frames_keep_their_names() -> None:
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         ({"max_epochs": 0}, ValueError, "max_epochs must be at least 1, got 0"),
         ({"standardize": 1}, TypeError, "standardize must be True or False, got 1"),
+        ({"early_stopping": "no"}, TypeError, "early_stopping must be True or False, got 'no'"),
+        ({"warm_start": "no"}, TypeError, "warm_start must be True or False, got 'no'"),
         ({"verbose": 1}, TypeError, "verbose must be True or False, got 1"),
         ({"class_weight": "even"}, ValueError, "class_weight must be one of balanced, got 'even'"),
         ({"class_weight": {5: 1.0}}, ValueError, r"class_weight must have labels of \[0, 1, 2\], got \[5\]"),

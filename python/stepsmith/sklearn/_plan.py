@@ -9,7 +9,7 @@ from typing import Any
 
 from stepsmith import _check, init, nn, optim
 from stepsmith.schedules import Schedule
-from stepsmith.train import EarlyStopping, Trainer
+from stepsmith.train import Callback, EarlyStopping, Trainer
 
 __all__ = ["Plan", "hidden_sizes", "optimizer_options"]
 
@@ -72,8 +72,11 @@ class Plan:
         """A fresh one."""
         model = nn.Sequential(*self._layers(), seed=self.seed)
         optimizer: Any = optim.REGISTRY[self.optimizer](model.parameters(), **self.options)
-        callbacks = () if self.patience is None else (EarlyStopping(self.patience),)
-        return Trainer(model, self.loss, optimizer=optimizer, seed=self.seed, callbacks=callbacks)
+        return Trainer(model, self.loss, optimizer=optimizer, seed=self.seed, callbacks=self.callbacks())
+
+    def callbacks(self) -> tuple[Callback, ...]:
+        """Fresh ones."""
+        return () if self.patience is None else (EarlyStopping(self.patience),)
 
     def _layers(self) -> Iterator[nn.Module]:
         activation = _ACTIVATIONS[self.activation]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from stepsmith import _check, nn
 from stepsmith.nn.buffer import Array
 from stepsmith.schedules import Schedule
 from stepsmith.sklearn._plan import Plan, hidden_sizes, optimizer_options
-from stepsmith.train import EarlyStopping, History, Trainer
+from stepsmith.train import History, Trainer
 
 __all__ = ["Perceptron"]
 
@@ -102,16 +103,17 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             TypeError, ValueError: Arguments of the wrong kind or out of range.
             NonFiniteError: The training diverged.
         """
-        epochs = _check.integer(type(self).__name__, "max_epochs", self.max_epochs, low=1)
-        is_new = not (self.warm_start and hasattr(self, "trainer_"))
+        owner = type(self).__name__
+        epochs = _check.integer(owner, "max_epochs", self.max_epochs, low=1)
+        is_new = not (_check.boolean(owner, "warm_start", self.warm_start) and hasattr(self, "trainer_"))
         data = self._data(X, y, sample_weight, is_new)
-        train, held = self._split(data) if self.early_stopping else (data, None)
+        train, held = self._split(data) if self._stops_early() else (data, None)
         if is_new:
             self._start(train)
         return self._train(train, held, epochs)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
-        if self.early_stopping:
+        if self._stops_early():
             raise ValueError(f"{type(self).__name__}: early_stopping must be False for partial_fit, got True")
         is_new = not hasattr(self, "trainer_")
         data = self._data(X, y, sample_weight, is_new, classes)
@@ -163,7 +165,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             self._loss(),
             name,
             options,
-            self.patience if self.early_stopping else None,
+            self._patience(),
             self.dtype,
             self._seed,
         )
@@ -177,9 +179,9 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
     def _train(self, data: list[Array], held: list[Array] | None, epochs: int) -> Self:
         trainer = self.trainer_
         trainer.stopping = False
-        for callback in trainer.callbacks:
-            if isinstance(callback, EarlyStopping):
-                callback.reset()
+        # A warm start waits afresh, as long as it is told now.
+        self._plan = replace(self._plan, patience=self._patience())
+        trainer.callbacks = self._plan.callbacks()
         trainer.fit(
             self._scaled(data),
             None if held is None else self._scaled(held),
@@ -189,6 +191,13 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             class_weight=self._class_weight(),
         )
         return self
+
+    def _stops_early(self) -> bool:
+        return _check.boolean(type(self).__name__, "early_stopping", self.early_stopping)
+
+    def _patience(self) -> int | None:
+        """Of early stopping; None for none."""
+        return self.patience if self._stops_early() else None
 
     def _batch_size(self, samples: int) -> int:
         """All samples for L-BFGS; never one that leaves a single sample without batch statistics."""
