@@ -64,6 +64,21 @@ def test_hard_votes_are_counted_and_ties_go_to_the_smallest_label() -> None:
     assert Ensemble([Fixed([0.5, 0.5])]).predict(X[:1]).tolist() == [0]
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_])
+def test_votes_of_members_that_only_choose_are_fractions(dtype) -> None:
+    class Choice:
+        def __init__(self, label: int) -> None:
+            self.label = label
+
+        def predict_proba(self, X: np.ndarray) -> np.ndarray:
+            return np.tile(np.eye(2, dtype=dtype)[self.label], (len(X), 1))
+
+    for vote in ("soft", "hard"):
+        found = Ensemble([Choice(0), Choice(1), Choice(1), Choice(1)], vote=vote).predict_proba(np.zeros((2, 3)))
+        assert found.dtype == np.float64
+        assert found.tolist() == [[0.25, 0.75]] * 2
+
+
 def test_votes_are_those_of_scikit_learn() -> None:
     from sklearn.ensemble import VotingClassifier
     from sklearn.linear_model import LogisticRegression

@@ -58,7 +58,7 @@ class Ensemble:
         self.vote = _check.one_of("Ensemble", "vote", vote, ("soft", "hard"))
 
     def predict_proba(self, X: Array, batch_size: int = 1024) -> Array:
-        """The mean (rows, classes), in the members' dtype; summed in float64 in their order.
+        """The mean (rows, classes), in the members' dtype (float64 for integers); summed in float64 in their order.
 
         Args:
             X: Rows along axis 0, at least one.
@@ -89,7 +89,9 @@ class Ensemble:
         total = np.zeros(parts[0].shape, np.float64)
         for p, weight in zip(parts, self.weights):
             total += weight * (p if self.vote == "soft" else _choices(p)).astype(np.float64)
-        return total, np.result_type(*parts)
+        dtype = np.result_type(*parts)
+        # The mean of integers, such as choices, is none.
+        return total, np.dtype(np.float64) if dtype.kind in "biu" else dtype
 
 
 def _probabilities(member: Any, X: Array, batch_size: int) -> Array:
