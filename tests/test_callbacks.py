@@ -502,6 +502,7 @@ def test_plateau_updates_each_schedule_once_with_its_column() -> None:
         (0.1, Plateau(), "must be held by a group of the optimizer, got 'no ReduceOnPlateau in it'"),
         (ss.schedules.ReduceOnPlateau(0.1), Plateau(ss.schedules.ReduceOnPlateau(0.2)), "must be held by a group"),
         (ss.schedules.ReduceOnPlateau(0.1), Plateau(monitor="val_accuracy"), "must have mode='max' for 'val_accuracy'"),
+        (ss.schedules.ReduceOnPlateau(0.1, mode="max"), Plateau(), "must have mode='min' for 'val_loss', got 'max'"),
     ],
 )
 def test_a_plateau_without_effect_is_refused(lr, plateau, message) -> None:

@@ -27,7 +27,8 @@ class Plateau(Callback):
 
     Raises:
         TypeError: Something else than such a schedule.
-        ValueError: When a fit begins: the optimizer has none, or not this one, or it wants a small accuracy.
+        ValueError: When a fit begins: the optimizer has none, or not this one, or it wants a small accuracy or a large
+            loss.
 
     Example:
         >>> model = ss.nn.Linear(2, 2)
@@ -49,8 +50,10 @@ class Plateau(Callback):
         if self.monitor.startswith("val_") and not trainer.validating:
             raise ValueError(f"Plateau: monitor {self.monitor!r} needs fit(validation=...), got none")
         for schedule in self._schedules(trainer):
-            if schedule.mode == "min" and direction_of(self.monitor) == "max":
-                raise ValueError(f"Plateau: schedule must have mode='max' for {self.monitor!r}, got 'min'")
+            wanted = direction_of(self.monitor) or schedule.mode
+            if schedule.mode != wanted:
+                rule = f"must have mode={wanted!r} for {self.monitor!r}"
+                raise ValueError(f"Plateau: schedule {rule}, got {schedule.mode!r}")
 
     def on_epoch_end(self, trainer: Trainer, row: Mapping[str, float]) -> None:
         """Show them the value."""
