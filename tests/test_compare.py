@@ -150,6 +150,20 @@ def test_the_table() -> None:
     ]
 
 
+def test_a_fold_without_a_score_does_not_cost_the_table() -> None:
+    whole, lost = rows().rows
+    lost = ModelResult("tree", np.array([0.8, math.nan]), 0.25, 56789, 1e-3, 2e-6)
+    for pair in ((whole, lost), (lost, whole)):
+        assert str(Comparison(pair, "r2", 1.0)).splitlines()[2].split()[4] == "nan"
+
+
+def test_an_error_names_its_model() -> None:
+    models = {"fine": DummyClassifier(), "torn": DummyClassifier(strategy="constant", constant=7)}
+    with pytest.raises(ValueError, match="constant") as caught:
+        ss.compare(models, IRIS, cv=2)
+    assert caught.value.__notes__ == ["compare: it came from models['torn']"]
+
+
 def test_the_plot(tmp_path) -> None:
     figure = rows().plot(tmp_path / "comparison.svg")
     (axes,) = figure.axes
@@ -169,6 +183,11 @@ def test_the_plot(tmp_path) -> None:
         (({"a": DummyClassifier()}, IRIS[0]), TypeError, r"compare: data must be \(X, y\), got ndarray"),
         (({"a": DummyClassifier()}, IRIS, ShuffleSplit(1)), ValueError, "cv must make at least 2 folds, got 1"),
         (({"a": DummyClassifier()}, IRIS, 2, "acuracy"), ValueError, "acuracy"),
+        (
+            ({"a": DummyClassifier()}, IRIS, 2, ["f1"]),
+            TypeError,
+            r"scoring must be one name or a function, got \['f1'\]",
+        ),
     ],
 )
 def test_bad_arguments(arguments, error, message) -> None:

@@ -7,7 +7,8 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -93,12 +94,18 @@ class Comparison:
         """A line a model; p is that of its difference from the first model."""
         table = Table(["model", self.scoring, "p", "bytes", "fit s", "one row µs", "in batch µs"], "<>>>>>>")
         for row in self.rows:
-            p = "" if row is self.rows[0] else f"{self.p_value(self.rows[0].name, row.name):.3f}"
+            p = "" if row is self.rows[0] else self._p_text(row)
             latencies = f"{row.latency * 1e6:,.1f}", f"{row.batch_latency * 1e6:,.2f}"
             table.add(
                 row.name, f"{row.mean:.4f} ± {row.std:.4f}", p, f"{row.size:,}", f"{row.fit_seconds:.3f}", *latencies
             )
         return str(table)
+
+    def _p_text(self, row: ModelResult) -> str:
+        """Against the first model; "nan" where a fold has no score, such as the R² of one sample."""
+        first = self.rows[0]
+        are_finite = np.isfinite(first.scores).all() and np.isfinite(row.scores).all()
+        return f"{self.p_value(first.name, row.name):.3f}" if are_finite else "nan"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """Draw the folds' scores of each model with their mean and deviation.
@@ -146,6 +153,7 @@ def compare(
     Raises:
         ImportError: scikit-learn or SciPy is missing.
         TypeError, ValueError: Arguments of another kind or out of range, or fewer than two folds.
+        Exception: Whatever a model raises, with a note of its name.
 
     Example:
         >>> from sklearn.datasets import load_iris
@@ -159,7 +167,7 @@ def compare(
     _require("scipy", "SciPy", "scipy")
     selection = _require("sklearn.model_selection", "scikit-learn", "sklearn")
     base = _require("sklearn.base", "scikit-learn", "sklearn")
-    _check_arguments(models, data)
+    _check_arguments(models, data, scoring)
     _check.integer(_OWNER, "repeats", repeats, low=1)
     X, y = data
     first = next(iter(models.values()))
@@ -169,11 +177,12 @@ def compare(
         raise ValueError(f"{_OWNER}: cv must make at least 2 folds, got {len(folds)}")
     rows = []
     for name, model in models.items():
-        found = selection.cross_validate(
-            base.clone(model), X, y, cv=folds, scoring=scoring, n_jobs=n_jobs, error_score="raise"
-        )
-        whole = base.clone(model).fit(X, y)
-        latency, batch = _seconds(whole.predict, X[:1], repeats), _seconds(whole.predict, X, repeats)
+        with _named(name):
+            found = selection.cross_validate(
+                base.clone(model), X, y, cv=folds, scoring=scoring, n_jobs=n_jobs, error_score="raise"
+            )
+            whole = base.clone(model).fit(X, y)
+            latency, batch = _seconds(whole.predict, X[:1], repeats), _seconds(whole.predict, X, repeats)
         fit_seconds = float(np.median(found["fit_time"]))
         rows.append(ModelResult(name, found["test_score"], fit_seconds, _size(whole), latency, batch / len(y)))
     ratio = float(np.mean([len(test) / len(train) for train, test in folds]))
@@ -213,6 +222,16 @@ def corrected_t_test(differences: Array, test_ratio: float) -> float:
     return float(2.0 * stats.t.sf(abs(mean) / scale, len(d) - 1))
 
 
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Errors of a model say which one it is."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{_OWNER}: it came from models[{model!r}]")
+        raise
+
+
 def _require(module: str, name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
@@ -220,7 +239,7 @@ def _require(module: str, name: str, extra: str) -> ModuleType:
         raise ImportError(f"{_OWNER} needs {name}: pip install 'stepsmith[{extra}]'") from error
 
 
-def _check_arguments(models: object, data: object) -> None:
+def _check_arguments(models: object, data: object, scoring: object) -> None:
     if not isinstance(models, Mapping) or not models:
         raise TypeError(f"{_OWNER}: models must be a mapping with a model, got {models!r}")
     for name, model in models.items():
@@ -230,6 +249,8 @@ def _check_arguments(models: object, data: object) -> None:
             )
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"{_OWNER}: data must be (X, y), got {type(data).__name__}")
+    if not (isinstance(scoring, str) or callable(scoring)):
+        raise TypeError(f"{_OWNER}: scoring must be one name or a function, got {scoring!r}")
 
 
 def _size(estimator: Any) -> int:
