@@ -109,6 +109,20 @@ def test_a_file_of_something_else_is_left_alone(tmp_path) -> None:
     assert path.read_bytes() == b"notes"
 
 
+def test_the_folder_of_a_cache_is_made_before_the_work(tmp_path) -> None:
+    path = tmp_path / "some" / "where" / "teacher.safetensors"
+    assert_same_bits(np.array(teacher_logits(net(), X, cache=path)), teacher_logits(net(), X))
+    rows = []
+
+    def counted(x):
+        rows.append(len(x))
+        return x
+
+    with pytest.raises(OSError, match=r"teacher\.safetensors"):
+        teacher_logits(counted, X, cache=path / "teacher.safetensors")
+    assert sum(rows) <= 16
+
+
 def test_a_teacher_that_fails_leaves_the_cache_as_it_was(tmp_path) -> None:
     path = tmp_path / "teacher.safetensors"
     teacher_logits(net(), X, cache=path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,9 @@ def teacher_logits(
         teacher: A trainer, an `nn.Module`, which runs as outside training, or a function from rows to outputs.
         X: Rows along axis 0, at least one; a memory-mapped array is fine.
         batch_size: Rows at once, at least 1.
-        cache: A .safetensors file to keep the outputs in, written whole or not at all. What lies there is taken if it
-            was made of these rows by this teacher: same bits of rows, parameters and buffers, and of the outputs for
-            the first rows, which also tell functions apart. Else it is computed again and replaced.
+        cache: A .safetensors file to keep the outputs in, written whole or not at all; its folder is made. What lies
+            there is taken if it was made of these rows by this teacher: same bits of rows, parameters and buffers, and
+            of the outputs for the first rows, which also tell functions apart. Else it is computed again and replaced.
 
     Returns:
         Outputs (rows, ...) in the teacher's dtype: a fresh array, or read-only pages of the file.
@@ -71,6 +72,8 @@ def teacher_logits(
         kept = _kept(cache, key)
         if kept is not None:
             return kept
+    # Before the outputs are computed, which takes long.
+    Path(cache).parent.mkdir(parents=True, exist_ok=True)
     quant.save(cache, {_LOGITS: _computed(teacher, X, size)}, {_KEY: key})
     found = _kept(cache, key)
     assert found is not None
