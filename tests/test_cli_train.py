@@ -349,6 +349,15 @@ def test_a_runs_config_runs_again_elsewhere(run: Run, config: Path) -> None:
         (["callbacks.Checkpoint.folder=x"], "callbacks.Checkpoint.folder is no key of Checkpoint"),
         (["regularization.L2.strength=-1"], "regularization.L2.strength must be"),
         (["regularization.L2.include=x*"], "regularization.L2.include must match one of"),
+        (['callbacks.GradualUnfreezing.stages=[["9.*"]]'], "callbacks.GradualUnfreezing: Trainer.freeze: pattern must"),
+        (
+            ["schedule.type=reduce_on_plateau", "schedule.mode=max"],
+            "callbacks.Plateau.schedule must have mode='min' for 'val_loss', got 'max'",
+        ),
+        (
+            ["training.batch_size=99", "training.drop_last=true"],
+            "training.batch_size must be at most 58, all training samples, beside drop_last, got 99",
+        ),
         (["optimiser.lr=1"], "optimiser must be one of data, model, loss,"),
         (["training=3"], "training must be a table, got 3"),
         (["training.seed.x=3"], "--set training.seed.x must be a key of a table"),

@@ -19,7 +19,7 @@ from stepsmith.config.parameters import parameters_of
 from stepsmith.config.problems import ConfigError, among, key, placed
 from stepsmith.config.sources import SOURCES
 from stepsmith.config.training import Training
-from stepsmith.train import Callback, Trainer
+from stepsmith.train import Callback, GradualUnfreezing, Plateau, Trainer
 from stepsmith.train.averages import averages_of
 from stepsmith.train.run import FitOptions, Run
 
@@ -65,10 +65,14 @@ def planned(document: Mapping[str, Any], layout: Layout) -> Plan:
     source = builder.build("data", tables["data"], SOURCES)
     with placed("data", vars(source)):
         data: Data = source.load(np.dtype("float64" if training.precision == "float64" else "float32"))
+    samples = len(data.train[0])
+    if not training.steps(samples):
+        rule = f"must be at most {samples}, all training samples, beside drop_last"
+        raise ConfigError(f"training.batch_size {rule}, got {training.batch_size}")
     model = build_model(tables["model"], data.train[0][:2], data.outputs, training.precision, training.seed)
     with placed("model"):
         params = model.parameters()
-    optimizer = build_optimizer(tables["optimizer"], tables["schedule"], params, training, len(data.train[0]))
+    optimizer = build_optimizer(tables["optimizer"], tables["schedule"], params, training, samples)
     trainer = _trainer(model, _loss(builder, tables["loss"], data), optimizer, document, training, layout)
     _check_together(trainer, data, training)
     return Plan(document, data, training, trainer)
@@ -129,12 +133,24 @@ def _check_together(trainer: Trainer, data: Data, training: Training) -> None:
             known = ["live", *averages_of(trainer.optimizer, trainer.callbacks)]
             _check.one_of("Training", "validation_weights", training.validation_weights, known)
         Run(trainer, data.train, data.validation, FitOptions(**training.fit_arguments(data.classes)))
-    columns = _columns(trainer, data)
+    _check_callbacks(trainer, _columns(trainer, data))
+    _check_globs(trainer)
+
+
+def _check_callbacks(trainer: Trainer, columns: list[str]) -> None:
+    """What they would refuse when the fit begins, and a run that was there is gone."""
     for callback in trainer.callbacks:
+        kind: Any = type(callback)
+        name = kind.__name__
         monitor = getattr(callback, "monitor", None)
         if monitor is not None and monitor not in columns:
-            raise among(f"callbacks.{type(callback).__name__}.monitor", monitor, columns)
-    _check_globs(trainer)
+            raise among(f"callbacks.{name}.monitor", monitor, columns)
+        with placed(f"callbacks.{name}", parameters_of(kind)):
+            if isinstance(callback, Plateau):
+                callback.check(trainer)
+            if isinstance(callback, GradualUnfreezing):
+                callback.on_fit_begin(trainer)
+                trainer.unfreeze("*")
 
 
 def _check_globs(trainer: Trainer) -> None:

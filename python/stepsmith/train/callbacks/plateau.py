@@ -49,6 +49,10 @@ class Plateau(Callback):
         """Refuse what would never have an effect."""
         if self.monitor.startswith("val_") and not trainer.validating:
             raise ValueError(f"Plateau: monitor {self.monitor!r} needs fit(validation=...), got none")
+        self.check(trainer)
+
+    def check(self, trainer: Trainer) -> None:
+        """Refuse schedules that this column cannot lead."""
         for schedule in self._schedules(trainer):
             wanted = direction_of(self.monitor) or schedule.mode
             if schedule.mode != wanted:
