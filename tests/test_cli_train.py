@@ -393,11 +393,18 @@ def test_files_that_are_no_configs(run: Run, tmp_path: Path) -> None:
         ("a,b\n1,2\n\nnan,3\n", "in column 'a' of line 4, got 'nan'"),
         ('a,b\n1,"2\n', "must be a table of text, got unexpected end of data in line 2"),
         ("a,b\n1,2\n1,2\n3,2\n4,2\n5,2\n5,2\n", "two classes at least, got [2]"),
+        ("a,b\n1,x\n1,y\n\n3, \n4,x\n", "data.path must have labels in column 'b' of line 5, got ''"),
     ],
 )
 def test_bad_tables(run: Run, config: Path, text: str, message: str) -> None:
     (config.parent / "table.csv").write_text(text)
     assert message in run(config, *settings("data.target=-1")).err
+
+
+def test_a_target_whose_name_stands_twice(run: Run, config: Path) -> None:
+    (config.parent / "table.csv").write_text("a,species,species\n" + "1,2,3\n1,3,2\n" * 20)
+    assert "data.target must be the name of one column or a number, got 'species' of several" in run(config).err
+    assert run(config, *settings("data.target=1", "training.epochs=1")).code == 0
 
 
 def npz(folder: Path, text: str, **arrays: np.ndarray) -> Path:

@@ -27,21 +27,30 @@ class TextTable(NamedTuple):
         """Number of a column.
 
         Raises:
-            ValueError: None of that name or number.
+            ValueError: None of that name or number, or several of that name.
         """
         width = len(self.names)
         if isinstance(wanted, str):
             if wanted not in self.names:
                 known = f"must be one of {', '.join(self.names)}, got {wanted!r}"
                 raise ValueError(f"CSV: target {known}{similar(wanted, self.names)}")
+            if self.names.count(wanted) > 1:
+                raise ValueError(f"CSV: target must be the name of one column or a number, got {wanted!r} of several")
             return self.names.index(wanted)
         if not -width <= wanted < width:
             raise ValueError(f"CSV: target must be one of {width} columns, got {wanted}")
         return wanted % width
 
     def texts(self, column: int) -> Array:
-        """A column's cells: numbers if all are integers, so that their order is that of numbers."""
+        """A column's cells: numbers if all are integers, so that their order is that of numbers.
+
+        Raises:
+            ValueError: An empty cell.
+        """
         cells = [row[column] for row in self.rows]
+        if "" in cells:
+            place = f"in column {self.names[column]!r} of line {self.lines[cells.index('')]}"
+            raise ValueError(f"CSV: path must have labels {place}, got ''")
         try:
             return np.array([int(cell) for cell in cells], np.int64)
         except ValueError:
