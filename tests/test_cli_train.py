@@ -393,6 +393,8 @@ def test_files_that_are_no_configs(run: Run, tmp_path: Path) -> None:
         ("a,b\n1,2\n\nnan,3\n", "in column 'a' of line 4, got 'nan'"),
         ('a,b\n1,"2\n', "must be a table of text, got unexpected end of data in line 2"),
         ("a,b\n1,2\n1,2\n3,2\n4,2\n5,2\n5,2\n", "two classes at least, got [2]"),
+        ("a,b\n1,2\n1,2.5\n3,2\n", "data.task must be regression for targets that are no whole numbers, got 2.5"),
+        ("a,b\n1,2.0\n1,nan\n3,2.0\n", "data.task must be regression for targets that are no whole numbers, got nan"),
         ("a,b\n1,x\n1,y\n\n3, \n4,x\n", "data.path must have labels in column 'b' of line 5, got ''"),
     ],
 )
@@ -431,6 +433,8 @@ def test_bad_archives(run: Run, tmp_path: Path, pair: str, message: str) -> None
     assert ran.code == 2
     short = npz(tmp_path, "", X=np.zeros((4, 2)), y=np.arange(3))
     assert "data.inputs must have the length of targets, got 4 and 3" in run(short).err
+    prices = npz(tmp_path, "", X=np.zeros((4, 2)), y=np.array([1.0, 2.0, 0.25, 2.0]))
+    assert "data.task must be regression for targets that are no whole numbers, got 0.25" in run(prices).err
 
 
 def report_of(folder: Path) -> dict[str, Any]:
@@ -580,6 +584,14 @@ def test_averages_that_come_late_or_never(run: Run, config: Path, start: int, we
     ran = run(config, *settings(*pairs))
     assert ran.code == 0, ran.err
     assert report_of(config.parent / "trees-run")["weights"] == weights
+
+
+@pytest.mark.parametrize("labels", [("0.0", "1.0"), ("a", "2.5"), ("9" * 30, "8" * 30), ("007", "1e2")])
+def test_labels_that_are_no_integers(tmp_path: Path, labels: tuple[str, str]) -> None:
+    (tmp_path / "table.csv").write_text("a,b\n" + "".join(f"{i},{labels[i % 2]}\n" for i in range(20)))
+    (tmp_path / "run.toml").write_text('[data]\ntype = "csv"\npath = "table.csv"\n[model]\ntype = "mlp"\n')
+    plan = planned(read(tmp_path / "run.toml"), Layout(tmp_path / "run"))
+    assert plan.data.classes == sorted(labels)
 
 
 def test_class_weights_go_by_the_labels_of_the_data(tmp_path: Path) -> None:

@@ -126,9 +126,21 @@ def _targets(raw: Raw, dtype: np.dtype[Any]) -> tuple[Part, Part | None, list[st
         for part in (raw.train, raw.test)
     )
     assert train is not None
+    _require_labels(names)
     if len(names) < 2:
         raise ConfigError(f"data: a classification must have two classes at least, got {names.tolist()}")
     return train, test, [str(name) for name in names]
+
+
+def _require_labels(names: Array) -> None:
+    """Raise for numbers of which one has a fraction or is none, as scikit-learn's classifiers do."""
+    try:
+        numbers = names.astype(np.float64)
+    except ValueError:
+        return
+    odd = names[np.isnan(numbers) | (numbers != np.trunc(numbers))]
+    if odd.size:
+        raise ConfigError(f"data.task must be regression for targets that are no whole numbers, got {odd[0]}")
 
 
 def _columns(part: Part, dtype: np.dtype[Any]) -> Part:

@@ -53,7 +53,7 @@ class TextTable(NamedTuple):
             raise ValueError(f"CSV: path must have labels {place}, got ''")
         try:
             return np.array([int(cell) for cell in cells], np.int64)
-        except ValueError:
+        except (ValueError, OverflowError):
             return np.array(cells)
 
     def numbers(self, columns: Sequence[int]) -> Array:
