@@ -311,3 +311,17 @@ def test_layers_that_mix_channels_are_refused(name: str) -> None:
     match = rf"shrink: layer '1' must treat each unit alone, got {name} behind pruned units \[1\] of layer '0'$"
     with pytest.raises(ValueError, match=match):
         prune.shrink(model)
+
+
+def test_a_mixed_precision_shrinks_by_the_model_within() -> None:
+    mixed = nn.MixedPrecision(nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 4)))
+    mixed.parameters()["0.weight"][3] = 0
+    with pytest.raises(
+        TypeError, match=r"shrink: model must be of float32 or float64, got a MixedPrecision: write its"
+    ):
+        ss.prune.shrink(mixed)
+    ss.transfer.load_weights(mixed.model, mixed.parameters(), strict=True)
+    small = ss.prune.shrink(mixed.model)
+    assert small.removed == {"0": (3,)}
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    np.testing.assert_allclose(small.model(x), mixed(x), atol=1e-6)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stepsmith._table import Table
 from stepsmith.nn._tree import leaves, mapped
 from stepsmith.nn.base import Module
+from stepsmith.nn.mixed import MixedPrecision
 from stepsmith.prune._layers import Flattened
 from stepsmith.prune._parts import Each, Weighted, part_of
 
@@ -69,7 +70,7 @@ def shrink(model: Module) -> Shrunk:
         new model's parameters; further training differs from that of the old model, in which pruned units stay.
 
     Raises:
-        TypeError: Not a Module.
+        TypeError: Not a Module, or a `MixedPrecision`, whose model within is what can shrink.
         ValueError: Pruned units before a layer that needs them all, such as `LayerNorm`, whose statistics would change.
 
     Example:
@@ -81,6 +82,9 @@ def shrink(model: Module) -> Shrunk:
     """
     if not isinstance(model, Module):
         raise TypeError(f"shrink: model must be a Module, got {type(model).__name__}")
+    if isinstance(model, MixedPrecision):
+        way = "write its parameters into its .model, as transfer.load_weights does, and shrink that"
+        raise TypeError(f"shrink: model must be of float32 or float64, got a MixedPrecision: {way}")
     before = _count(model)
     layers = dict(leaves(model))
     parts = {name: part_of(layer) for name, layer in layers.items()}
