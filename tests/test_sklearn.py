@@ -11,6 +11,7 @@ import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import (
     GridSearchCV,
@@ -325,6 +326,24 @@ def test_early_stopping_may_change_between_warm_starts() -> None:
         each.set_params(early_stopping=False, max_epochs=3).fit(X[:200], y).partial_fit(X[:200], y)
         assert len(each.history_) == waited + 4
     assert same(estimator, twin)
+
+
+def test_a_refused_fit_leaves_what_was_learned() -> None:
+    X, y = IRIS
+    estimator = StepsmithClassifier(**QUICK).fit(X, y)
+    before, labels = estimator.predict_proba(X), estimator.classes_
+    named = np.array(["a", "b", "c"])[y]
+    for settings in ({"activation": "x"}, {"optimizer_params": {"beta": 1}}, {"early_stopping": True, "patience": 0}):
+        refused = copy.copy(estimator).set_params(**settings)
+        with pytest.raises((TypeError, ValueError)):
+            refused.fit(X[:, :2], named)
+        assert refused.classes_ is labels
+        assert (refused.predict_proba(X) == before).all()
+    fresh = StepsmithClassifier(**QUICK)
+    with pytest.raises(ValueError, match="unseen labels"):
+        fresh.partial_fit(X, named, classes=["x", "y"])
+    with pytest.raises(NotFittedError):
+        fresh.predict(X)
 
 
 def test_several_targets_and_columns() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -106,22 +107,35 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         owner = type(self).__name__
         epochs = _check.integer(owner, "max_epochs", self.max_epochs, low=1)
         is_new = not (_check.boolean(owner, "warm_start", self.warm_start) and hasattr(self, "trainer_"))
-        data = self._data(X, y, sample_weight, is_new)
-        train, held = self._split(data) if self._stops_early() else (data, None)
-        if is_new:
-            self._start(train)
+        with self._kept_if_refused():
+            data = self._data(X, y, sample_weight, is_new)
+            train, held = self._split(data) if self._stops_early() else (data, None)
+            if is_new:
+                self._start(train)
         return self._train(train, held, epochs)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
         if self._stops_early():
             raise ValueError(f"{type(self).__name__}: early_stopping must be False for partial_fit, got True")
         is_new = not hasattr(self, "trainer_")
-        data = self._data(X, y, sample_weight, is_new, classes)
-        if is_new:
-            self._start(data)
-        else:
+        with self._kept_if_refused():
+            data = self._data(X, y, sample_weight, is_new, classes)
+            if is_new:
+                self._start(data)
+        if not is_new:
             self._update_scalers(data)
         return self._train(data, None, 1)
+
+    @contextmanager
+    def _kept_if_refused(self) -> Iterator[None]:
+        """An error leaves what was learned before as it is: a network of its own labels, or none."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _data(self, X: Any, y: Any, sample_weight: Any, is_new: bool, classes: Any = None) -> list[Array]:
         """Inputs, targets, and weights where they are given, of the samples that count."""
