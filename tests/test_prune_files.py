@@ -135,3 +135,8 @@ def test_names_that_collide_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"save: tensors\['w'\] must be a NumPy array"):
         prune.save_sparse(tmp_path / "x", {"w": [1.0]})
     assert not (tmp_path / "x").exists()
+
+
+def test_a_model_itself_is_no_mapping(tmp_path) -> None:
+    with pytest.raises(TypeError, match="save_sparse: params must be arrays by name, got Sequential"):
+        prune.save_sparse(tmp_path / "m.safetensors", ss.nn.Sequential(ss.nn.Linear(2, 2)))

@@ -14,12 +14,12 @@ from stepsmith._backend import require_array
 from stepsmith.nn._windows import Pair, Windows, check_planes, pair
 from stepsmith.nn.base import check_gradient
 from stepsmith.nn.buffer import Array, Buffer
-from stepsmith.nn.drawn import Drawn
+from stepsmith.nn.drawn import Weighted
 
 __all__ = ["Conv2d"]
 
 
-class Conv2d(Drawn):
+class Conv2d(Weighted):
     """y[n, o, r, s] = bias[o] + Σ weight[o, c, i, j]·x[n, c, r·stride + i·dilation - padding, ...] over c, i, j.
 
     As ``torch.nn.Conv2d``. The window slides over planes of rows and columns with zeros around them; r and i belong to
@@ -81,12 +81,8 @@ class Conv2d(Drawn):
             pair("Conv2d", "padding", padding, low=0),
             pair("Conv2d", "dilation", dilation),
         )
-        self._init = init
         weight = self.out_channels, self.in_channels // self.groups, *self.windows.kernel
-        has_bias = {"bias": (self.out_channels,)} if _check.boolean("Conv2d", "bias", bias) else {}
-        self._allocate({"weight": weight, **has_bias}, dtype)
-        self._weight, self._dweight = self.params["weight"], self.grads["weight"]
-        self._bias, self._dbias = self.params.get("bias"), self.grads.get("bias")
+        self._weigh(weight, _check.boolean("Conv2d", "bias", bias), init, dtype)
         self._counts = self.out_channels, self.groups
         self._y, self._dx = Buffer(), Buffer()
         self._start(rng)
@@ -96,19 +92,6 @@ class Conv2d(Drawn):
         if channels % self.groups:
             raise ValueError(f"Conv2d: {name} must be a multiple of groups, {self.groups}, got {channels}")
         return channels
-
-    @property
-    def weight(self) -> Array:
-        """The weight, drawn if it was not yet."""
-        return self.parameters()["weight"]
-
-    @property
-    def bias(self) -> Array | None:
-        """The bias, or None."""
-        return self._bias
-
-    def _fill(self, rng: np.random.Generator) -> None:
-        self._weight[...] = self._init(self._weight.shape, rng, dtype=self.dtype)
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """The sums of all windows for `x` of shape (samples, in, rows, columns); keeps `x` itself for `backward`."""

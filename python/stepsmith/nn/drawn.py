@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from stepsmith._backend import require_array
 from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array
 
-__all__ = ["Drawn"]
+__all__ = ["Drawn", "Weighted"]
 
 # Keeps the streams of parameters apart from other draws of the same seed: the purpose "initialization" of Philox.
 _INITIALIZATION = 3
@@ -54,3 +54,28 @@ class Drawn(Module):
         if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != features:
             shape = f"(samples, time, {features}), time at least 1"
             raise ValueError(f"{self._owner}: input must have shape {shape}, got {x.shape}")
+
+
+class Weighted(Drawn):
+    """A layer with a weight that an initializer draws, its outputs along the first axis, and perhaps a bias, zeros."""
+
+    def _weigh(self, weight: tuple[int, ...], bias: bool, init: Callable[..., Array], dtype: npt.DTypeLike) -> None:
+        shapes: dict[str, tuple[int, ...]] = {"weight": weight}
+        self._allocate(shapes | ({"bias": weight[:1]} if bias else {}), dtype)
+        self._init = init
+        # Plain attributes: the passes run too often to look them up by name.
+        self._weight, self._dweight = self.params["weight"], self.grads["weight"]
+        self._bias, self._dbias = self.params.get("bias"), self.grads.get("bias")
+
+    @property
+    def weight(self) -> Array:
+        """The weight, drawn if it was not yet."""
+        return self.parameters()["weight"]
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias, or None."""
+        return self._bias
+
+    def _fill(self, rng: np.random.Generator) -> None:
+        self._weight[...] = self._init(self._weight.shape, rng, dtype=self.dtype)

@@ -12,12 +12,12 @@ from stepsmith import _check
 from stepsmith import init as initializers
 from stepsmith._backend import require_array
 from stepsmith.nn.buffer import Array, Buffer
-from stepsmith.nn.drawn import Drawn
+from stepsmith.nn.drawn import Weighted
 
 __all__ = ["Linear", "rows"]
 
 
-class Linear(Drawn):
+class Linear(Weighted):
     """y = x·weightᵀ + bias over the last axis; as ``torch.nn.Linear``.
 
     dx = dy·weight, dweight = dyᵀ·x, dbias = the sum of dy over all rows: the samples, and what other axes there are.
@@ -59,28 +59,9 @@ class Linear(Drawn):
             _check.integer("Linear", "in_features", in_features, low=1),
             _check.integer("Linear", "out_features", out_features, low=1),
         )
-        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
-        self._allocate(shapes | ({"bias": (self.out_features,)} if bias else {}), dtype)
-        # Plain attributes: the passes run too often to look them up by name.
-        self._weight = self.params["weight"]
-        self._dweight = self.grads["weight"]
-        self._bias, self._dbias = self.params.get("bias"), self.grads.get("bias")
-        self._init = init
+        self._weigh((self.out_features, self.in_features), bias, init, dtype)
         self._y, self._dx = Buffer(), Buffer()
         self._start(rng)
-
-    @property
-    def weight(self) -> Array:
-        """The weight, drawn if it was not yet."""
-        return self.parameters()["weight"]
-
-    @property
-    def bias(self) -> Array | None:
-        """The bias, or None."""
-        return self._bias
-
-    def _fill(self, rng: np.random.Generator) -> None:
-        self._weight[...] = self._init(self._weight.shape, rng, dtype=self.dtype)
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """x·weightᵀ + bias for `x` of shape (samples, ..., in); keeps `x` itself for `backward`, not a copy."""

@@ -47,6 +47,8 @@ def save_sparse(
         ...     bool((load_sparse(f"{folder}/model.safetensors")["w"] == w).all())
         True
     """
+    if not isinstance(params, Mapping):
+        raise TypeError(f"save_sparse: params must be arrays by name, got {type(params).__name__}")
     if KEY in (metadata or {}):
         raise ValueError(f"save_sparse: metadata must not have the key '{KEY}', got {sorted(metadata or {})}")
     stored: dict[str, QuantizedArray | Array] = {}
