@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+import gpu_shim
 from helpers import HERE, environ
 from stepsmith import _core
 
@@ -19,6 +20,24 @@ Reports = dict[str, dict[str, Any]]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "level" in metafunc.fixturenames:
         metafunc.parametrize("level", LEVELS)
+    if "schedule" in metafunc.fixturenames:
+        first, *others = gpu_shim.SCHEDULES
+        slow = [] if gpu_shim.has_gpu() else [pytest.param(name, marks=pytest.mark.slow) for name in others]
+        metafunc.parametrize("schedule", [first, *slow], indirect=True)
+
+
+@pytest.fixture
+def gpu() -> Iterator[Any]:
+    """The module CuPy, or the stand-in for it where there is no GPU."""
+    with gpu_shim.device() as cupy:
+        yield cupy
+
+
+@pytest.fixture
+def schedule(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The order in which the stand-in runs the threads of a kernel: one, and with the slow tests all of them."""
+    with gpu_shim.schedule(request.param):
+        yield request.param
 
 
 @pytest.fixture(scope="session")

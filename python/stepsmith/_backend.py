@@ -1,24 +1,74 @@
-"""Arrays of other kinds: what is an array here, and how a PyTorch tensor becomes one without a copy."""
+"""Kinds of arrays: what is an array here, which code works on it, and how a PyTorch tensor becomes one without a copy.
 
+The only place that imports CuPy, and only once somebody has arrays of it or asks for a GPU.
+"""
+
+import importlib
 import sys
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["asarray", "require_array"]
+from stepsmith import _core
+
+__all__ = ["asarray", "core_of", "cupy", "is_on_gpu", "namespace", "one_core", "require_array"]
 
 Array = NDArray[Any]
 
 
+def cupy() -> Any:
+    """CuPy.
+
+    Raises:
+        ImportError: it is not installed; names the extras.
+    """
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        rule = "CuPy for arrays on a GPU: pip install 'stepsmith[cuda12]' or 'stepsmith[cuda13]'"
+        raise ImportError(f"stepsmith needs {rule} ({error})") from error
+
+
+def is_on_gpu(value: object) -> bool:
+    """Is it a CuPy array? Where nobody has imported CuPy, nothing is."""
+    module = sys.modules.get("cupy")
+    return module is not None and isinstance(value, module.ndarray)
+
+
+def namespace(array: object) -> Any:
+    """The module whose functions work on the array: NumPy or CuPy."""
+    return np if type(array) is np.ndarray or not is_on_gpu(array) else sys.modules["cupy"]
+
+
+def core_of(array: object) -> Any:
+    """What works on the array: `stepsmith._core`, or the functions of the same names in `stepsmith.cuda`."""
+    return _core if type(array) is np.ndarray or not is_on_gpu(array) else _gpu_core()
+
+
+def _gpu_core() -> ModuleType:
+    return importlib.import_module("stepsmith.cuda")
+
+
+def one_core(owner: str, arrays: Mapping[str, object]) -> Any:
+    """As `core_of`, for arrays that must be of one kind; None among them is of any."""
+    kinds = {is_on_gpu(array): name for name, array in arrays.items() if array is not None}
+    if len(kinds) > 1:
+        rule = "arrays must be all NumPy's or all CuPy's"
+        raise TypeError(f"{owner}: {rule}, got {kinds[True]} of CuPy and {kinds[False]} of NumPy")
+    return _gpu_core() if True in kinds else _core
+
+
 def require_array(owner: str, name: str, value: object) -> Array:
-    """The value, which must be a NumPy array."""
-    if not isinstance(value, np.ndarray):
+    """The value, which must be a NumPy or a CuPy array."""
+    if not isinstance(value, np.ndarray) and not is_on_gpu(value):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        hint = "(stepsmith.asarray makes one of a PyTorch CPU tensor without a copy)"
-        raise TypeError(f"{owner}: {name} must be a NumPy array {hint}, got {kind}")
-    return value
+        hint = "(stepsmith.asarray makes one of a PyTorch tensor without a copy)"
+        raise TypeError(f"{owner}: {name} must be a NumPy array or one of CuPy {hint}, got {kind}")
+    return value  # type: ignore[return-value] # both have the same interface
 
 
 def asarray(tensor: Any) -> Array:

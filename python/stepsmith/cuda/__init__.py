@@ -1,0 +1,5 @@
+"""The functions of the core on CuPy arrays: the same names, arguments and results, on the current device and stream."""
+
+from stepsmith.cuda.random import uniform
+
+__all__ = ["uniform"]

@@ -1,0 +1,46 @@
+"""Kernel sources: files of one folder, put one after another in place of includes."""
+
+from functools import cache
+from pathlib import Path
+
+__all__ = ["FOLDER", "programs", "source"]
+
+FOLDER = Path(__file__).parent / "kernels"
+
+_NEEDS = "// needs:"
+
+
+@cache
+def _text(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def _needs(text: str) -> list[str]:
+    lines = (line.removeprefix(_NEEDS).split() for line in text.splitlines() if line.startswith(_NEEDS))
+    return [name for names in lines for name in names]
+
+
+def _in_order(name: str, seen: list[str]) -> list[str]:
+    """The file after all that it needs, each once."""
+    for other in _needs(_text(name)):
+        if other not in seen:
+            _in_order(other, seen)
+    if name not in seen:
+        seen.append(name)
+    return seen
+
+
+@cache
+def source(program: str) -> str:
+    """The whole text of a program; messages of a compiler name the file and line that a reader finds."""
+    return "".join(f'#line 1 "{name}"\n{_text(name)}' for name in _in_order(f"{program}.cuh", []))
+
+
+def programs() -> list[str]:
+    """Every file that has kernels, by name."""
+    return sorted(path.stem for path in FOLDER.glob("*.cuh") if "KERNEL(" in _body(path.name))
+
+
+def _body(name: str) -> str:
+    """The text without the lines that define macros or comment on them."""
+    return "\n".join(line for line in _text(name).splitlines() if not line.startswith(("#", "//", " ")))

@@ -1,0 +1,89 @@
+// Storage types and how they become the compute type: a uniform branch at run time, the same conversions as rust/dtype.rs.
+// needs: half.cuh
+
+// How elements are stored.
+enum DType : int { ABSENT, F32, F64, BF16, F16 };
+
+__device__ __forceinline__ u32 item_size(int dtype) { return dtype == F64 ? 8 : dtype == F32 ? 4 : 2; }
+
+// A pointer that the compiler may take for one to the device's memory.
+template <class T> __device__ __forceinline__ T *global(u64 address) {
+    T *pointer = (T *)address;
+#ifndef STEPSMITH_SHIM
+    __builtin_assume(__isGlobal(pointer));
+#endif
+    return pointer;
+}
+
+// float64 becomes bfloat16 and float16 by way of float32.
+template <class T> __device__ __forceinline__ T load_at(u64 address, int dtype) {
+    switch (dtype) {
+    case F32: return (T)*global<const float>(address);
+    case F64: return (T)*global<const double>(address);
+    case BF16: return (T)from_bf16(*global<const u16>(address));
+    case F16: return (T)from_f16(*global<const u16>(address));
+    default: return T(0);
+    }
+}
+
+template <class T> __device__ __forceinline__ void store_at(u64 address, int dtype, T x) {
+    switch (dtype) {
+    case F32: *global<float>(address) = (float)x; break;
+    case F64: *global<double>(address) = (double)x; break;
+    case BF16: *global<u16>(address) = to_bf16((float)x); break;
+    case F16: *global<u16>(address) = to_f16((float)x); break;
+    default: break;
+    }
+}
+
+// Four elements that follow each other, at a multiple of four of them: 16 bytes at once.
+template <class T> __device__ __forceinline__ void load_quad(u64 address, int dtype, T (&x)[4]) {
+    switch (dtype) {
+    case F32: {
+        float4 raw = *global<const float4>(address);
+        x[0] = (T)raw.x, x[1] = (T)raw.y, x[2] = (T)raw.z, x[3] = (T)raw.w;
+        break;
+    }
+    case F64: {
+        double2 low = global<const double2>(address)[0], high = global<const double2>(address)[1];
+        x[0] = (T)low.x, x[1] = (T)low.y, x[2] = (T)high.x, x[3] = (T)high.y;
+        break;
+    }
+    case BF16: {
+        uint2 raw = *global<const uint2>(address);
+        x[0] = (T)__uint_as_float(raw.x << 16), x[1] = (T)__uint_as_float(raw.x & 0xffff0000u);
+        x[2] = (T)__uint_as_float(raw.y << 16), x[3] = (T)__uint_as_float(raw.y & 0xffff0000u);
+        break;
+    }
+    case F16: {
+        uint2 raw = *global<const uint2>(address);
+        x[0] = (T)from_f16((u16)raw.x), x[1] = (T)from_f16((u16)(raw.x >> 16));
+        x[2] = (T)from_f16((u16)raw.y), x[3] = (T)from_f16((u16)(raw.y >> 16));
+        break;
+    }
+    default: x[0] = x[1] = x[2] = x[3] = T(0);
+    }
+}
+
+template <class T> __device__ __forceinline__ void store_quad(u64 address, int dtype, const T (&x)[4]) {
+    switch (dtype) {
+    case F32: *global<float4>(address) = {(float)x[0], (float)x[1], (float)x[2], (float)x[3]}; break;
+    case F64:
+        global<double2>(address)[0] = {(double)x[0], (double)x[1]};
+        global<double2>(address)[1] = {(double)x[2], (double)x[3]};
+        break;
+    case BF16: {
+        u32 low = to_bf16((float)x[0]) | (u32)to_bf16((float)x[1]) << 16;
+        u32 high = to_bf16((float)x[2]) | (u32)to_bf16((float)x[3]) << 16;
+        *global<uint2>(address) = {low, high};
+        break;
+    }
+    case F16: {
+        u32 low = to_f16((float)x[0]) | (u32)to_f16((float)x[1]) << 16;
+        u32 high = to_f16((float)x[2]) | (u32)to_f16((float)x[3]) << 16;
+        *global<uint2>(address) = {low, high};
+        break;
+    }
+    default: break;
+    }
+}

@@ -1,0 +1,56 @@
+"""Puts the stand-in in the place of CuPy, and the host's compiler in that of NVRTC."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from gpu_shim import standin
+from gpu_shim.host import compiled
+
+
+def _build(program: str) -> Path:
+    from stepsmith.cuda._source import source
+
+    return compiled(source(program))
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """While this lasts CuPy is the stand-in."""
+    from stepsmith.cuda import _module
+
+    modules = mock.patch.dict(sys.modules, {"cupy": standin.module()})
+    loaded = mock.patch.multiple(_module, build=_build, _modules={}, _kernels={})
+    with modules, loaded:
+        yield
+
+
+def has_gpu() -> bool:
+    """Is there a real one, with CuPy?"""
+    try:
+        import cupy
+    except ImportError:
+        return False
+    return bool(cupy is not standin.module() and cupy.cuda.is_available())
+
+
+@contextmanager
+def device() -> Iterator[Any]:
+    """CuPy where there is a GPU, else its stand-in, whose arrays' borders are looked at in the end."""
+    if has_gpu():
+        yield sys.modules["cupy"]
+        return
+    with installed():
+        yield standin.module()
+    standin.check_borders()
+
+
+def install() -> None:
+    """For the rest of the process CuPy is the stand-in."""
+    from stepsmith.cuda import _module
+
+    sys.modules["cupy"] = standin.module()
+    _module.build = _build  # type: ignore[assignment]

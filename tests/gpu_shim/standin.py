@@ -1,0 +1,154 @@
+"""The module ``cupy`` of the stand-in: those of its functions that the project may call, and no others."""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from gpu_shim import array as arrays
+from gpu_shim import cuda
+from gpu_shim.array import ndarray, unwrap, wrap
+from gpu_shim.host import RawModule
+from gpu_shim.memory import check_borders
+
+UFUNCS = """
+abs absolute add bitwise_and bitwise_or ceil copysign cos divide equal exp expm1 fabs floor fmax fmin greater
+greater_equal invert isfinite isinf isnan left_shift less less_equal log log1p logical_and logical_not logical_or
+logical_xor maximum minimum mod multiply negative not_equal power right_shift rint sign signbit sin sqrt square
+subtract tanh true_divide
+"""
+FUNCTIONS = """
+all any arange argmax argmin argsort array_equal bincount clip concatenate copyto count_nonzero cumsum diff dot
+empty_like eye flatnonzero full_like linspace matmul max mean median min nan_to_num nonzero ones_like outer packbits
+pad partition percentile prod quantile repeat roll round searchsorted sort stack std sum take take_along_axis tile
+unique unpackbits unravel_index var where zeros_like
+"""
+VIEWS = "broadcast_arrays broadcast_to expand_dims moveaxis ravel reshape split squeeze swapaxes transpose"
+SHARED = """
+bool_ dtype finfo float16 float32 float64 inf int16 int32 int64 int8 nan ndim newaxis pi shape size uint16 uint32
+uint64 uint8
+"""
+
+
+def _function(name: str, is_view: bool) -> Any:
+    host = getattr(np, name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        out = kwargs.get("out")
+        if out is not None and not isinstance(out, ndarray):
+            raise TypeError(f"cupy.{name}: out must be a cupy.ndarray, got {type(out)}")
+        with np.errstate(all="ignore"):
+            result = host(*map(unwrap, args), **{key: unwrap(value) for key, value in kwargs.items()})
+        if out is not None:
+            return out
+        base = args[0] if is_view and args and isinstance(args[0], ndarray) else None
+        return wrap(result, base) if not isinstance(result, list) else [wrap(entry, base) for entry in result]
+
+    call.__name__ = name
+    return call
+
+
+def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+    """Memory that holds no numbers."""
+    return ndarray(shape, dtype, order=order)
+
+
+def zeros(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+    """Zeros."""
+    result = ndarray(shape, dtype, order=order)
+    result._host[...] = 0
+    return result
+
+
+def ones(shape: Any, dtype: Any = float) -> ndarray:
+    """Ones."""
+    return full(shape, 1, dtype)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> ndarray:
+    """The same number everywhere."""
+    result = ndarray(shape, np.asarray(fill_value).dtype if dtype is None else dtype)
+    result._host[...] = fill_value
+    return result
+
+
+def asarray(a: Any, dtype: Any = None, order: str | None = None) -> ndarray:
+    """An array of the device: `a` itself if it is one, else its copy."""
+    if isinstance(a, ndarray):
+        return a if dtype is None or np.dtype(dtype) == a.dtype else a.astype(dtype)
+    return wrap(np.asarray(a, dtype))  # type: ignore[no-any-return]
+
+
+def array(a: Any, dtype: Any = None, copy: bool = True, order: str = "K") -> ndarray:
+    """A new array of the device."""
+    return asarray(a, dtype).copy() if isinstance(a, ndarray) else asarray(a, dtype)
+
+
+def asnumpy(a: Any) -> "np.ndarray[Any, Any]":
+    """A copy on the host."""
+    return a.get() if isinstance(a, ndarray) else np.asarray(a)
+
+
+def ascontiguousarray(a: ndarray, dtype: Any = None) -> ndarray:
+    """The array itself if it lies densely in C order, else a copy that does."""
+    return a if a.flags.c_contiguous and dtype in (None, a.dtype) else a.astype(dtype or a.dtype).copy()
+
+
+def from_dlpack(tensor: Any) -> ndarray:
+    """An array of the device over the memory of another library's; here a copy, since nothing is on a device."""
+    return asarray(np.from_dlpack(tensor))
+
+
+def get_array_module(*args: Any) -> ModuleType:
+    """The module of the stand-in if one of these is its array, else NumPy."""
+    return module() if any(isinstance(arg, ndarray) for arg in args) else np
+
+
+def may_share_memory(a: ndarray, b: ndarray) -> bool:
+    """May the two share an element?"""
+    return bool(np.may_share_memory(a._host, b._host))
+
+
+def shares_memory(a: ndarray, b: ndarray) -> bool:
+    """Do the two share an element?"""
+    return bool(np.shares_memory(a._host, b._host))
+
+
+_made: list[ModuleType] = []
+
+
+def module() -> ModuleType:
+    """The module, made once."""
+    if not _made:
+        made = ModuleType("cupy")
+        made.__version__ = "14.2.0"  # type: ignore[attr-defined]
+        for name in (*UFUNCS.split(), *FUNCTIONS.split(), *VIEWS.split()):
+            setattr(made, name, _function(name, name in VIEWS.split()))
+        for name in SHARED.split():
+            setattr(made, name, getattr(np, name))
+        for own in (
+            empty,
+            zeros,
+            ones,
+            full,
+            asarray,
+            array,
+            asnumpy,
+            ascontiguousarray,
+            from_dlpack,
+            get_array_module,
+        ):
+            setattr(made, own.__name__, own)
+        for own in (may_share_memory, shares_memory, ndarray, RawModule):
+            setattr(made, own.__name__, own)
+        made.cuda = cuda  # type: ignore[attr-defined]
+        _made.append(made)
+    return _made[0]
+
+
+def syncs() -> int:
+    """How often the host waited for the device so far."""
+    return arrays.syncs
+
+
+__all__ = ["check_borders", "module", "syncs"]

@@ -1,0 +1,67 @@
+"""Every kernel as machine code, without a GPU: what the compiler says of registers and memory, and what it wrote."""
+
+import re
+
+import pytest
+
+from stepsmith.cuda import _nvrtc
+from stepsmith.cuda._source import programs, source
+
+ARCHITECTURES = (75, 120)
+MORE_ARCHITECTURES = (80, 90, 100)
+MOST_REGISTERS = 128
+"""Of a thread: with more fewer than two blocks of 256 threads share a multiprocessor."""
+
+_REPORT = re.compile(
+    r"entry function '(?P<name>\w+)'.*?(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
+    r"(?P<loads>\d+) bytes spill loads.*?Used (?P<registers>\d+) registers",
+    re.DOTALL,
+)
+
+
+def architectures():
+    more = [pytest.param(number, marks=pytest.mark.slow) for number in MORE_ARCHITECTURES]
+    return [*ARCHITECTURES, *more]
+
+
+@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("program", programs())
+def test_every_kernel_compiles_without_spills(program, architecture):
+    options = (*_nvrtc.OPTIONS, "--ptxas-options=-v", "--warning-as-error=all-warnings")
+    compiled = _nvrtc.compiler().compile(f"{program}.cu", source(program), f"sm_{architecture}", options)
+    assert compiled.code.startswith(b"\x7fELF")
+    reports = [match.groupdict() for match in _REPORT.finditer(compiled.log)]
+    assert {report["name"] for report in reports} == set(re.findall(r"\.entry (\w+)", ptx(program)))
+    for report in reports:
+        assert (report["stores"], report["loads"]) == ("0", "0"), report
+        assert int(report["registers"]) <= MOST_REGISTERS, report
+
+
+def ptx(program):
+    return _nvrtc.compiler().compile(f"{program}.cu", source(program), "compute_75").code.decode()
+
+
+@pytest.mark.parametrize("program", programs())
+def test_every_operation_is_rounded_by_itself(program):
+    text = ptx(program)
+    assert not re.findall(r"\b(?:fma|mad)\.\S*f(?:32|64)|\.ftz|\.approx", text)
+    assert "call.uni" not in text or "__internal" not in text
+
+
+def test_a_product_and_a_sum_would_be_fused_without_the_option():
+    text = 'extern "C" __global__ void f(float *x) { x[0] = x[1] * x[2] + x[3]; }'
+    options = [option for option in _nvrtc.OPTIONS if not option.startswith("--fmad")]
+    assert "fma.rn.f32" in _nvrtc.compiler().compile("f.cu", text, "compute_75", options).code.decode()
+    assert "fma.rn.f32" not in _nvrtc.compiler().compile("f.cu", text, "compute_75").code.decode()
+
+
+def test_an_error_shows_the_line_of_the_file():
+    text = '#line 1 "wrong.cuh"\nvoid f() {\n    return 1 +;\n}\n'
+    with pytest.raises(RuntimeError, match=r"NVRTC failed: .*COMPILATION\n.*wrong\.cuh\(2\): error"):
+        _nvrtc.compiler().compile("f.cu", text, "compute_75")
+
+
+def test_a_missing_compiler_names_the_extra(monkeypatch):
+    monkeypatch.setattr(_nvrtc, "_candidates", lambda _: iter(["/nowhere/libnvrtc.so"]))
+    with pytest.raises(ImportError, match=r"needs NVRTC 12 of the CUDA toolkit.*stepsmith\[cuda12\]"):
+        _nvrtc.compiler.__wrapped__(12)
