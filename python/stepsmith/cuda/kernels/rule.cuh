@@ -33,6 +33,8 @@ template <class T, int N> struct Rule {
     __device__ __forceinline__ T measure(T param, T, const T *) const { return param; }
     // Takes what was measured of the tensor.
     __device__ __forceinline__ void measured(const Norms &) {}
+    // The rule of a rehearsal: nothing follows it, and what it changes must mean nothing between steps.
+    __device__ __forceinline__ void rehearse() {}
     // Is the tensor's second moment factored?
     __device__ __forceinline__ void of_tensor(bool) {}
 };
