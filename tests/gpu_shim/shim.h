@@ -263,6 +263,7 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == shim::FULL; }
 inline void __threadfence() {}
+inline void __threadfence_system() {}
 
 template <class T, class U> inline T atomicAdd(T *place, U value) {
     T old = *place;

@@ -10,6 +10,8 @@ template <class T> struct Muon : Rule<T, 2> {
         : decay(s.number()), momentum(s.number()), one_minus_momentum(s.number()), step_size(s.number()), nesterov(s.flag()),
           rehearsal(s.flag()) {}
 
+    __device__ __forceinline__ void rehearse() { rehearsal = true; }
+
     __device__ __forceinline__ T step(T param, T grad, T (&state)[2]) const {
         T before = state[0], update = state[1];
         T buffer = before + (grad - before) * one_minus_momentum;

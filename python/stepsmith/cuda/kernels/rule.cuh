@@ -38,6 +38,8 @@ template <class T, int N> struct Rule {
     __device__ __forceinline__ T measure(T param, T, const T (&)[N]) const { return param; }
     // Takes what was measured of the tensor.
     __device__ __forceinline__ void measured(const Norms &) {}
+    // The rule of a rehearsal: nothing follows it, and what it changes must mean nothing between steps.
+    __device__ __forceinline__ void rehearse() {}
     // Is the tensor's second moment factored, its first two states being means of rows and columns?
     __device__ __forceinline__ void of_tensor(bool) {}
     // How the means of rows and columns are averaged.

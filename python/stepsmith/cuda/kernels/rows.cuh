@@ -1,0 +1,86 @@
+// A row: one tensor of a step, its arrays as addresses and the order in which their elements are visited; as rust/optim/row.rs.
+// needs: storage.cuh
+
+const int MOST_STATE = 4;
+
+// Places of a row's operands; the state's slots are in between.
+enum Operand : int { PARAM, GRAD, STATE, EMA = STATE + MOST_STATE, SHADOW, OPERANDS };
+
+// How a state array is coded.
+enum Codec : int { UNCODED, DYNAMIC8, UNSIGNED_DYNAMIC8, E4M3, UE5M3 };
+
+// Elements that share a scale, and elements that a warp works on at once.
+const u32 STATE_BLOCK = 256;
+
+// Mirrors `ROW` of stepsmith/cuda/optim/structs.py; an address of 0 is an array that is not there.
+struct Row {
+    u64 len;
+    u64 unit;  // elements of what belongs to one index of the first axis; all of them below two axes
+    u64 block; // its first block of 4,096 among the blocks of all rows
+    u64 first; // its first element among the elements of all rows
+    u64 data[OPERANDS]; // the first element in the row's order
+    u64 codes[MOST_STATE], scales[MOST_STATE];
+    u64 kept; // a bit an element in C order
+    u64 walk; // for each axis of the row's order its length, then for each operand the bytes from one element to the next
+    u64 grad, grad_walk; // the gradient in C order: its first element; for each axis its length and the bytes
+    u64 unit_factors, unit_block; // a number a unit; the first block of its units among the blocks of all rows' units
+    u64 means[2], mean_sums[2]; // stored means over rows and over columns; room for a number a row, and a number a column
+    u64 partials; // room for a number for each column of each 64 rows
+    u64 height, width, count; // of its matrices, if its second moment is factored
+    int dtypes[OPERANDS];
+    int codecs[MOST_STATE];
+    int mean_dtype;
+    int compute; // F32 or F64
+    int axes;    // of the row's order; 0: every array is dense in it
+    int quads;   // a bit for each operand: is it dense in the row's order, four elements on a boundary of their own size?
+    int grad_axes, grad_quads; // the same for the gradient in C order
+    u32 tensor;  // its index in the optimizer
+    u32 cohort;
+    int plain; // are all arrays stored as they are computed, in quads, and nothing but parameter, gradient and state there?
+    int unused;
+};
+
+__device__ __forceinline__ bool has(const Row &row, int k) { return row.dtypes[k] != ABSENT; }
+
+// A quotient; most fit into 32 bits, where it costs a third.
+__device__ __forceinline__ u64 quotient(u64 a, u64 b) { return (a | b) >> 32 ? a / b : (u32)a / (u32)b; }
+
+// Where element `i` of each operand lies.
+__device__ __forceinline__ void places_of(const Row &row, u64 i, u64 (&places)[OPERANDS]) {
+#pragma unroll
+    for (int k = 0; k < OPERANDS; k++) places[k] = row.data[k] + (row.axes ? 0 : i * item_size(row.dtypes[k]));
+    const i64 *walk = global<const i64>(row.walk);
+    for (int axis = row.axes - 1; axis >= 0; axis--) {
+        const i64 *numbers = walk + axis * (1 + OPERANDS);
+        u64 rest = quotient(i, (u64)numbers[0]);
+        i64 at = (i64)(i - rest * (u64)numbers[0]);
+#pragma unroll
+        for (int k = 0; k < OPERANDS; k++) places[k] += (u64)(at * numbers[1 + k]);
+        i = rest;
+    }
+}
+
+// Where element `i` of the gradient lies, counted in C order.
+__device__ __forceinline__ u64 place_of_grad(const Row &row, u64 i) {
+    if (row.grad_axes == 0) return row.grad + i * item_size(row.dtypes[GRAD]);
+    u64 place = row.grad;
+    const i64 *walk = global<const i64>(row.grad_walk);
+    for (int axis = row.grad_axes - 1; axis >= 0; axis--) {
+        u64 rest = quotient(i, (u64)walk[2 * axis]);
+        place += (u64)((i64)(i - rest * (u64)walk[2 * axis]) * walk[2 * axis + 1]);
+        i = rest;
+    }
+    return place;
+}
+
+// Elements i..i + 4 of the gradient in C order, `i` being a multiple of four; zeros behind the last one.
+template <class T> __device__ __forceinline__ void load_grad4(const Row &row, u64 i, T (&x)[4]) {
+    if (row.grad_quads && i + 4 <= row.len) return load_quad<T>(row.grad + i * item_size(row.dtypes[GRAD]), row.dtypes[GRAD], x);
+#pragma unroll
+    for (int e = 0; e < 4; e++) x[e] = i + e < row.len ? load_at<T>(place_of_grad(row, i + e), row.dtypes[GRAD]) : T(0);
+}
+
+// Which of the elements i..i + 4 are kept: the lowest four bits, `i` being a multiple of four.
+__device__ __forceinline__ u32 kept4(const Row &row, u64 i) {
+    return row.kept ? global<const u8>(row.kept)[i / 8] >> (i % 8) & 15u : 15u;
+}
