@@ -80,6 +80,10 @@ template <class T> __device__ __forceinline__ void load_grad4(const Row &row, u6
     for (int e = 0; e < 4; e++) x[e] = i + e < row.len ? load_at<T>(place_of_grad(row, i + e), row.dtypes[GRAD]) : T(0);
 }
 
+__device__ __forceinline__ bool is_kept(const Row &row, u64 i) {
+    return !row.kept || global<const u8>(row.kept)[i / 8] >> (i % 8) & 1;
+}
+
 // Which of the elements i..i + 4 are kept: the lowest four bits, `i` being a multiple of four.
 __device__ __forceinline__ u32 kept4(const Row &row, u64 i) {
     return row.kept ? global<const u8>(row.kept)[i / 8] >> (i % 8) & 15u : 15u;
