@@ -8,7 +8,7 @@ from typing import Any
 from unittest import mock
 
 from gpu_shim import standin
-from gpu_shim.host import compiled
+from gpu_shim.host import RawModule, compiled
 
 
 def _build(program: str) -> Path:
@@ -46,6 +46,24 @@ def device() -> Iterator[Any]:
     with installed():
         yield standin.module()
     standin.check_borders()
+
+
+def probe(*needs: str, text: str) -> Any:
+    """A module of kernels that only a test wants, over the project's own files; for the device that there is."""
+    from stepsmith.cuda import _cache, _module, _nvrtc
+    from stepsmith.cuda._source import text_of
+
+    whole = text_of(needs) + text
+    if not has_gpu():
+        return RawModule(path=str(compiled(whole)))
+    import cupy
+
+    compiler = _nvrtc.compiler(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+    architecture, suffix = _module._architecture(compiler)
+    path = _cache.cached(
+        "probe", (whole, architecture), suffix, lambda: compiler.compile("probe.cu", whole, architecture).code
+    )
+    return cupy.RawModule(path=str(path))
 
 
 def install() -> None:
