@@ -5,7 +5,6 @@ import pytest
 
 import gpu_shim
 import reference_math as ref
-
 from helpers import assert_same_bits
 from reference_random import uniform
 

@@ -8,13 +8,11 @@ from typing import Any
 from unittest import mock
 
 from gpu_shim import standin
-from gpu_shim.host import RawModule, compiled
+from gpu_shim.host import compiled
 
 
-def _build(program: str) -> Path:
-    from stepsmith.cuda._source import source
-
-    return compiled(source(program))
+def _build(name: str, text: str) -> Path:
+    return compiled(text)
 
 
 @contextmanager
@@ -49,21 +47,11 @@ def device() -> Iterator[Any]:
 
 
 def probe(*needs: str, text: str) -> Any:
-    """A module of kernels that only a test wants, over the project's own files; for the device that there is."""
-    from stepsmith.cuda import _cache, _module, _nvrtc
+    """A module of kernels that only a test wants, over files of the project."""
+    from stepsmith.cuda import _module
     from stepsmith.cuda._source import text_of
 
-    whole = text_of(needs) + text
-    if not has_gpu():
-        return RawModule(path=str(compiled(whole)))
-    import cupy
-
-    compiler = _nvrtc.compiler(cupy.cuda.runtime.runtimeGetVersion() // 1000)
-    architecture, suffix = _module._architecture(compiler)
-    path = _cache.cached(
-        "probe", (whole, architecture), suffix, lambda: compiler.compile("probe.cu", whole, architecture).code
-    )
-    return cupy.RawModule(path=str(path))
+    return _module.cupy().RawModule(path=str(_module.build("probe", text_of(needs) + text)))
 
 
 def install() -> None:
