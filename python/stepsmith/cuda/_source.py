@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-__all__ = ["FOLDER", "programs", "source"]
+__all__ = ["FOLDER", "programs", "source", "text_of"]
 
 FOLDER = Path(__file__).parent / "kernels"
 
@@ -32,8 +32,16 @@ def _in_order(name: str, seen: list[str]) -> list[str]:
 
 @cache
 def source(program: str) -> str:
-    """The whole text of a program; messages of a compiler name the file and line that a reader finds."""
-    return "".join(f'#line 1 "{name}"\n{_text(name)}' for name in _in_order(f"{program}.cuh", []))
+    """The whole text of a program."""
+    return text_of((f"{program}.cuh",))
+
+
+def text_of(names: tuple[str, ...]) -> str:
+    """Files after all that they need, each once; messages of a compiler name the file and line that a reader finds."""
+    seen: list[str] = []
+    for name in names:
+        _in_order(name, seen)
+    return "".join(f'#line 1 "{name}"\n{_text(name)}' for name in seen)
 
 
 def programs() -> list[str]:

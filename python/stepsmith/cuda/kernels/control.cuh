@@ -70,7 +70,7 @@ struct Pass {
     int zeroes_grads;
     int only_rule; // a rehearsal: nothing follows the rule, and it is not counted
     int is_last;   // is it the step's last launch?
-    int unused;
+    int has_codes; // is some state array coded?
 };
 
 __device__ __forceinline__ const double *slot_of(const Pass &pass, u64 updates) {

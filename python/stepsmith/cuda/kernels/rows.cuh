@@ -6,12 +6,6 @@ const int MOST_STATE = 4;
 // Places of a row's operands; the state's slots are in between.
 enum Operand : int { PARAM, GRAD, STATE, EMA = STATE + MOST_STATE, SHADOW, OPERANDS };
 
-// How a state array is coded.
-enum Codec : int { UNCODED, DYNAMIC8, UNSIGNED_DYNAMIC8, E4M3, UE5M3 };
-
-// Elements that share a scale, and elements that a warp works on at once.
-const u32 STATE_BLOCK = 256;
-
 // Mirrors `ROW` of stepsmith/cuda/optim/structs.py; an address of 0 is an array that is not there.
 struct Row {
     u64 len;
@@ -28,7 +22,7 @@ struct Row {
     u64 partials; // room for a number for each column of each 64 rows
     u64 height, width, count; // of its matrices, if its second moment is factored
     int dtypes[OPERANDS];
-    int codecs[MOST_STATE];
+    int codecs[MOST_STATE]; // StateCodec of those that have codes
     int mean_dtype;
     int compute; // F32 or F64
     int axes;    // of the row's order; 0: every array is dense in it

@@ -27,7 +27,8 @@ RING = 256
 NOTHING = 2**64 - 1
 """No element, or a slot of the table that is empty."""
 
-CODECS = {"dynamic8_signed": 1, "dynamic8_unsigned": 2, "scaled_e4m3fn": 3, "scaled_ue5m3": 4}
+CODECS = {"dynamic8_signed": 0, "dynamic8_unsigned": 1, "scaled_e4m3fn": 2, "scaled_ue5m3": 3}
+"""``enum StateCodec`` of kernels/coded.cuh."""
 REDUCTIONS = {"sum_abs": 1, "sum_squares": 2, "max_abs": 3}
 PROBLEMS = ("", "non-finite", "norm overflow", "past table")
 
@@ -134,7 +135,7 @@ PASS = np.dtype(
         ("zeroes_grads", np.int32),
         ("only_rule", np.int32),
         ("is_last", np.int32),
-        ("unused", np.int32),
+        ("has_codes", np.int32),
     ],
     align=True,
 )
