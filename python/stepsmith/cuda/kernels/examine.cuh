@@ -32,22 +32,41 @@ template <class T> __device__ __forceinline__ void load_grads(const Row &row, u6
     for (int q = 0; q < AT_ONCE; q++) load_grad4<T>(row, i + q * LANES, x[q]);
 }
 
+template <class T> __device__ __forceinline__ typename Float<T>::Bits largest_bits(typename Float<T>::Bits most, const T (&x)[4]) {
+#pragma unroll
+    for (int e = 0; e < 4; e++) most = bits_of(magnitude(x[e])) > most ? bits_of(magnitude(x[e])) : most;
+    return most;
+}
+
+// Finds the first of four that is kept and not finite.
+template <class T> __device__ __forceinline__ u64 first_bad_of(const Row &row, u64 i, u32 kept, const T (&x)[4]) {
+    u64 bad = NOTHING;
+#pragma unroll
+    for (int e = 3; e >= 0; e--)
+        if (i + e < row.len && kept >> e & 1 && !is_finite(x[e])) bad = row.first + i + e;
+    return bad;
+}
+
 // Pruned elements are left out of everything, and are zeros in sums.
 template <class T>
 __device__ __forceinline__ void look(const Pass &pass, const Row &row, const Range<T> &range, u64 i, T (&x)[4], Seen<T> &seen) {
     u32 kept = i < row.len ? kept4(row, i) : 0;
     keep(kept, x);
+    if (pass.norm == MAX_ABS) seen.largest = largest_bits(seen.largest, x);
+    if (!pass.checks_finite && !sums(pass)) return;
+    T scaled[4];
+#pragma unroll
+    for (int e = 0; e < 4; e++) scaled[e] = x[e] * range.inverse;
+    if (pass.checks_finite && largest_bits<T>(0, scaled) >= Float<T>::INFINITE) {
+        u64 bad = first_bad_of(row, i, kept, scaled);
+        seen.bad = bad < seen.bad ? bad : seen.bad;
+    }
+    if (!sums(pass)) return;
 #pragma unroll
     for (int e = 0; e < 4; e++) {
-        bool is_there = i + e < row.len;
-        T scaled = x[e] * range.inverse;
-        bool is_bad = is_there && kept >> e & 1 && !is_finite(scaled);
-        if (is_bad && row.first + i + e < seen.bad) seen.bad = row.first + i + e;
-        auto bits = bits_of(magnitude(x[e]));
-        if (bits > seen.largest) seen.largest = bits;
+        T y = pass.clips_values ? clamped(scaled[e], range.limit) : x[e];
         // An infinite factor made NaN of the zeros behind the last element.
-        T clipped = !pass.clips_values ? x[e] : is_there ? clamped(scaled, range.limit) : T(0);
-        if (sums(pass)) seen.lanes.sums[e] += term(pass.norm, (double)clipped);
+        seen.lanes.sums[e] += i + e < row.len ? term(pass.norm, (double)y) : 0.0;
     }
 }
 
@@ -100,18 +119,21 @@ __device__ __forceinline__ void name_first_bad(const Pass &pass) {
 // The larger of two magnitudes, NaN if either is NaN.
 __device__ __forceinline__ double larger_magnitude(double a, double b) { return bits_of(a) > bits_of(b) ? a : b; }
 
-// The largest magnitude after multiplying and clipping, in the compute types.
-__device__ __forceinline__ double largest_of(const Pass &pass) {
-    float narrow = Float<float>::of((u32)pass.control->largest[0]);
-    double wide = Float<double>::of(pass.control->largest[1]);
-    if (!pass.clips_values) return larger_magnitude((double)narrow, wide) / magnitude(pass.grad_scale);
+// Of the gradients as they are.
+__device__ __forceinline__ double largest_of(const Control &control) {
+    return larger_magnitude((double)Float<float>::of((u32)control.largest[0]), Float<double>::of(control.largest[1]));
+}
+
+// After multiplying and clipping, in the compute types.
+__device__ __forceinline__ double largest_clipped(const Pass &pass) {
     double factor = magnitude(1.0 / pass.grad_scale), limit = (double)(float)pass.clip_value;
-    double a = (double)(narrow * (float)factor), b = wide * factor;
+    double a = (double)(Float<float>::of((u32)pass.control->largest[0]) * (float)factor);
+    double b = Float<double>::of(pass.control->largest[1]) * factor;
     return larger_magnitude(a > limit ? limit : a, b > pass.clip_value ? pass.clip_value : b);
 }
 
 __device__ __forceinline__ double norm_of(const Pass &pass, double sum) {
-    if (pass.norm == MAX_ABS) return largest_of(pass);
+    if (pass.norm == MAX_ABS && pass.clips_values) return largest_clipped(pass);
     double norm = pass.norm == SUM_SQUARES ? square_root(sum) : sum;
     return pass.clips_values ? norm : norm / magnitude(pass.grad_scale);
 }
@@ -127,7 +149,8 @@ __device__ __forceinline__ double clip_factor(const Pass &pass, double norm) {
 __device__ __forceinline__ void judge(const Pass &pass, double sum) {
     Control &control = *pass.control;
     if (control.problem) return; // the host has yet to see what that says
-    control.norm = pass.norm == NO_NORM ? 0.0 : norm_of(pass, sum);
+    control.sum = pass.norm == MAX_ABS ? largest_of(control) : sum;
+    control.norm = pass.norm == NO_NORM ? 0.0 : norm_of(pass, control.sum);
     if (pass.checks_finite && control.first_bad != NOTHING) {
         name_first_bad(pass);
         stop(pass, NON_FINITE);

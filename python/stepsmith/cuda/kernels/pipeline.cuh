@@ -64,11 +64,10 @@ template <class T> __device__ __forceinline__ void spread_means(const Row &row, 
     }
 }
 
-// Four elements with everything that is folded around the rule.
+// Gradient and state as the rule wants them.
 template <class R, class T>
-__device__ __forceinline__ void fold_quad(const Pass &pass, const Row &row, const Scaled<R, T> &scaled, u64 updates, u64 i,
-                                          Quads<T> &quads) {
-    u32 kept = i < row.len ? kept4(row, i) : 0;
+__device__ __forceinline__ void make_ready(const Pass &pass, const Row &row, const Scaled<R, T> &scaled, u64 i, u32 kept,
+                                           Quads<T> &quads) {
     if (prepares(pass, row)) {
         prepare(pass, row, scaled.preparation, i, kept, quads.x[GRAD]);
     } else {
@@ -76,6 +75,14 @@ __device__ __forceinline__ void fold_quad(const Pass &pass, const Row &row, cons
         for (int e = 0; e < 4; e++) quads.x[GRAD][e] *= scaled.factor;
     }
     if (R::FACTORED && row.height) spread_means(row, i, quads);
+}
+
+// Four elements with everything that is folded around the rule.
+template <class R, class T>
+__device__ __forceinline__ void fold_quad(const Pass &pass, const Row &row, const Scaled<R, T> &scaled, u64 updates, u64 i,
+                                          Quads<T> &quads) {
+    u32 kept = i < row.len ? kept4(row, i) : 0;
+    make_ready(pass, row, scaled, i, kept, quads);
     step_quad(scaled.rule, quads);
     if (pass.only_rule) return;
     keep(kept, quads.x[PARAM]);

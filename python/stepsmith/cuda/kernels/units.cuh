@@ -59,7 +59,7 @@ KERNEL(unit_sums)(const __grid_constant__ Pass pass) {
 
 // min(1, agc·max(‖param‖, 1e-3) / ‖grad‖) for each unit, the gradient's norm being that after the clipping of all gradients.
 KERNEL(unit_factors)(const __grid_constant__ Pass pass) {
-    double clip = pass.control->clip;
+    double clip = pass.is_examined ? pass.control->clip : 1.0;
     double scale = pass.clips_values ? clip : clip / magnitude(pass.grad_scale);
     for (u64 k = first_warp(); k < pass.unit_block_count; k += warp_stride()) {
         UnitBlock at = unit_block(pass, k);
