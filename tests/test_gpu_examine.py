@@ -50,8 +50,15 @@ class Case:
 
 
 def gradients(dtypes=("f32", "bf16", "f16"), lengths=LENGTHS, seed=1):
+    """Behind each are large numbers that belong to nobody."""
     rng = np.random.default_rng(seed)
-    return [encode(values(rng, n, np.float64), DTYPES[dtypes[k % len(dtypes)]]) for k, n in enumerate(lengths)]
+    return [before(encode(values(rng, n, np.float64), DTYPES[dtypes[k % len(dtypes)]])) for k, n in enumerate(lengths)]
+
+
+def before(array):
+    wide = np.full(array.size + 600, 6e4, array.dtype)
+    wide[: array.size] = array
+    return wide[: array.size]
 
 
 def clip_of(max_norm, norm):
@@ -88,9 +95,14 @@ def test_the_sum_does_not_depend_on_the_grid(gpu, blocks):
 @pytest.mark.slow
 @pytest.mark.usefixtures("schedule")
 def test_a_row_of_more_than_a_block_of_blocks(gpu):
-    lengths = (5, 4096 * 4097 + 3, 4096 * 300 + 1, 40)
-    case = Case(gpu, gradients(("f32", "f32", "f64", "f32"), lengths), norm=REDUCTIONS["sum_squares"])
+    lengths = (5, 4096 * 4097 + 3, 4096 * 300 + 1, 4096 * 4096)
+    grads = gradients(("f32", "f32", "f64", "f32"), lengths)
+    case = Case(gpu, grads, [grad.copy() for grad in grads], norm=REDUCTIONS["sum_squares"], agc=0.9)
     assert case.examine(64)["norm"] == case.norm(2.0)
+    case.rows.run_once("units", "unit_sums", 64)
+    case.rows.run_once("units", "unit_factors")
+    for tensor, grad in zip(case.tensors, grads):
+        assert_same_bits(tensor["unit_factors"].get(), unit_factors(grad, grad, 0.9, 1.0))
 
 
 def test_many_rows_are_added_in_order(gpu):
@@ -151,6 +163,13 @@ def test_what_overflows_by_the_scale_is_not_finite(gpu):
     assert (found["tensor"], found["element"], found["value"]) == (1, 5, 0.0)
     found = Case(gpu, [grads[0] * 1e-300, grads[1][:0]], checks_finite=1, grad_scale=1e-40).examine()
     assert found["stops"] == 0
+
+
+def test_an_infinite_factor_spoils_nothing_behind_the_last_element(gpu):
+    for n in (1, 127, 4097):
+        settings = {"clips_values": 1, "clip_value": 0.5, "norm": REDUCTIONS["sum_squares"], "grad_scale": 1e-40}
+        found = Case(gpu, [before(np.ones(n, np.float32))], **settings).examine()
+        assert found["norm"] == math.sqrt(n * 0.25)
 
 
 def test_a_norm_that_overflows_is_no_element_s_fault(gpu):
