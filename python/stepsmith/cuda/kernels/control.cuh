@@ -11,7 +11,7 @@ const u64 NOTHING = ~0ull;
 enum Problem : u32 { NO_PROBLEM, NON_FINITE, NORM_OVERFLOW, PAST_TABLE };
 
 // How gradients become one number: `_core.reduce`'s kinds.
-enum Reduction : int { NO_NORM, SUM_ABS, SUM_SQUARES, MAX_ABS };
+enum Reduction : int { NO_NORM, SUM_ABS, SUM_SQUARES, MAX_ABS, SUM };
 
 // Mirrors `CONTROL` of stepsmith/cuda/optim/structs.py. One an optimizer, in the device's memory.
 struct Control {
@@ -20,7 +20,7 @@ struct Control {
     // What an examination of the gradients finds; the step's last kernel clears it.
     u64 first_bad; // among the elements of all rows, NOTHING if all are finite
     u64 largest[2]; // bits of the largest magnitudes: of rows computed in float32, and in float64
-    double norm, clip;
+    double sum, norm, clip; // `sum`: what the gradients were reduced to
     double first, second; // what gradients are multiplied by, before and after values are clipped
     u32 stops; // this step writes nothing
     u32 ended; // blocks of a launch that have ended

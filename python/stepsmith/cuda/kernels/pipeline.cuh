@@ -12,12 +12,11 @@ template <class R, class T> struct Scaled {
     R rule;
     T factor;
 
-    __device__ __forceinline__ Scaled(const Pass &pass, u64 row_index, const Row &row)
+    __device__ __forceinline__ Scaled(const Pass &pass, const Row &row)
         : rule(Scalars<T>{scalars_of(pass, row.cohort)}),
           factor((T)(sign_of(pass, row.cohort) * (pass.is_examined ? pass.control->first : pass.first))) {
         if (pass.only_rule) rule.rehearse();
         rule.of_tensor(row.height != 0);
-        if (R::MEASURES) rule.measured({row.len, pass.norms[2 * row_index], pass.norms[2 * row_index + 1]});
     }
 };
 
@@ -45,10 +44,10 @@ template <class T> __device__ __forceinline__ void spread_means(const Row &row, 
     }
 }
 
-// The elements from `i` on, with everything that is folded around the rule.
+// Gradient and state as the rule wants them.
 template <class R, class T>
-__device__ __forceinline__ void fold(const Pass &pass, const Row &row, const Scaled<R, T> &scaled, u64 i, Part<T> &part) {
-    u32 kept = i < row.len ? kept_from(row, i) : 0;
+__device__ __forceinline__ void make_ready(const Pass &pass, const Row &row, const Scaled<R, T> &scaled, u64 i, u32 kept,
+                                           Part<T> &part) {
     if (prepares(pass, row)) {
         prepare(pass, row, scaled.factor, i, kept, part.x[GRAD]);
     } else {
@@ -56,6 +55,13 @@ __device__ __forceinline__ void fold(const Pass &pass, const Row &row, const Sca
         for (int e = 0; e < Part<T>::COUNT; e++) part.x[GRAD][e] *= scaled.factor;
     }
     if (R::FACTORED && row.height) spread_means(row, i, part);
+}
+
+// The elements from `i` on, with everything that is folded around the rule.
+template <class R, class T>
+__device__ __forceinline__ void fold(const Pass &pass, const Row &row, const Scaled<R, T> &scaled, u64 i, Part<T> &part) {
+    u32 kept = i < row.len ? kept_from(row, i) : 0;
+    make_ready(pass, row, scaled, i, kept, part);
     step_part(scaled.rule, part.x);
     if (pass.only_rule) return;
     keep(kept, part.x[PARAM]);
@@ -71,6 +77,9 @@ template <int STATES> __device__ __forceinline__ u32 written(const Pass &pass) {
     return pass.only_rule ? state : state | copies | 1u << PARAM | (pass.zeroes_grads ? 1u << GRAD : 0);
 }
 
+// Where the `n`-th of a lane's eight elements is in the tile that begins at `start`.
+__device__ __forceinline__ u64 place_of_part(u64 start, int n) { return start + n / 4 * LANES + 4 * lane_of_warp() + n % 4; }
+
 template <class R, class T>
 __device__ __forceinline__ void step_folded(const Pass &pass, const Row &row, const StateGrids &grids, const Scaled<R, T> &scaled,
                                             u64 start) {
@@ -78,7 +87,7 @@ __device__ __forceinline__ void step_folded(const Pass &pass, const Row &row, co
     if (pass.has_codes) fill(row, grids, start);
 #pragma unroll 1
     for (int n = 0; n < 8; n += COUNT) {
-        u64 i = start + n / 4 * LANES + 4 * lane_of_warp() + n % 4;
+        u64 i = place_of_part(start, n);
         Part<T> part;
         gather<R::STATES>(row, i, part);
         if (pass.has_codes) stand_in<R::STATES>(row, n, part);
@@ -142,7 +151,10 @@ template <template <class> class R, class T> __device__ __forceinline__ void run
         for (u64 k = blockIdx.x; k < pass.chunk_count; k += gridDim.x) {
             u64 chunk = pass.chunks[k];
             const Row &row = pass.rows[chunk >> 32];
-            step_chunk(pass, row, grids, Scaled<R<T>, T>(pass, chunk >> 32, row), chunk & 0xffffffffu);
+            const double *norms = pass.norms + 2 * (chunk >> 32);
+            Scaled<R<T>, T> scaled(pass, row);
+            if (R<T>::MEASURES) scaled.rule.measured({row.len, norms[0], norms[1]});
+            step_chunk(pass, row, grids, scaled, chunk & 0xffffffffu);
         }
     }
     if (pass.is_last && is_last_block(pass) && threadIdx.x == 0) end_step(pass);

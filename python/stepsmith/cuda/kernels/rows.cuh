@@ -91,6 +91,10 @@ template <class T> __device__ __forceinline__ void load_grad4(const Row &row, u6
     for (int e = 0; e < 4; e++) x[e] = i + e < row.len ? load_at<T>(place_of_grad(row, i + e), row.dtypes[GRAD]) : T(0);
 }
 
+__device__ __forceinline__ bool is_kept(const Row &row, u64 i) {
+    return !row.kept || global<const u8>(row.kept)[i / 8] >> (i % 8) & 1;
+}
+
 // Which elements are kept from element `i` on, a bit each; those up to the next multiple of eight.
 __device__ __forceinline__ u32 kept_from(const Row &row, u64 i) {
     return row.kept ? (u32)global<const u8>(row.kept)[i / 8] >> (i % 8) : 0xffu;

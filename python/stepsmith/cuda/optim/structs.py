@@ -29,7 +29,7 @@ NOTHING = 2**64 - 1
 
 CODECS = {"dynamic8_signed": 0, "dynamic8_unsigned": 1, "scaled_e4m3fn": 2, "scaled_ue5m3": 3}
 """``enum StateCodec`` of kernels/coded.cuh."""
-REDUCTIONS = {"sum_abs": 1, "sum_squares": 2, "max_abs": 3}
+REDUCTIONS = {"sum_abs": 1, "sum_squares": 2, "max_abs": 3, "sum": 4}
 PROBLEMS = ("", "non-finite", "norm overflow", "past table")
 
 _ADDRESS = _COUNT = np.uint64
@@ -77,6 +77,7 @@ CONTROL = np.dtype(
         ("steps", _COUNT),
         ("first_bad", _COUNT),
         ("largest", np.uint64, 2),
+        ("sum", np.float64),
         ("norm", np.float64),
         ("clip", np.float64),
         ("first", np.float64),
