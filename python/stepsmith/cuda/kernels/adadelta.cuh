@@ -1,5 +1,5 @@
 // Adadelta: v = ρ·v + (1 - ρ)·g²; δ = √(u + ε) / √(v + ε)·g; u = ρ·u + (1 - ρ)·δ²; p -= lr·δ.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Adadelta : Rule<T, 2> {
     T weight_decay, lr, rho, one_minus_rho, eps;
@@ -17,3 +17,5 @@ template <class T> struct Adadelta : Rule<T, 2> {
         return param - delta * lr;
     }
 };
+
+RULE(adadelta, Adadelta)

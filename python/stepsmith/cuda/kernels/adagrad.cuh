@@ -1,5 +1,5 @@
 // Adagrad: sum += g²; p -= step_size·g / (√sum + ε).
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Adagrad : Rule<T, 1> {
     T weight_decay, step_size, eps;
@@ -15,3 +15,5 @@ template <class T> struct Adagrad : Rule<T, 1> {
         return param - grad * step_size / denom;
     }
 };
+
+RULE(adagrad, Adagrad)

@@ -1,5 +1,5 @@
 // Adamax: m += (1 - β1)(g - m); u = max(β2·u, |g| + ε); p -= step_size·m / u.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Adamax : Rule<T, 2> {
     T weight_decay, one_minus_beta1, beta2, step_size, eps;
@@ -16,3 +16,5 @@ template <class T> struct Adamax : Rule<T, 2> {
         return param - m * step_size / u;
     }
 };
+
+RULE(adamax, Adamax)

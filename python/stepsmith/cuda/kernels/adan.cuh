@@ -1,7 +1,7 @@
 // Adan: d = g - g_prev (0 at the first step); m += (1 - β1)(g - m); m_diff += (1 - β2)(d - m_diff);
 // n = β3·n + (1 - β3)(g + β2·d)²;
 // p = (p·decay - (step_size·m + diff_step_size·m_diff) / (√n·inv_sqrt_bias_correction3 + ε))·shrink; g_prev = g.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Adan : Rule<T, 4> {
     T decay, shrink, one_minus_beta1, beta2, one_minus_beta2, beta3, one_minus_beta3, step_size, diff_step_size,
@@ -26,3 +26,5 @@ template <class T> struct Adan : Rule<T, 4> {
         return (param * decay - update) * shrink;
     }
 };
+
+RULE(adan, Adan)

@@ -1,6 +1,6 @@
 // AdEMAMix: m += (1 - β1)(g - m); v = β2·v + (1 - β2)·g²; m_slow += (1 - β3)(g - m_slow);
 // p = p·decay - (step_size·m + slow_step_size·m_slow) / (√v·inv_sqrt_bias_correction2 + ε).
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct AdEmaMix : Rule<T, 3> {
     T decay, one_minus_beta1, beta2, one_minus_beta2, one_minus_beta3, step_size, slow_step_size, inv_sqrt_bias_correction2, eps;
@@ -20,3 +20,5 @@ template <class T> struct AdEmaMix : Rule<T, 3> {
         return param * decay - (m * step_size + m_slow * slow_step_size) / denom;
     }
 };
+
+RULE(ademamix, AdEmaMix)

@@ -1,5 +1,5 @@
 // Averaged stochastic gradient descent: p = p·decay - η·g; ax += μ(p - ax), or p itself while μ is 1.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Asgd : Rule<T, 1> {
     T weight_decay, decay, eta, mu;
@@ -17,3 +17,5 @@ template <class T> struct Asgd : Rule<T, 1> {
         return param;
     }
 };
+
+RULE(asgd, Asgd)

@@ -1,11 +1,13 @@
 // Coded state of a tile while a step works on it: codes become float32, the rule steps those, and when all elements of the block are
-// new its scale is known and they become codes again; as rust/optim/coded.rs.
+// new its scale is known and they become codes again; as rust/optim/coded.rs. The numbers lie in the block's dynamic shared memory,
+// 32 bytes a thread for each state array, which a launch without coded state does without.
 // needs: coded.cuh fold.cuh
 
-// The numbers that belong to a lane: eight for each state array.
-template <int STATES> struct Decoded {
-    float numbers[STATES][8];
-};
+// Where a lane's numbers of state array `k` lie from the `n`-th of eight on, up to the next multiple of four; nobody else uses them.
+__device__ __forceinline__ float *room(int k, int n) {
+    DYNAMIC_SHARED(float4, numbers);
+    return (float *)&numbers[(2 * k + n / 4) * blockDim.x + threadIdx.x] + n % 4;
+}
 
 // Four codes of elements i..i + 4, the first in the lowest byte; zeros behind the last one.
 __device__ __forceinline__ u32 load_codes(u64 codes, u64 i, u64 len) {
@@ -26,68 +28,65 @@ __device__ __forceinline__ void store_codes(u64 codes, u64 i, u64 len, u32 four)
 }
 
 // Decodes the tile that begins at `start`.
-template <int STATES>
-__device__ __forceinline__ void fill(const Row &row, const StateGrids &grids, u64 start, Decoded<STATES> &decoded) {
+__device__ __noinline__ void fill(const Row &row, const StateGrids &grids, u64 start) {
     u64 i = start + 4 * lane_of_warp();
-#pragma unroll
-    for (int k = 0; k < STATES; k++) {
+#pragma unroll 1
+    for (int k = 0; k < MOST_STATE; k++) {
         if (!row.codes[k]) continue;
         u32 codes[2] = {load_codes(row.codes[k], i, row.len), load_codes(row.codes[k], i + LANES, row.len)};
-        decode_state(row.codecs[k], grids, codes, global<const float>(row.scales[k])[start / STATE_BLOCK], decoded.numbers[k]);
+        float x[8];
+        decode_state(row.codecs[k], grids, codes, global<const float>(row.scales[k])[start / STATE_BLOCK], x);
+#pragma unroll
+        for (int n = 0; n < 8; n++) *room(k, n) = x[n];
     }
 }
 
-// The numbers of quad 0 or 1 stand in for the state arrays that have codes.
-template <int STATES, class T>
-__device__ __forceinline__ void stand_in(const Row &row, const Decoded<STATES> &decoded, int quad, Quads<T> &quads) {
+// The numbers from the `n`-th on stand in for the state arrays that have codes.
+template <int STATES, class T> __device__ __forceinline__ void stand_in(const Row &row, int n, Part<T> &part) {
 #pragma unroll
     for (int k = 0; k < STATES; k++)
         if (row.codes[k])
 #pragma unroll
-            for (int e = 0; e < 4; e++) quads.x[STATE + k][e] = (T)(quad ? decoded.numbers[k][4 + e] : decoded.numbers[k][e]);
+            for (int e = 0; e < Part<T>::COUNT; e++) part.x[STATE + k][e] = (T)room(k, n)[e];
 }
 
-// Takes the new numbers of a quad of elements i..i + 4.
-template <int STATES, class T>
-__device__ __forceinline__ void take(const Row &row, const Quads<T> &quads, int quad, u64 i, Decoded<STATES> &decoded) {
+// Takes their new values, which belong to the elements from `i` on; zeros behind the last one.
+template <int STATES, class T> __device__ __forceinline__ void take(const Row &row, int n, u64 i, const Part<T> &part) {
 #pragma unroll
     for (int k = 0; k < STATES; k++)
         if (row.codes[k])
 #pragma unroll
-            for (int e = 0; e < 4; e++) {
-                float number = i + e < row.len ? (float)quads.x[STATE + k][e] : 0.0f;
-                decoded.numbers[k][e] = quad ? decoded.numbers[k][e] : number;
-                decoded.numbers[k][4 + e] = quad ? number : decoded.numbers[k][4 + e];
-            }
+            for (int e = 0; e < Part<T>::COUNT; e++) room(k, n)[e] = i + e < row.len ? (float)part.x[STATE + k][e] : 0.0f;
 }
 
-// Random words of the lane's elements.
-__device__ __forceinline__ void words_of(const Pass &pass, const Row &row, u64 updates, int k, u64 i, u32 (&words)[8]) {
-    Philox philox = {pass.state_rounding_seed, (u32)updates, STATE_ROUNDING_STREAM + row.tensor + k * SLOT_STREAMS};
+// Random words of a lane's elements.
+__device__ __forceinline__ void words_of(const Pass &pass, const Row &row, int k, u64 i, u32 (&words)[8]) {
+    u32 stream = STATE_ROUNDING_STREAM + row.tensor + k * SLOT_STREAMS;
+    Philox philox = {pass.state_rounding_seed, (u32)pass.control->updates, stream};
     u32 four[4];
 #pragma unroll
-    for (int q = 0; q < 2; q++) {
-        philox_words(philox, (i + q * LANES) / 4, four);
+    for (int quad = 0; quad < 2; quad++) {
+        philox_words(philox, (i + quad * LANES) / 4, four);
 #pragma unroll
-        for (int e = 0; e < 4; e++) words[4 * q + e] = four[e];
+        for (int e = 0; e < 4; e++) words[4 * quad + e] = four[e];
     }
 }
 
 // Encodes the tile; all lanes of the warp must come here.
-template <int STATES>
-__device__ __forceinline__ void leave(const Pass &pass, const Row &row, const StateGrids &grids, u64 updates, u64 start,
-                                      const Decoded<STATES> &decoded) {
+__device__ __noinline__ void leave(const Pass &pass, const Row &row, const StateGrids &grids, u64 start) {
     u64 i = start + 4 * lane_of_warp();
-#pragma unroll
-    for (int k = 0; k < STATES; k++) {
+#pragma unroll 1
+    for (int k = 0; k < MOST_STATE; k++) {
         if (!row.codes[k]) continue;
         u32 codes[2], words[8];
-        float scale;
+        float x[8], scale;
+#pragma unroll
+        for (int n = 0; n < 8; n++) x[n] = *room(k, n);
         if (pass.rounds_state) {
-            words_of(pass, row, updates, k, i, words);
-            scale = encode_state_randomly(row.codecs[k], grids, decoded.numbers[k], codes, words);
+            words_of(pass, row, k, i, words);
+            scale = encode_state_randomly(row.codecs[k], grids, x, codes, words);
         } else {
-            scale = encode_state(row.codecs[k], grids, decoded.numbers[k], codes);
+            scale = encode_state(row.codecs[k], grids, x, codes);
         }
         store_codes(row.codes[k], i, row.len, codes[0]);
         store_codes(row.codes[k], i + LANES, row.len, codes[1]);

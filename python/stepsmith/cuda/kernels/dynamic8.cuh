@@ -73,12 +73,13 @@ template <> struct GridOf<false> {
     static __device__ __forceinline__ const Type &global() { return UNSIGNED_GRID; }
 };
 
-// The grid in the block's shared memory, where all its threads put it, and may read it after the next __syncthreads().
-template <bool SIGNED> __device__ __forceinline__ const typename GridOf<SIGNED>::Type &shared_grid() {
+// The grid in the block's shared memory, where all its threads put it, and may read it after the next __syncthreads(). What nobody
+// wants is not put there.
+template <bool SIGNED> __device__ __forceinline__ const typename GridOf<SIGNED>::Type &shared_grid(bool is_wanted = true) {
     typedef typename GridOf<SIGNED>::Type Type;
     SHARED(u32, words, sizeof(Type) / 4);
     const u32 *from = (const u32 *)&GridOf<SIGNED>::global();
-    for (u32 i = threadIdx.x; i < sizeof(Type) / 4; i += blockDim.x) words[i] = from[i];
+    for (u32 i = threadIdx.x; is_wanted && i < sizeof(Type) / 4; i += blockDim.x) words[i] = from[i];
     return *(const Type *)words;
 }
 

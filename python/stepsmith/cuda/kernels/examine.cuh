@@ -50,7 +50,7 @@ template <class T> __device__ __forceinline__ u64 first_bad_of(const Row &row, u
 // Pruned elements are left out of everything, and are zeros in sums.
 template <class T>
 __device__ __forceinline__ void look(const Pass &pass, const Row &row, const Range<T> &range, u64 i, T (&x)[4], Seen<T> &seen) {
-    u32 kept = i < row.len ? kept4(row, i) : 0;
+    u32 kept = i < row.len ? kept_from(row, i) : 0;
     keep(kept, x);
     if (pass.norm == MAX_ABS) seen.largest = largest_bits(seen.largest, x);
     if (!pass.checks_finite && !sums(pass)) return;

@@ -38,11 +38,11 @@ __device__ __forceinline__ double result_of(Tree &tree) {
 
 // Elements i..i + 4 of the gradient as the rule will see them, zeros from `end` on.
 template <class T>
-__device__ __forceinline__ void load_prepared(const Pass &pass, const Row &row, const Preparation<T> &how, u64 i, u64 end, T (&x)[4]) {
+__device__ __forceinline__ void load_prepared(const Pass &pass, const Row &row, T first, u64 i, u64 end, T (&x)[4]) {
     u32 kept = 0;
     if (i % 4 == 0 && i + 4 <= end) {
         load_grad4<T>(row, i, x);
-        kept = kept4(row, i);
+        kept = kept_from(row, i);
     } else {
 #pragma unroll
         for (u32 e = 0; e < 4; e++) {
@@ -51,14 +51,14 @@ __device__ __forceinline__ void load_prepared(const Pass &pass, const Row &row, 
             kept |= (u32)is_there << e;
         }
     }
-    prepare(pass, row, how, i, kept, x);
+    prepare(pass, row, first, i, kept, x);
 #pragma unroll
     for (u32 e = 0; e < 4; e++) x[e] = i + e < end ? x[e] : T(0);
 }
 
 // The sum of squares of a matrix's row, by a warp.
 template <class T>
-__device__ __forceinline__ void sum_row(const Pass &pass, const Row &row, const Preparation<T> &how, u64 which) {
+__device__ __forceinline__ void sum_row(const Pass &pass, const Row &row, T first, u64 which) {
     Tree tree = {};
     u64 end = (which + 1) * row.width;
     for (u64 start = which * row.width; start < end; start += BLOCK) {
@@ -66,7 +66,7 @@ __device__ __forceinline__ void sum_row(const Pass &pass, const Row &row, const 
         u64 stop = start + BLOCK < end ? start + BLOCK : end;
         for (u64 at = start; at < stop; at += LANES) {
             T x[4];
-            load_prepared(pass, row, how, at + 4 * lane_of_warp(), stop, x);
+            load_prepared(pass, row, first, at + 4 * lane_of_warp(), stop, x);
 #pragma unroll
             for (int e = 0; e < 4; e++) lanes.sums[e] += (double)x[e] * (double)x[e];
         }
@@ -78,14 +78,14 @@ __device__ __forceinline__ void sum_row(const Pass &pass, const Row &row, const 
 
 // The sums of squares of 128 columns over a block of a matrix's rows, by a warp.
 template <class T>
-__device__ __forceinline__ void sum_columns(const Pass &pass, const Row &row, const Preparation<T> &how, u64 which) {
+__device__ __forceinline__ void sum_columns(const Pass &pass, const Row &row, T first, u64 which) {
     u64 tiles = (row.width + LANES - 1) / LANES, block = which / tiles, tall = blocks_of_rows(row);
     u64 column = which % tiles * LANES + 4 * lane_of_warp(), top = block % tall * HEIGHT;
-    u64 first = block / tall * row.height + top, count = row.height - top < HEIGHT ? row.height - top : HEIGHT;
+    u64 from = block / tall * row.height + top, count = row.height - top < HEIGHT ? row.height - top : HEIGHT;
     double sums[4] = {0.0, 0.0, 0.0, 0.0};
-    for (u64 at = first; at < first + count; at++) {
+    for (u64 at = from; at < from + count; at++) {
         T x[4];
-        load_prepared(pass, row, how, at * row.width + column, (at + 1) * row.width, x);
+        load_prepared(pass, row, first, at * row.width + column, (at + 1) * row.width, x);
 #pragma unroll
         for (int e = 0; e < 4; e++) sums[e] += (double)x[e] * (double)x[e];
     }
@@ -101,9 +101,9 @@ template <class R, class T> __device__ __forceinline__ void sum_squares(const Pa
         const Row &row = pass.rows[pass.chunks[k] >> 32];
         u64 rows = row.count * row.height, strips = row.count * blocks_of_rows(row) * ((row.width + LANES - 1) / LANES);
         u64 which = (pass.chunks[k] & 0xffffffffu) * warps_of_block() + warp_of_block();
-        Preparation<T> how = Scaled<R, T>(pass, row).preparation;
-        if (which < rows) sum_row(pass, row, how, which);
-        else if (which < rows + strips) sum_columns(pass, row, how, which - rows);
+        T first = Scaled<R, T>(pass, row).factor;
+        if (which < rows) sum_row(pass, row, first, which);
+        else if (which < rows + strips) sum_columns(pass, row, first, which - rows);
     }
 }
 

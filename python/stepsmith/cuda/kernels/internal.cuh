@@ -1,7 +1,7 @@
 // Rules that are no optimizers: the sweep that a step is measured against, and what functions over arrays do.
 //
 // Those without state have one that is never there.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 // Adds the gradient to everything.
 template <class T> struct Sweep : Rule<T, 4> {
@@ -61,3 +61,5 @@ template <class T> struct Assign : Rule<T, 1> {
 
     __device__ __forceinline__ T step(T, T grad, T (&)[1]) const { return grad * factor; }
 };
+
+RULE(sweep, Sweep)

@@ -1,5 +1,5 @@
 // LARS: u = g + λp; d = lr·trust_coefficient·(‖p‖ / ‖u‖)·u, or lr·u if a norm is 0; b = μ·b + d; p -= d + μ·b (Nesterov) or b.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Lars : Rule<T, 1> {
     static const bool MEASURES = true;
@@ -30,3 +30,5 @@ template <class T> struct Lars : Rule<T, 1> {
         return param - direction;
     }
 };
+
+RULE(lars, Lars)

@@ -1,5 +1,5 @@
 // Lion: p = p·decay - lr·sign(m + (1 - β1)(g - m)); m += (1 - β2)(g - m). sign(0) = 0.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Lion : Rule<T, 1> {
     T decay, one_minus_beta1, one_minus_beta2, lr;
@@ -15,3 +15,5 @@ template <class T> struct Lion : Rule<T, 1> {
         return param * decay - sign(direction) * lr;
     }
 };
+
+RULE(lion, Lion)

@@ -9,17 +9,24 @@ struct Squares {
     Lanes param, measured;
 };
 
-template <class R, class T>
-__device__ __forceinline__ void measure_quad(const Row &row, const R &rule, u64 i, const Quads<T> &quads, Squares &squares) {
+// Adds x to a lane's sum.
+__device__ __forceinline__ void add_to_lane(Lanes &lanes, int lane, double x) {
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
+    for (int k = 0; k < 4; k++) lanes.sums[k] += k == lane ? x : 0.0;
+}
+
+// Elements from `i` on, of which the first belongs to the thread's lane `n`.
+template <class R, class T>
+__device__ __forceinline__ void measure_part(const Row &row, const R &rule, u64 i, int n, const Part<T> &part, Squares &squares) {
+#pragma unroll
+    for (int e = 0; e < Part<T>::COUNT; e++) {
         T state[R::STATES];
 #pragma unroll
-        for (int k = 0; k < R::STATES; k++) state[k] = quads.x[STATE + k][e];
-        double measured = (double)rule.measure(quads.x[PARAM][e], quads.x[GRAD][e], state), param = (double)quads.x[PARAM][e];
+        for (int k = 0; k < R::STATES; k++) state[k] = part.x[STATE + k][e];
+        double measured = (double)rule.measure(part.x[PARAM][e], part.x[GRAD][e], state), param = (double)part.x[PARAM][e];
         bool is_there = i + e < row.len;
-        squares.param.sums[e] += is_there ? param * param : 0.0;
-        squares.measured.sums[e] += is_there ? measured * measured : 0.0;
+        add_to_lane(squares.param, n + e, is_there ? param * param : 0.0);
+        add_to_lane(squares.measured, n + e, is_there ? measured * measured : 0.0);
     }
 }
 
@@ -29,16 +36,15 @@ __device__ __forceinline__ void measure_block(const Pass &pass, const Row &row, 
     Squares squares = {{{0.0, 0.0, 0.0, 0.0}}, {{0.0, 0.0, 0.0, 0.0}}};
     u64 end = (block + 1) * BLOCK < row.len ? (block + 1) * BLOCK : row.len;
     for (u64 start = block * BLOCK; start < end; start += TILE) {
-        Decoded<R::STATES> decoded;
-        if (pass.has_codes) fill(row, grids, start, decoded);
+        if (pass.has_codes) fill(row, grids, start);
 #pragma unroll 1
-        for (int quad = 0; quad < 2; quad++) {
-            u64 i = start + quad * LANES + 4 * lane_of_warp();
-            Quads<T> quads;
-            gather<R::STATES>(row, i, quads);
-            if (pass.has_codes) stand_in(row, decoded, quad, quads);
-            make_ready(pass, row, scaled, i, i < row.len ? kept4(row, i) : 0, quads);
-            measure_quad(row, scaled.rule, i, quads, squares);
+        for (int n = 0; n < 8; n += Part<T>::COUNT) {
+            u64 i = place_of_part(start, n);
+            Part<T> part;
+            gather<R::STATES>(row, i, part);
+            if (pass.has_codes) stand_in<R::STATES>(row, n, part);
+            make_ready(pass, row, scaled, i, i < row.len ? kept_from(row, i) : 0, part);
+            measure_part(row, scaled.rule, i, n % 4, part, squares);
         }
     }
     double param = fold(squares.param), measured = fold(squares.measured);

@@ -1,6 +1,6 @@
 // Muon: b += (1 - μ)(g - b); in the rehearsal update = g + μ(b - g) (Nesterov) or b, and nothing else changes; in the step
 // p = p·decay - step_size·update, `update` being what the rehearsal's became.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Muon : Rule<T, 2> {
     T decay, momentum, one_minus_momentum, step_size;
@@ -23,3 +23,5 @@ template <class T> struct Muon : Rule<T, 2> {
         return param * decay - update * step_size;
     }
 };
+
+RULE(muon, Muon)

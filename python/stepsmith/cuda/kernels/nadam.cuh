@@ -1,6 +1,6 @@
 // NAdam: m += (1 - β1)(g - m); v = β2·v + (1 - β2)·g²;
 // p = p·decay - (grad_step·g + m_step·m) / (√(v·inv_bias_correction2) + ε).
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct NAdam : Rule<T, 2> {
     T weight_decay, decay, one_minus_beta1, beta2, one_minus_beta2, grad_step, m_step, inv_bias_correction2, eps;
@@ -19,3 +19,5 @@ template <class T> struct NAdam : Rule<T, 2> {
         return param * decay - (grad * grad_step + m * m_step) / denom;
     }
 };
+
+RULE(nadam, NAdam)

@@ -7,89 +7,68 @@ const u32 TILE = STATE_BLOCK;
 
 static_assert(TILE == 2 * LANES && BLOCK % TILE == 0, "a lane has two quads of a tile");
 
-template <class T> struct Native;
-template <> struct Native<float> {
-    static const int DTYPE = F32;
-};
-template <> struct Native<double> {
-    static const int DTYPE = F64;
-};
-
 // The rule for a row, and what gradients are multiplied by before they reach it.
 template <class R, class T> struct Scaled {
     R rule;
     T factor;
-    Preparation<T> preparation;
 
-    __device__ __forceinline__ Scaled(const Pass &pass, const Row &row) : rule(Scalars<T>{scalars_of(pass, row.cohort)}) {
-        double first = pass.is_examined ? pass.control->first : pass.first;
-        double second = pass.is_examined ? pass.control->second : pass.second;
-        factor = (T)(sign_of(pass, row.cohort) * first);
-        preparation = {factor, (T)pass.clip_value, (T)second};
+    __device__ __forceinline__ Scaled(const Pass &pass, const Row &row)
+        : rule(Scalars<T>{scalars_of(pass, row.cohort)}),
+          factor((T)(sign_of(pass, row.cohort) * (pass.is_examined ? pass.control->first : pass.first))) {
         if (pass.only_rule) rule.rehearse();
         rule.of_tensor(row.height != 0);
     }
 };
 
-__device__ __forceinline__ bool prepares(const Pass &pass, const Row &row) {
-    return pass.clips_values || pass.clips_units || row.kept;
-}
-
-// Is there anything around the rule but a factor?
-__device__ __forceinline__ bool is_folded(const Pass &pass, const Row &row) {
-    return !row.plain || prepares(pass, row) || pass.zeroes_grads || pass.only_rule;
-}
-
-template <class R, class T> __device__ __forceinline__ void step_quad(const R &rule, Quads<T> &quads) {
+template <class R, class T, int N> __device__ __forceinline__ void step_part(const R &rule, T (&x)[OPERANDS][N]) {
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
+    for (int e = 0; e < N; e++) {
         T state[R::STATES];
 #pragma unroll
-        for (int k = 0; k < R::STATES; k++) state[k] = quads.x[STATE + k][e];
-        quads.x[PARAM][e] = rule.step(quads.x[PARAM][e], quads.x[GRAD][e], state);
+        for (int k = 0; k < R::STATES; k++) state[k] = x[STATE + k][e];
+        x[PARAM][e] = rule.step(x[PARAM][e], x[GRAD][e], state);
 #pragma unroll
-        for (int k = 0; k < R::STATES; k++) quads.x[STATE + k][e] = state[k];
+        for (int k = 0; k < R::STATES; k++) x[STATE + k][e] = state[k];
     }
 }
 
 // Means of rows and columns stand in for the first two state arrays.
-template <class T> __device__ __forceinline__ void spread_means(const Row &row, u64 i, Quads<T> &quads) {
+template <class T> __device__ __forceinline__ void spread_means(const Row &row, u64 i, Part<T> &part) {
     const double *ratios = global<const double>(row.mean_sums[0]), *columns = global<const double>(row.mean_sums[1]);
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
+    for (int e = 0; e < Part<T>::COUNT; e++) {
         if (i + e >= row.len) break;
         u64 above = quotient(i + e, row.width), matrix = quotient(above, row.height);
-        quads.x[STATE][e] = (T)ratios[above];
-        quads.x[STATE + 1][e] = (T)columns[matrix * row.width + (i + e - above * row.width)];
+        part.x[STATE][e] = (T)ratios[above];
+        part.x[STATE + 1][e] = (T)columns[matrix * row.width + (i + e - above * row.width)];
     }
 }
 
 // Gradient and state as the rule wants them.
 template <class R, class T>
 __device__ __forceinline__ void make_ready(const Pass &pass, const Row &row, const Scaled<R, T> &scaled, u64 i, u32 kept,
-                                           Quads<T> &quads) {
+                                           Part<T> &part) {
     if (prepares(pass, row)) {
-        prepare(pass, row, scaled.preparation, i, kept, quads.x[GRAD]);
+        prepare(pass, row, scaled.factor, i, kept, part.x[GRAD]);
     } else {
 #pragma unroll
-        for (int e = 0; e < 4; e++) quads.x[GRAD][e] *= scaled.factor;
+        for (int e = 0; e < Part<T>::COUNT; e++) part.x[GRAD][e] *= scaled.factor;
     }
-    if (R::FACTORED && row.height) spread_means(row, i, quads);
+    if (R::FACTORED && row.height) spread_means(row, i, part);
 }
 
-// Four elements with everything that is folded around the rule.
+// The elements from `i` on, with everything that is folded around the rule.
 template <class R, class T>
-__device__ __forceinline__ void fold_quad(const Pass &pass, const Row &row, const Scaled<R, T> &scaled, u64 updates, u64 i,
-                                          Quads<T> &quads) {
-    u32 kept = i < row.len ? kept4(row, i) : 0;
-    make_ready(pass, row, scaled, i, kept, quads);
-    step_quad(scaled.rule, quads);
+__device__ __forceinline__ void fold(const Pass &pass, const Row &row, const Scaled<R, T> &scaled, u64 i, Part<T> &part) {
+    u32 kept = i < row.len ? kept_from(row, i) : 0;
+    make_ready(pass, row, scaled, i, kept, part);
+    step_part(scaled.rule, part.x);
     if (pass.only_rule) return;
-    keep(kept, quads.x[PARAM]);
+    keep(kept, part.x[PARAM]);
 #pragma unroll
-    for (int k = 0; k < R::STATES; k++) keep(kept, quads.x[STATE + k]);
-    settle(pass, row, updates, i, quads.x[PARAM]);
-    follow(pass, row, kept, quads);
+    for (int k = 0; k < R::STATES; k++) keep(kept, part.x[STATE + k]);
+    settle(pass, row, i, part.x[PARAM]);
+    follow(pass, kept, part);
 }
 
 // The operands that a step writes, a bit each.
@@ -98,47 +77,55 @@ template <int STATES> __device__ __forceinline__ u32 written(const Pass &pass) {
     return pass.only_rule ? state : state | copies | 1u << PARAM | (pass.zeroes_grads ? 1u << GRAD : 0);
 }
 
+// Where the `n`-th of a lane's eight elements is in the tile that begins at `start`.
+__device__ __forceinline__ u64 place_of_part(u64 start, int n) { return start + n / 4 * LANES + 4 * lane_of_warp() + n % 4; }
+
 template <class R, class T>
 __device__ __forceinline__ void step_folded(const Pass &pass, const Row &row, const StateGrids &grids, const Scaled<R, T> &scaled,
-                                            u64 updates, u64 start) {
-    Decoded<R::STATES> decoded;
-    if (pass.has_codes) fill(row, grids, start, decoded);
+                                            u64 start) {
+    const int COUNT = Part<T>::COUNT;
+    if (pass.has_codes) fill(row, grids, start);
 #pragma unroll 1
-    for (int quad = 0; quad < 2; quad++) {
-        u64 i = start + quad * LANES + 4 * lane_of_warp();
-        Quads<T> quads;
-        gather<R::STATES>(row, i, quads);
-        if (pass.has_codes) stand_in(row, decoded, quad, quads);
-        fold_quad(pass, row, scaled, updates, i, quads);
-        if (pass.has_codes) take(row, quads, quad, i, decoded);
+    for (int n = 0; n < 8; n += COUNT) {
+        u64 i = place_of_part(start, n);
+        Part<T> part;
+        gather<R::STATES>(row, i, part);
+        if (pass.has_codes) stand_in<R::STATES>(row, n, part);
+        fold(pass, row, scaled, i, part);
+        if (pass.has_codes) take<R::STATES>(row, n, i, part);
 #pragma unroll
-        for (int e = 0; e < 4; e++) quads.x[GRAD][e] = T(0);
-        scatter<R::STATES>(row, i, quads, written<R::STATES>(pass));
+        for (int e = 0; e < COUNT; e++) part.x[GRAD][e] = T(0);
+        scatter<R::STATES>(row, i, part, written<R::STATES>(pass));
     }
-    if (pass.has_codes && !pass.only_rule) leave(pass, row, grids, updates, start, decoded);
+    if (pass.has_codes && !pass.only_rule) leave(pass, row, grids, start);
 }
 
-// A whole tile of arrays that are stored as they are computed.
+// Is there anything around the rule but a factor?
+__device__ __forceinline__ bool is_folded(const Pass &pass, const Row &row) {
+    return !row.plain || prepares(pass, row) || pass.zeroes_grads || pass.only_rule;
+}
+
+// A whole tile of arrays that are stored as they are computed; of float32 both quads of a lane at once.
 template <class R, class T>
 __device__ __forceinline__ void step_plain(const Row &row, const Scaled<R, T> &scaled, u64 start) {
-    const int DTYPE = Native<T>::DTYPE, AT_ONCE = sizeof(T) == 4 ? 2 : 1;
+    const int NATIVE = Part<T>::NATIVE, AT_ONCE = sizeof(T) == 4 ? 2 : 1;
     u64 at = (start + 4 * lane_of_warp()) * sizeof(T);
+#pragma unroll 1
     for (int done = 0; done < 2; done += AT_ONCE, at += LANES * sizeof(T)) {
-        Quads<T> quads[AT_ONCE];
+        T x[AT_ONCE][OPERANDS][4];
 #pragma unroll
         for (int q = 0; q < AT_ONCE; q++)
 #pragma unroll
             for (int k = 0; k < STATE + R::STATES; k++)
-                load_quad<T>(row.data[k] + at + q * LANES * sizeof(T), k < STATE || has(row, k) ? DTYPE : ABSENT, quads[q].x[k]);
+                load_quad(row.data[k] + at + q * LANES * sizeof(T), k < STATE || has(row, k) ? NATIVE : ABSENT, x[q][k]);
 #pragma unroll
         for (int q = 0; q < AT_ONCE; q++) {
 #pragma unroll
-            for (int e = 0; e < 4; e++) quads[q].x[GRAD][e] *= scaled.factor;
-            step_quad(scaled.rule, quads[q]);
+            for (int e = 0; e < 4; e++) x[q][GRAD][e] *= scaled.factor;
+            step_part(scaled.rule, x[q]);
 #pragma unroll
             for (int k = 0; k < STATE + R::STATES; k++)
-                if (k == PARAM || (k >= STATE && has(row, k)))
-                    store_quad<T>(row.data[k] + at + q * LANES * sizeof(T), DTYPE, quads[q].x[k]);
+                if (k == PARAM || (k >= STATE && has(row, k))) store_quad(row.data[k] + at + q * LANES * sizeof(T), NATIVE, x[q][k]);
         }
     }
 }
@@ -146,31 +133,28 @@ __device__ __forceinline__ void step_plain(const Row &row, const Scaled<R, T> &s
 // The tiles of a chunk, a warp each.
 template <class R, class T>
 __device__ __forceinline__ void step_chunk(const Pass &pass, const Row &row, const StateGrids &grids, const Scaled<R, T> &scaled,
-                                           u64 updates, u64 block) {
+                                           u64 block) {
     u64 end = (block + 1) * BLOCK < row.len ? (block + 1) * BLOCK : row.len;
     for (u64 start = block * BLOCK + warp_of_block() * TILE; start < end; start += warps_of_block() * TILE) {
         if (start + TILE <= end && !is_folded(pass, row)) {
             step_plain(row, scaled, start);
         } else {
-            step_folded(pass, row, grids, scaled, updates, start);
+            step_folded(pass, row, grids, scaled, start);
         }
     }
 }
 
-template <class R, class T> __device__ __forceinline__ void run(const Pass &pass) {
-    StateGrids grids;
-    if (pass.has_codes) {
-        grids = state_grids();
-        __syncthreads();
-    }
+template <template <class> class R, class T> __device__ __forceinline__ void run(const Pass &pass) {
+    StateGrids grids = state_grids(pass.has_codes);
+    __syncthreads();
     if (may_step(pass)) {
-        u64 updates = pass.control->updates;
         for (u64 k = blockIdx.x; k < pass.chunk_count; k += gridDim.x) {
             u64 chunk = pass.chunks[k];
             const Row &row = pass.rows[chunk >> 32];
-            Scaled<R, T> scaled(pass, row);
-            if (R::MEASURES) scaled.rule.measured({row.len, pass.norms[2 * (chunk >> 32)], pass.norms[2 * (chunk >> 32) + 1]});
-            step_chunk(pass, row, grids, scaled, updates, chunk & 0xffffffffu);
+            const double *norms = pass.norms + 2 * (chunk >> 32);
+            Scaled<R<T>, T> scaled(pass, row);
+            if (R<T>::MEASURES) scaled.rule.measured({row.len, norms[0], norms[1]});
+            step_chunk(pass, row, grids, scaled, chunk & 0xffffffffu);
         }
     }
     if (pass.is_last && is_last_block(pass) && threadIdx.x == 0) end_step(pass);
@@ -178,5 +162,5 @@ template <class R, class T> __device__ __forceinline__ void run(const Pass &pass
 
 // The kernels of a rule.
 #define RULE(name, R) \
-    KERNEL(name##_f32)(const __grid_constant__ Pass pass) { run<R<float>, float>(pass); } \
-    KERNEL(name##_f64)(const __grid_constant__ Pass pass) { run<R<double>, double>(pass); }
+    KERNEL_OF_256(name##_f32)(const __grid_constant__ Pass pass) { run<R, float>(pass); } \
+    KERNEL_OF_256(name##_f64)(const __grid_constant__ Pass pass) { run<R, double>(pass); }

@@ -1,6 +1,6 @@
 // RAdam: m += (1 - β1)(g - m); v = β2·v + (1 - β2)·g²; p = p·decay - step_size·m / (√v + ε), without the division unless
 // rectified.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct RAdam : Rule<T, 2> {
     T weight_decay, decay, one_minus_beta1, beta2, one_minus_beta2, step_size, eps;
@@ -21,3 +21,5 @@ template <class T> struct RAdam : Rule<T, 2> {
         return param * decay - m * step_size / denom;
     }
 };
+
+RULE(radam, RAdam)

@@ -1,6 +1,6 @@
 // RMSprop: v = α·v + (1 - α)·g²; centered: a += (1 - α)(g - a), v - a² instead of v below; d = √v + ε, or √(v + ε);
 // b = μ·b + g / d, p -= lr·b; without momentum p -= lr·g / d. v - a² can round below 0: then it counts as 0.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct RmsProp : Rule<T, 3> {
     T weight_decay, lr, alpha, one_minus_alpha, eps, momentum;
@@ -27,3 +27,5 @@ template <class T> struct RmsProp : Rule<T, 3> {
         return param - buffer * lr;
     }
 };
+
+RULE(rmsprop, RmsProp)

@@ -36,22 +36,39 @@ struct Row {
 
 __device__ __forceinline__ bool has(const Row &row, int k) { return row.dtypes[k] != ABSENT; }
 
-// A quotient; most fit into 32 bits, where it costs a third.
-__device__ __forceinline__ u64 quotient(u64 a, u64 b) { return (a | b) >> 32 ? a / b : (u32)a / (u32)b; }
+// A quotient. Most fit into 32 bits; others are worked out bit by bit, which takes fewer registers than a division does.
+__device__ __forceinline__ u64 quotient(u64 a, u64 b) {
+    if (!((a | b) >> 32)) return (u32)a / (u32)b;
+    u64 result = 0, rest = 0;
+#pragma unroll 1
+    for (int bit = 63; bit >= 0; bit--) {
+        rest = rest << 1 | (a >> bit & 1);
+        result = result << 1 | (rest >= b);
+        rest -= rest >= b ? b : 0;
+    }
+    return result;
+}
 
-// Where element `i` of each operand lies.
-__device__ __forceinline__ void places_of(const Row &row, u64 i, u64 (&places)[OPERANDS]) {
-#pragma unroll
-    for (int k = 0; k < OPERANDS; k++) places[k] = row.data[k] + (row.axes ? 0 : i * item_size(row.dtypes[k]));
+// Where element `i` of operand `k` lies. Calls, here and below, keep what is seldom used small.
+__device__ __noinline__ u64 place_of(const Row &row, int k, u64 i) {
+    u64 place = row.data[k];
+    if (row.axes == 0) return place + i * item_size(row.dtypes[k]);
     const i64 *walk = global<const i64>(row.walk);
     for (int axis = row.axes - 1; axis >= 0; axis--) {
         const i64 *numbers = walk + axis * (1 + OPERANDS);
         u64 rest = quotient(i, (u64)numbers[0]);
-        i64 at = (i64)(i - rest * (u64)numbers[0]);
-#pragma unroll
-        for (int k = 0; k < OPERANDS; k++) places[k] += (u64)(at * numbers[1 + k]);
+        place += (u64)((i64)(i - rest * (u64)numbers[0]) * numbers[1 + k]);
         i = rest;
     }
+    return place;
+}
+
+template <class T> __device__ __noinline__ T load_element(const Row &row, int k, u64 i) {
+    return load_at<T>(place_of(row, k, i), row.dtypes[k]);
+}
+
+template <class T> __device__ __noinline__ void store_element(const Row &row, int k, u64 i, T x) {
+    store_at<T>(place_of(row, k, i), row.dtypes[k], x);
 }
 
 // Where element `i` of the gradient lies, counted in C order.
@@ -78,7 +95,7 @@ __device__ __forceinline__ bool is_kept(const Row &row, u64 i) {
     return !row.kept || global<const u8>(row.kept)[i / 8] >> (i % 8) & 1;
 }
 
-// Which of the elements i..i + 4 are kept: the lowest four bits, `i` being a multiple of four.
-__device__ __forceinline__ u32 kept4(const Row &row, u64 i) {
-    return row.kept ? global<const u8>(row.kept)[i / 8] >> (i % 8) & 15u : 15u;
+// Which elements are kept from element `i` on, a bit each; those up to the next multiple of eight.
+__device__ __forceinline__ u32 kept_from(const Row &row, u64 i) {
+    return row.kept ? (u32)global<const u8>(row.kept)[i / 8] >> (i % 8) : 0xffu;
 }

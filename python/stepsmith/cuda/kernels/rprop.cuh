@@ -1,5 +1,5 @@
 // Rprop: s = g·prev; Δ *= η+ where s > 0, η- where s < 0, clamped; g = 0 where s < 0; p -= sign(g)·Δ; prev = g.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Rprop : Rule<T, 2> {
     T eta_minus, eta_plus, step_size_min, step_size_max;
@@ -18,3 +18,5 @@ template <class T> struct Rprop : Rule<T, 2> {
         return param - sign(grad) * step_size;
     }
 };
+
+RULE(rprop, Rprop)

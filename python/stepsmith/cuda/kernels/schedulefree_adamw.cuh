@@ -1,6 +1,6 @@
 // Schedule-free AdamW: v = β2·v + (1 - β2)·g²; n = g / (√(v·inv_bias_correction2) + ε) + λ·y; y += c(z - y) + y_step·n;
 // z -= lr·n. The parameter holds y.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct ScheduleFreeAdamW : Rule<T, 2> {
     T weight_decay, beta2, one_minus_beta2, inv_bias_correction2, eps, average_weight, y_step, lr;
@@ -20,3 +20,5 @@ template <class T> struct ScheduleFreeAdamW : Rule<T, 2> {
         return param;
     }
 };
+
+RULE(schedulefree_adamw, ScheduleFreeAdamW)

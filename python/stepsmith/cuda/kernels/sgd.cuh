@@ -1,6 +1,6 @@
 // Stochastic gradient descent with momentum: b = g at the first step, else μ·b + (1 - dampening)·g;
 // d = g + μ·b (Nesterov) or b; p -= lr·d.
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Sgd : Rule<T, 1> {
     T lr, weight_decay, momentum, one_minus_dampening;
@@ -20,3 +20,5 @@ template <class T> struct Sgd : Rule<T, 1> {
         return param - direction * lr;
     }
 };
+
+RULE(sgd, Sgd)

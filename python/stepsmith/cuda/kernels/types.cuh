@@ -13,6 +13,9 @@ typedef long long i64;
 // `KERNEL(name)(arguments) { ... }`
 #define KERNEL(name) extern "C" __global__ void name
 
+// A kernel whose blocks have 256 threads, two of them on a multiprocessor: the compiler may use so many registers and no more.
+#define KERNEL_OF_256(name) extern "C" __global__ void __launch_bounds__(256, 2) name
+
 #ifndef STEPSMITH_SHIM
 #define SHARED(T, name, N) __shared__ T name[N]
 #define DYNAMIC_SHARED(T, name) extern __shared__ __align__(16) T name[]

@@ -38,11 +38,10 @@ template <class T> __device__ __forceinline__ void sum_unit_block(const Pass &pa
 #pragma unroll
         for (u32 e = 0; e < 4; e++) {
             if (from + e >= n) break;
-            u64 i = start + from + e, places[OPERANDS];
-            places_of(row, i, places);
+            u64 i = start + from + e;
             T grad = is_kept(row, i) ? load_at<T>(place_of_grad(row, i), row.dtypes[GRAD]) : T(0);
             double g = (double)(pass.clips_values ? clamped(grad * inverse, limit) : grad);
-            double p = (double)load_at<T>(places[PARAM], row.dtypes[PARAM]);
+            double p = (double)load_element<T>(row, PARAM, i);
             grads.sums[e] += g * g, params.sums[e] += p * p;
         }
     double grad_sum = fold(grads), param_sum = fold(params);
