@@ -2,7 +2,7 @@
 // V += (1 - β2)(g² - V). U = g / √max(V, ε1²); p = p·decay - ρ·max(ε2, RMS(p))·U / max(1, RMS(U) / d).
 //
 // An ε1 of 0 stands for the compute type's own; an ε1² that would be 0 is the least normal number, lest 0 be divided by 0.
-// needs: pipeline.cuh
+// needs: factor.cuh
 
 template <class T> struct Adafactor : Rule<T, 3> {
     static const bool FACTORED = true;
@@ -50,3 +50,5 @@ template <class T> struct Adafactor : Rule<T, 3> {
 };
 
 RULE(adafactor, Adafactor)
+MEASURED(adafactor, Adafactor)
+FACTORED(adafactor, Adafactor)

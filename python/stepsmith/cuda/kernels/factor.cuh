@@ -17,9 +17,7 @@ struct Tree {
 };
 
 __device__ __forceinline__ void add_to(Lanes &lanes, u64 i, double x) {
-#pragma unroll
-    for (u32 k = 0; k < 4; k++)
-        if (i % LANES == 4 * lane_of_warp() + k) lanes.sums[k] += x;
+    if (i % LANES / 4 == lane_of_warp()) add_to_sum(lanes, (int)(i % 4), x);
 }
 
 __device__ __forceinline__ void add(Tree &tree, double result) {
@@ -167,7 +165,7 @@ template <class R, class T> __device__ __forceinline__ void average_means(const 
 
 // The kernels of a rule whose second moment may be factored.
 #define FACTORED(name, R) \
-    KERNEL(sums_##name##_f32)(const __grid_constant__ Pass pass) { sum_squares<R<float>, float>(pass); } \
-    KERNEL(sums_##name##_f64)(const __grid_constant__ Pass pass) { sum_squares<R<double>, double>(pass); } \
-    KERNEL(means_##name##_f32)(const __grid_constant__ Pass pass) { average_means<R<float>, float>(pass); } \
-    KERNEL(means_##name##_f64)(const __grid_constant__ Pass pass) { average_means<R<double>, double>(pass); }
+    KERNEL_OF_256(sums_##name##_f32)(const __grid_constant__ Pass pass) { sum_squares<R<float>, float>(pass); } \
+    KERNEL_OF_256(sums_##name##_f64)(const __grid_constant__ Pass pass) { sum_squares<R<double>, double>(pass); } \
+    KERNEL_OF_256(means_##name##_f32)(const __grid_constant__ Pass pass) { average_means<R<float>, float>(pass); } \
+    KERNEL_OF_256(means_##name##_f64)(const __grid_constant__ Pass pass) { average_means<R<double>, double>(pass); }

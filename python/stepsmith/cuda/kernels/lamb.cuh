@@ -1,6 +1,6 @@
 // LAMB: m += (1 - β1)(g - m); v = β2·v + (1 - β2)·g²; u = m·inv_bias_correction1 / (√v·inv_sqrt_bias_correction2 + ε) + λp;
 // p -= lr·(‖p‖ / ‖u‖)·u, the ratio being 1 if either is 0.
-// needs: pipeline.cuh
+// needs: measure.cuh
 
 template <class T> struct Lamb : Rule<T, 2> {
     static const bool MEASURES = true;
@@ -37,3 +37,4 @@ template <class T> struct Lamb : Rule<T, 2> {
 };
 
 RULE(lamb, Lamb)
+MEASURED(lamb, Lamb)

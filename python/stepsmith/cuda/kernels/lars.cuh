@@ -1,5 +1,5 @@
 // LARS: u = g + λp; d = lr·trust_coefficient·(‖p‖ / ‖u‖)·u, or lr·u if a norm is 0; b = μ·b + d; p -= d + μ·b (Nesterov) or b.
-// needs: pipeline.cuh
+// needs: measure.cuh
 
 template <class T> struct Lars : Rule<T, 1> {
     static const bool MEASURES = true;
@@ -32,3 +32,4 @@ template <class T> struct Lars : Rule<T, 1> {
 };
 
 RULE(lars, Lars)
+MEASURED(lars, Lars)

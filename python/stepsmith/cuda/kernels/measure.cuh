@@ -9,13 +9,7 @@ struct Squares {
     Lanes param, measured;
 };
 
-// Adds x to a lane's sum.
-__device__ __forceinline__ void add_to_lane(Lanes &lanes, int lane, double x) {
-#pragma unroll
-    for (int k = 0; k < 4; k++) lanes.sums[k] += k == lane ? x : 0.0;
-}
-
-// Elements from `i` on, of which the first belongs to the thread's lane `n`.
+// Elements from `i` on, of which the first belongs to the `n`-th of the thread's lanes.
 template <class R, class T>
 __device__ __forceinline__ void measure_part(const Row &row, const R &rule, u64 i, int n, const Part<T> &part, Squares &squares) {
 #pragma unroll
@@ -25,8 +19,8 @@ __device__ __forceinline__ void measure_part(const Row &row, const R &rule, u64 
         for (int k = 0; k < R::STATES; k++) state[k] = part.x[STATE + k][e];
         double measured = (double)rule.measure(part.x[PARAM][e], part.x[GRAD][e], state), param = (double)part.x[PARAM][e];
         bool is_there = i + e < row.len;
-        add_to_lane(squares.param, n + e, is_there ? param * param : 0.0);
-        add_to_lane(squares.measured, n + e, is_there ? measured * measured : 0.0);
+        add_to_sum(squares.param, n + e, is_there ? param * param : 0.0);
+        add_to_sum(squares.measured, n + e, is_there ? measured * measured : 0.0);
     }
 }
 
@@ -65,5 +59,5 @@ template <class R, class T> __device__ __forceinline__ void measure(const Pass &
 
 // The kernels of a rule that measures.
 #define MEASURED(name, R) \
-    KERNEL(measure_##name##_f32)(const __grid_constant__ Pass pass) { measure<R<float>, float>(pass); } \
-    KERNEL(measure_##name##_f64)(const __grid_constant__ Pass pass) { measure<R<double>, double>(pass); }
+    KERNEL_OF_256(measure_##name##_f32)(const __grid_constant__ Pass pass) { measure<R<float>, float>(pass); } \
+    KERNEL_OF_256(measure_##name##_f64)(const __grid_constant__ Pass pass) { measure<R<double>, double>(pass); }

@@ -13,6 +13,12 @@ struct Lanes {
     double sums[4];
 };
 
+// Adds to one of the thread's four.
+__device__ __forceinline__ void add_to_sum(Lanes &lanes, int which, double x) {
+#pragma unroll
+    for (int k = 0; k < 4; k++) lanes.sums[k] += k == which ? x : 0.0;
+}
+
 __device__ __forceinline__ u32 lane_of_warp() { return threadIdx.x % WARP; }
 __device__ __forceinline__ u32 warp_of_block() { return threadIdx.x / WARP; }
 __device__ __forceinline__ u32 warps_of_block() { return blockDim.x / WARP; }
