@@ -143,11 +143,12 @@ class Options:
         if self.master and self.rounding == "stochastic":
             raise ValueError(f"{owner}: rounding must be 'nearest' beside master=True, got 'stochastic'")
 
-    def of_clone(self) -> dict[str, Any]:
-        """The arguments for an optimizer over other arrays: what belongs to these ones is left out."""
+    def of_clone(self, device: str) -> dict[str, Any]:
+        """The arguments for an optimizer over other arrays on a device: what belongs to these ones is left out."""
         values = {name: getattr(self, name) for name in StepOptions.__annotations__}
         if isinstance(self.shadow, Mapping):
-            values["shadow"] = {name: namespace(array).zeros_like(array) for name, array in self.shadow.items()}
+            zeros = {name: namespace(array).zeros_like(array) for name, array in self.shadow.items()}
+            values["shadow"] = {name: moved(array, device) for name, array in zeros.items()}
         return {name: value for name, value in values.items() if name not in ("masks", "state_dir")}
 
     def check_slots(self, slots: Sequence[str]) -> None:

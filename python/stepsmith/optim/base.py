@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith._backend import assign, device_of, on_device, one_core
+from stepsmith._backend import as_device, assign, device_of, moved, on_device, one_core, require_array
 from stepsmith.optim import _state_dict, _torch
 from stepsmith.optim._arrays import Arrays, Wanted
 from stepsmith.optim._groups import Check, Group, Held, Params, checked, evaluate, make_groups, refuse_copy
@@ -38,6 +38,11 @@ class StepInfo(NamedTuple):
     """Learning rate of each group."""
     step: int
     """Updates made so far, this one included unless it was skipped."""
+
+
+def _copied(array: Array, device: str) -> Array:
+    """A copy on that device."""
+    return array.copy(order="K") if device_of(array) == device else moved(array, device)
 
 
 class Optimizer(ABC):
@@ -423,7 +428,7 @@ class Optimizer(ABC):
         """An optimizer of the same kind, settings, groups and state over other arrays.
 
         Args:
-            params: an array for each name of this one, of the same shape and dtype.
+            params: an array for each name of this one, of the same shape and dtype; all of them may be on another device.
 
         Returns:
             It, with state of its own: in memory where this one's is in a file, shadow copies of its own.
@@ -446,9 +451,40 @@ class Optimizer(ABC):
             {"params": {name: params[name] for name in group.names}, **copy.deepcopy(group.values_now)}
             for group in self.groups
         ]
-        twin: Optimizer = type(self)(groups, **self._options.of_clone(), masks=self.masks or None)
+        device = device_of(next(iter(params.values())))
+        twin: Optimizer = type(self)(groups, **self._options.of_clone(device), masks=self.masks or None)
         twin.load_state_dict(self.state_dict())
         return twin
+
+    def to(self, device: str, params: Mapping[str, Array] | None = None) -> "Optimizer":
+        """An optimizer of the same kind, settings, groups, state and step counts on another device, bit for bit.
+
+        Args:
+            device: "cpu", "cuda" for CuPy's current device, or "cuda:0" and so on.
+            params: an array there for each name; without them copies of this one's parameters.
+
+        Returns:
+            It; ``params`` of it are the arrays that it steps.
+
+        Raises:
+            TypeError, ValueError, ImportError, RuntimeError: another name or array, or no such device.
+
+        Example:
+            >>> opt = ss.optim.SGD({"w": np.array([1.0, 2.0])}, lr=0.1, momentum=0.9)
+            >>> info = opt.step({"w": np.ones(2)})
+            >>> there = opt.to("cpu")
+            >>> info = there.step({"w": np.ones(2)})
+            >>> opt.params["w"].tolist(), there.params["w"].round(2).tolist(), there.device
+            ([0.9, 1.9], [0.71, 1.71], 'cpu')
+        """
+        target = as_device(self._owner, device)
+        if params is None:
+            params = {name: _copied(param, target) for name, param in self.params.items()}
+        for name, param in params.items():
+            if device_of(require_array(self._owner, f"params[{name!r}]", param)) != target:
+                rule = f"params[{name!r}] must be on {target}"
+                raise ValueError(f"{self._owner}: {rule}, got an array on {device_of(param)}")
+        return self.clone(params)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse_copy(self._owner)
