@@ -51,7 +51,7 @@ def orthogonalized(
         True
     """
     rows, columns = update.shape
-    a, b, c = (update.dtype.type(coefficient) for coefficient in coefficients)
+    a, b, c = map(float, coefficients)
     norm = _norm_of(update, eps)
     with np.errstate(all="ignore"):
         x: Array = (update if rows <= columns else update.T) / norm
@@ -207,5 +207,5 @@ class Muon(Optimizer):
 
     def _orthogonalize(self, update: Array, group: Mapping[str, Any]) -> None:
         x = orthogonalized(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
-        factor = update.dtype.type(_ADJUSTMENTS[group["adjust_lr_fn"]](*update.shape))
+        factor = _ADJUSTMENTS[group["adjust_lr_fn"]](*update.shape)
         namespace(update).multiply(x, factor, out=update)
