@@ -486,6 +486,10 @@ class Optimizer(ABC):
                 raise ValueError(f"{self._owner}: {rule}, got an array on {device_of(param)}")
         return self.clone(params)
 
+    def _on_host(self) -> "Optimizer":
+        """Itself, or one with the same state in memory of the host."""
+        return self if self.device == "cpu" else self.to("cpu")
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse_copy(self._owner)
 
@@ -506,7 +510,7 @@ class Optimizer(ABC):
             ImportError: PyTorch is missing.
             ValueError: PyTorch lacks the optimizer or a setting; names or shapes are not the model's.
         """
-        return _torch.to_torch(self, model)
+        return _torch.to_torch(self._on_host(), model)
 
     def load_torch_state_dict(self, state_dict: Mapping[str, Any], model: Any) -> None:
         """Takes what ``torch.optim.X.state_dict()`` gave: state, step counts and hyperparameters.
@@ -521,7 +525,7 @@ class Optimizer(ABC):
             ImportError: PyTorch is missing.
             ValueError: as `load_state_dict`; nothing has changed then.
         """
-        self.load_state_dict(_torch.from_torch(self, state_dict, model))
+        self.load_state_dict(_torch.from_torch(self._on_host(), state_dict, model))
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:
         """A function with a step's memory traffic and next to no arithmetic, for benchmarks; it spoils every array."""
