@@ -51,7 +51,7 @@ def orthogonalized(
         True
     """
     rows, columns = update.shape
-    a, b, c = (update.dtype.type(coefficient) for coefficient in coefficients)
+    a, b, c = map(float, coefficients)
     norm = _norm_of(update, eps)
     with np.errstate(all="ignore"):
         x: Array = (update if rows <= columns else update.T) / norm
