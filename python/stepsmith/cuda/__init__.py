@@ -2,5 +2,6 @@
 
 from stepsmith.cuda.optim import Stepper
 from stepsmith.cuda.random import uniform
+from stepsmith.cuda.vectors import assign, axpy, clamp, clip_grad_norm, dot, lerp, reduce, scale
 
-__all__ = ["Stepper", "uniform"]
+__all__ = ["Stepper", "assign", "axpy", "clamp", "clip_grad_norm", "dot", "lerp", "reduce", "scale", "uniform"]

@@ -15,7 +15,7 @@ from stepsmith.schedules import Schedule, from_dict
 if TYPE_CHECKING:
     from stepsmith.optim.base import Optimizer
 
-__all__ = ["VERSION", "dump", "load"]
+__all__ = ["VERSION", "dump", "load", "on_host"]
 
 VERSION = 1
 _KEYS = ("version", "optimizer", "groups", "steps", "state")
@@ -56,7 +56,7 @@ def dump(
         ],
         "steps": steps,
         "state": {
-            name: {slot: _copied(array) for slot, array in row.items()}
+            name: {slot: on_host(array) for slot, array in row.items()}
             | {key: np.array(value) for key, value in zip(optimizer.carried, carried[name])}
             for name, row in optimizer._arrays.rows().items()
         },
@@ -65,7 +65,7 @@ def dump(
     }
 
 
-def _copied(array: Array) -> Array:
+def on_host(array: Array) -> Array:
     """A copy in memory of the host."""
     return moved(array, "cpu") if is_on_gpu(array) else array.copy(order="K")
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith._backend import as_device, assign, device_of, moved, on_device, one_core, require_array
+from stepsmith._backend import as_device, assign, device_of, on_device, one_core
 from stepsmith.optim import _state_dict, _torch
 from stepsmith.optim._arrays import Arrays, Wanted
-from stepsmith.optim._groups import Check, Group, Held, Params, checked, evaluate, make_groups, refuse_copy
+from stepsmith.optim._groups import Check, Group, Held, Params, checked, evaluate, make_groups, params_on, refuse_copy
 from stepsmith.optim._options import Masks, Options, StepOptions, mask_arrays, mask_bits
 from stepsmith.optim._partition import Cohort, Numbers, Partition, Plan
 from stepsmith.optim._vectors import match
@@ -38,11 +38,6 @@ class StepInfo(NamedTuple):
     """Learning rate of each group."""
     step: int
     """Updates made so far, this one included unless it was skipped."""
-
-
-def _copied(array: Array, device: str) -> Array:
-    """A copy on that device."""
-    return array.copy(order="K") if device_of(array) == device else moved(array, device)
 
 
 class Optimizer(ABC):
@@ -477,14 +472,7 @@ class Optimizer(ABC):
             >>> opt.params["w"].tolist(), there.params["w"].round(2).tolist(), there.device
             ([0.9, 1.9], [0.71, 1.71], 'cpu')
         """
-        target = as_device(self._owner, device)
-        if params is None:
-            params = {name: _copied(param, target) for name, param in self.params.items()}
-        for name, param in params.items():
-            if device_of(require_array(self._owner, f"params[{name!r}]", param)) != target:
-                rule = f"params[{name!r}] must be on {target}"
-                raise ValueError(f"{self._owner}: {rule}, got an array on {device_of(param)}")
-        return self.clone(params)
+        return self.clone(params_on(self._owner, as_device(self._owner, device), self.params, params))
 
     def _on_host(self) -> "Optimizer":
         """Itself, or one with the same state in memory of the host."""
