@@ -15,7 +15,9 @@ struct StateGrids {
 };
 
 // In shared memory; all threads of a block must come here, which may use them after the next __syncthreads().
-__device__ __forceinline__ StateGrids state_grids() { return {{shared_grid<true>()}, {shared_grid<false>()}}; }
+__device__ __forceinline__ StateGrids state_grids(bool are_wanted = true) {
+    return {{shared_grid<true>(are_wanted)}, {shared_grid<false>(are_wanted)}};
+}
 
 __device__ __forceinline__ void decode_state(int codec, const StateGrids &grids, const u32 (&codes)[2], float scale, float (&x)[8]) {
     switch (codec) {
