@@ -46,5 +46,15 @@ __device__ __forceinline__ u32 unpack_high(u32 packed) {
     return (codes & 0x00ff00ffu) << 8 | (codes >> 8 & 0x00ff00ffu);
 }
 
+__device__ __forceinline__ u32 pack_two(u32 codes) {
+    u32 pairs = codes | codes >> 6;
+    return (pairs & 0x0f) | (pairs >> 12 & 0xf0);
+}
+
+__device__ __forceinline__ u32 unpack_two(u32 packed) {
+    u32 pairs = (packed & 0x0f) | (packed & 0xf0) << 12;
+    return (pairs | pairs << 6) & 0x03030303u;
+}
+
 // Code `k` of a word.
 __device__ __forceinline__ u32 code_of(u32 codes, int k) { return codes >> (8 * k) & 0xff; }
