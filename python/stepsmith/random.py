@@ -55,7 +55,7 @@ def uniform(
         out = np.empty(shape, np.float32)
     elif not (isinstance(out, np.ndarray) or is_on_gpu(out)) or out.dtype != np.float32:
         got = getattr(out, "dtype", type(out).__name__)
-        raise TypeError(f"uniform: out must be a float32 array of NumPy or CuPy, got {got}")
+        raise TypeError(f"uniform: out must be a float32 NumPy array or one of CuPy, got {got}")
     elif out.shape != shape:
         raise ValueError(f"uniform: out must have shape {shape}, got {out.shape}")
     if start + math.prod(shape) > 2**64:
