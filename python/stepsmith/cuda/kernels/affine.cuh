@@ -14,14 +14,14 @@ KERNEL(affine_steps)(AffineGrid grid, const float *below, const float *above, u6
 }
 
 // Where runs follow each other and each has a scale of its own: each team of lanes measures its run, then makes codes of it.
-KERNEL(affine_blocks)(Array x, Geometry rows, Place place, AffineGrid grid, u32 lanes, u8 *codes, float *scales, int *zero_points,
-                      u64 *first_nan) {
+KERNEL(affine_blocks)(Array x, u64 rows, u64 len, Place place, AffineGrid grid, u32 lanes, u8 *codes, float *scales,
+                      int *zero_points, u64 *first_nan) {
     u32 lane = threadIdx.x % lanes, teams = WARP / lanes, of_byte = 8 / grid.bits;
-    u64 runs = rows.rows * place.runs_of_row, row_bytes = (rows.len + of_byte - 1) / of_byte;
+    u64 runs = rows * place.runs_of_row, row_bytes = (len + of_byte - 1) / of_byte;
     u64 warp = ((u64)blockIdx.x * blockDim.x + threadIdx.x) / WARP, warps = (u64)gridDim.x * blockDim.x / WARP;
     for (u64 first = warp * teams; first < runs; first += warps * teams) {
         u64 run = first + threadIdx.x % WARP / lanes, row = quotient(run, place.runs_of_row);
-        u64 at = (run - row * place.runs_of_row) * place.run, end = at + place.run < rows.len ? at + place.run : rows.len;
+        u64 at = (run - row * place.runs_of_row) * place.run, end = at + place.run < len ? at + place.run : len;
         if (run >= runs) end = at;
         RangeBits range = {0, 0};
         AffineStep step = {1.0f, 0};
@@ -29,8 +29,8 @@ KERNEL(affine_blocks)(Array x, Geometry rows, Place place, AffineGrid grid, u32 
 #pragma unroll 1
         for (int pass = 0; pass < 2; pass++) {
             for (u64 k = at + 4 * lane; k < end; k += 4 * lanes) {
-                u64 i = row * rows.len + k;
-                if (pass == 0 || place.run > 4 * lanes) load_finite(x, i, row * rows.len + end, false, first_nan, numbers);
+                u64 i = row * len + k;
+                if (pass == 0 || place.run > 4 * lanes) load_finite(x, i, row * len + end, false, first_nan, numbers);
                 u32 found = 0;
 #pragma unroll
                 for (int j = 0; j < 4; j++) {

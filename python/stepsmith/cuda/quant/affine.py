@@ -91,12 +91,10 @@ def affine_quantize(
 
 def _run_by_run(grid: Grid, cut: Cut, x: Any, written: tuple[Any, Any, Any], nan: FirstNan) -> None:
     rows, length, place = _place(cut)
-    if cut[0] and place["row"] == 0:
-        rows, length, place = 1, rows * length, place
     quads = -(-min(int(place["run"]), max(length, 1)) // 4)
     lanes = min(1 << (quads - 1).bit_length(), 32)
     runs = rows * int(place["runs_of_row"])
-    args = argument(x), geometry((rows, length, 4), 8), place, _grid(grid), np.uint32(lanes), *written, nan.pointer
+    args = argument(x), np.uint64(rows), np.uint64(length), place, _grid(grid), np.uint32(lanes), *written, nan.pointer
     launch("affine", "affine_blocks", min(-(-runs * lanes // THREADS), 1 << 16), args)
 
 
