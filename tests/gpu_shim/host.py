@@ -31,7 +31,7 @@ FLAGS = (
 SCHEDULES = ("forward", "reverse", "shuffled", "warps_first", "warps_last")
 """``enum class Order`` of shim.h: in which order threads run between barriers. Results must not depend on it."""
 
-_KERNEL = re.compile(r'extern "C" __global__ void (\w+)\s*\(')
+_KERNEL = re.compile(r'extern "C" __global__ void\s+(\w+)\s*\(')
 _TABLE = """
 template <class... A, size_t... I> void unpack(void (*kernel)(A...), void **args, std::index_sequence<I...>) {
     kernel(*(std::decay_t<A> *)args[I]...);

@@ -1,5 +1,6 @@
 """Kernel sources: files of one folder, put one after another in place of includes."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -8,6 +9,7 @@ __all__ = ["FOLDER", "programs", "source", "text_of"]
 FOLDER = Path(__file__).parent / "kernels"
 
 _NEEDS = "// needs:"
+_KERNELS = re.compile(r"^(?:KERNEL|RULE)\(", re.MULTILINE)
 
 
 @cache
@@ -45,10 +47,5 @@ def text_of(names: tuple[str, ...]) -> str:
 
 
 def programs() -> list[str]:
-    """Every file that has kernels, by name."""
-    return sorted(path.stem for path in FOLDER.glob("*.cuh") if "KERNEL(" in _body(path.name))
-
-
-def _body(name: str) -> str:
-    """The text without the lines that define macros or comment on them."""
-    return "\n".join(line for line in _text(name).splitlines() if not line.startswith(("#", "//", " ")))
+    """Every file that has kernels, its own or those of a rule, by name."""
+    return sorted(path.stem for path in FOLDER.glob("*.cuh") if _KERNELS.search(_text(path.name)))
