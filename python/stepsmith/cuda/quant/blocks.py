@@ -14,7 +14,7 @@ from stepsmith.cuda._launch import THREADS, launch_resident
 from stepsmith.cuda.quant._nan import FirstNan, check_nan
 from stepsmith.cuda.quant.ggml import KINDS, dequantize_ggml, quantize_ggml
 
-__all__ = ["CODECS", "Cut", "dequantize", "geometry", "quantize"]
+__all__ = ["CODECS", "Cut", "dequantize", "geometry", "numbers_of", "quantize"]
 
 Cut = tuple[int, int, int]
 """Rows, elements of a row, elements of a block."""
@@ -113,8 +113,7 @@ def dequantize(owner: str, scheme: tuple[str, Sequence[Any], Cut], codes: Any, s
     name, params, cut = scheme
     if name in KINDS:
         return dequantize_ggml(name, codes, out)
-    numbers = _numbers(cupy().cuda.runtime.getDevice(), name)
-    args = codes, scales, numbers, *_how(name, params, cut), argument(out)
+    args = codes, scales, numbers_of(name), *_how(name, params, cut), argument(out)
     return launch_resident("quantize", "dequantize", _blocks(out.size, cut), args)
 
 
@@ -130,9 +129,14 @@ def _blocks(elements: int, cut: Cut) -> int:
     return -(-max(elements, cut[0] * 32) // (THREADS * PER_THREAD))
 
 
+def numbers_of(name: str) -> Any:
+    """The numbers of all codes of a codec, before they are scaled."""
+    return _numbers_of(cupy().cuda.runtime.getDevice(), name)
+
+
 @cache
-def _numbers(_device: int, name: str) -> Any:
-    """The numbers of all codes under scales of one, which the core tells."""
+def _numbers_of(_device: int, name: str) -> Any:
+    """The core tells what they are under scales of one."""
     codec = CODECS[name]
     codes = np.arange(1 << codec.bits, dtype=np.uint8)
     if codec.rounding == "e2m1":
