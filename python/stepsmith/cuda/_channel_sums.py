@@ -29,7 +29,7 @@ def line_of(shape: Shape) -> Any:
 
 
 def launch_pass(program: str, name: str, suffix: str, head: tuple[Any, ...], line: Any, size: int, sums: Any) -> None:
-    """Runs a pass over an array of `size` elements, and adds its terms to the sums of channels, where there are some."""
+    """Runs a pass over `size` elements, and adds its terms to the sums of channels, where there are some."""
     pieces = _pieces(line, size)
     args = *head, np.uint64(size), pieces
     if not sums.size:

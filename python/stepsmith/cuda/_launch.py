@@ -32,7 +32,7 @@ def launch_over(program: str, name: str, count: int, args: tuple[Any, ...], per_
 
 
 def launch_resident(program: str, name: str, blocks: int, args: tuple[Any, ...]) -> None:
-    """Runs a kernel whose blocks begin with a table that they share: with no more of them than the device has room for."""
+    """Runs a kernel whose blocks begin with a table: with no more of them than the device has room for."""
     room = RESIDENT * _multiprocessors(cupy().cuda.runtime.getDevice())
     launch(program, name, min(blocks, room), args)
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from stepsmith._backend import cupy
-from stepsmith.cuda._arrays import argument
+from stepsmith.cuda._call import taken
 from stepsmith.cuda._launch import THREADS, launch, launch_over
 from stepsmith.cuda.quant._nan import FirstNan, check_nan
 from stepsmith.cuda.quant.blocks import geometry
@@ -75,14 +75,15 @@ def affine_quantize(
 ) -> None:
     """As `_core.affine_quantize`."""
     by_run, nan = _is_run_by_run(cut, _grid(grid)), FirstNan(not zeroes_nan)
+    read = taken(owner, {}, {"x": x})["x"]
     if by_run and checks_first and not zeroes_nan:
         check_nan(owner, x)
         nan = FirstNan(False)
     if by_run:
-        _run_by_run(grid, cut, x, (codes, scales, _points(zero_points)), nan)
+        _run_by_run(grid, cut, read, (codes, scales, _points(zero_points)), nan)
         return nan.check(owner, x)
     below, above = cupy().zeros((2, scales.size), np.uint32)
-    args = argument(x), np.uint64(x.size), _place(cut)[2], below, above, nan.pointer
+    args = read, np.uint64(x.size), _place(cut)[2], below, above, nan.pointer
     launch_over("affine", "affine_ranges", x.size, args, 16)
     nan.check(owner, x)
     affine_steps(grid, below.view(np.float32), above.view(np.float32), scales, zero_points)
@@ -90,11 +91,12 @@ def affine_quantize(
 
 
 def _run_by_run(grid: Grid, cut: Cut, x: Any, written: tuple[Any, Any, Any], nan: FirstNan) -> None:
+    """Measures and codes each run."""
     rows, length, place = _place(cut)
     quads = -(-min(int(place["run"]), max(length, 1)) // 4)
     lanes = min(1 << (quads - 1).bit_length(), 32)
     runs = rows * int(place["runs_of_row"])
-    args = argument(x), np.uint64(rows), np.uint64(length), place, _grid(grid), np.uint32(lanes), *written, nan.pointer
+    args = x, np.uint64(rows), np.uint64(length), place, _grid(grid), np.uint32(lanes), *written, nan.pointer
     launch("affine", "affine_blocks", min(-(-runs * lanes // THREADS), 1 << 16), args)
 
 
@@ -113,7 +115,7 @@ def affine_quantize_given(
     if checks_first and not zeroes_nan:
         check_nan(owner, x)
     nan = FirstNan(not zeroes_nan and not checks_first)
-    args = argument(x), *_how(grid, cut), scales, _points(zero_points), codes, nan.pointer
+    args = taken(owner, {}, {"x": x})["x"], *_how(grid, cut), scales, _points(zero_points), codes, nan.pointer
     launch_over("affine", "affine_quantize", x.size, args)
     nan.check(owner, x)
 
@@ -125,11 +127,9 @@ def _how(grid: Grid, cut: Cut) -> tuple[Any, Any, Any]:
     return geometry((rows, length, 4), int(values["bits"])), place, values
 
 
-def affine_dequantize(
-    owner: str, grid: Grid, cut: Cut, codes: Any, scales: Any, zero_points: Any, out: Any
-) -> None:
+def affine_dequantize(owner: str, grid: Grid, cut: Cut, codes: Any, scales: Any, zero_points: Any, out: Any) -> None:
     """As `_core.affine_dequantize`."""
-    args = codes, *_how(grid, cut), scales, _points(zero_points), argument(out)
+    args = codes, *_how(grid, cut), scales, _points(zero_points), taken(owner, {"out": out}, {})["out"]
     launch_over("affine", "affine_dequantize", out.size, args)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from stepsmith import _core
 from stepsmith._backend import cupy
-from stepsmith.cuda._arrays import argument
+from stepsmith.cuda._call import taken
 from stepsmith.cuda._launch import THREADS, launch_resident
 from stepsmith.cuda.quant._nan import FirstNan, check_nan
 from stepsmith.cuda.quant.ggml import KINDS, dequantize_ggml, quantize_ggml
@@ -97,13 +97,14 @@ def quantize(
 ) -> None:
     """As `_core.quantize`; the parameter may be an array of one number."""
     name, params, cut = scheme
+    read = taken(owner, {}, {"x": x})["x"]
     if checks_first and not zeroes_nan:
         check_nan(owner, x)
     nan = FirstNan(not zeroes_nan and not checks_first)
     if name in KINDS:
-        quantize_ggml(name, x, codes, nan)
+        quantize_ggml(name, read, x.size, codes, nan)
     else:
-        args = argument(x), *_how(name, params, cut), codes, scales, nan.pointer
+        args = read, *_how(name, params, cut), codes, scales, nan.pointer
         launch_resident("quantize", "quantize", _blocks(x.size, cut), args)
     nan.check(owner, x)
 
@@ -111,9 +112,10 @@ def quantize(
 def dequantize(owner: str, scheme: tuple[str, Sequence[Any], Cut], codes: Any, scales: Any, out: Any) -> None:
     """As `_core.dequantize`; the parameter may be an array of one number."""
     name, params, cut = scheme
+    written = taken(owner, {"out": out}, {})["out"]
     if name in KINDS:
-        return dequantize_ggml(name, codes, out)
-    args = codes, scales, numbers_of(name), *_how(name, params, cut), argument(out)
+        return dequantize_ggml(name, codes, written, out.size)
+    args = codes, scales, numbers_of(name), *_how(name, params, cut), written
     return launch_resident("quantize", "dequantize", _blocks(out.size, cut), args)
 
 
@@ -138,12 +140,11 @@ def numbers_of(name: str) -> Any:
 def _numbers_of(_device: int, name: str) -> Any:
     """The core tells what they are under scales of one."""
     codec = CODECS[name]
-    codes = np.arange(1 << codec.bits, dtype=np.uint8)
-    if codec.rounding == "e2m1":
-        name = "mxfp4"
+    codes, out = np.arange(1 << codec.bits, dtype=np.uint8), np.empty(1 << codec.bits, np.float32)
     if codec.bits == 4:
-        codes = codes[::2] << 4 | codes[1::2] if codec.sharing == "absmax" else codes[::2] | codes[1::2] << 4
+        first, second = (codes[1::2], codes[::2]) if codec.sharing == "absmax" else (codes[::2], codes[1::2])
+        codes = np.asarray(first | second << 4, np.uint8)
     one = {"absmax": np.ones(1, np.float32).view(np.uint8), "nothing": np.empty(0, np.uint8)}
-    scales, out = one.get(codec.sharing, np.full(1, 127, np.uint8)), np.empty(1 << codec.bits, np.float32)
-    _core.dequantize("numbers", (name, [], (1, out.size, 256)), codes, scales, out)
+    scales = one.get(codec.sharing, np.full(1, 127, np.uint8))
+    _core.dequantize("numbers", ("mxfp4" if name == "nvfp4" else name, [], (1, out.size, 256)), codes, scales, out)
     return cupy().asarray(out)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from stepsmith.cuda._arrays import argument
 from stepsmith.cuda._launch import launch_over
 from stepsmith.cuda.quant._nan import FirstNan
 
@@ -14,13 +13,12 @@ KINDS = ("q8_0", "q4_0", "q4_1", "q5_0", "q4_k", "q6_k")
 """``enum Kind`` of kernels/ggml_plain.cuh."""
 
 
-def quantize_ggml(kind: str, x: Any, codes: Any, nan: FirstNan) -> None:
-    """Blocks of an array of whole ones."""
-    args = argument(x), np.uint64(x.size), np.int32(KINDS.index(kind)), codes, nan.pointer
-    launch_over("ggml", "quantize_ggml", x.size, args, 8)
+def quantize_ggml(kind: str, x: Any, size: int, codes: Any, nan: FirstNan) -> None:
+    """Blocks of an array, an argument of kernels, of whole ones."""
+    args = x, np.uint64(size), np.int32(KINDS.index(kind)), codes, nan.pointer
+    launch_over("ggml", "quantize_ggml", size, args, 8)
 
 
-def dequantize_ggml(kind: str, codes: Any, out: Any) -> None:
+def dequantize_ggml(kind: str, codes: Any, out: Any, size: int) -> None:
     """The numbers of blocks."""
-    args = codes, np.int32(KINDS.index(kind)), np.uint64(out.size), argument(out)
-    launch_over("ggml", "dequantize_ggml", out.size, args)
+    launch_over("ggml", "dequantize_ggml", size, (codes, np.int32(KINDS.index(kind)), np.uint64(size), out))

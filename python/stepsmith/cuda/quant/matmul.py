@@ -1,11 +1,11 @@
 """Products with quantized weights on a GPU."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from stepsmith._backend import cupy
-from stepsmith.cuda._arrays import argument
 from stepsmith.cuda._call import taken
 from stepsmith.cuda._launch import MOST_BLOCKS, THREADS, launch
 from stepsmith.cuda.quant._nan import NONE
@@ -44,7 +44,7 @@ def matmul_codes(
     """As `_core.matmul_codes`."""
     to = taken(owner, {"out": out}, {"x": x})["out"]
     if not out.size:
-        return
+        return None
     (rows, length), batch = shape, out.size // shape[0]
     is_table = not kind.startswith("int")
     bits = 8 if kind == "int8" else 4
@@ -54,8 +54,7 @@ def matmul_codes(
         x_codes, x_scales = _quantized_rows(owner, single, batch, length)
         args = matrix, codes, scales, x_codes, x_scales, np.uint64(batch), to
         return _launch("matmul_integers", rows * batch, args)
-    table = _integers() if kind == "int4" else numbers_of(kind) if is_table else np.uint64(0)
-    args = matrix, codes, scales, table, single, np.uint64(batch), to
+    args = matrix, codes, scales, _table(kind), single, np.uint64(batch), to
     if batch == 1:
         return _launch("matmul_one", -(-rows // 2), args)
     return _launch("matmul_four", -(-rows * -(-batch // 4) // 2), args)
@@ -87,6 +86,14 @@ def _quantized_rows(owner: str, x: Any, rows: int, length: int) -> tuple[Any, An
     return codes, scales
 
 
-def _integers() -> Any:
+def _table(kind: str) -> Any:
+    """The numbers of codes of four bits."""
+    if kind == "int8":
+        return np.uint64(0)
+    return _integers(cupy().cuda.runtime.getDevice()) if kind == "int4" else numbers_of(kind)
+
+
+@cache
+def _integers(_device: int) -> Any:
     """The numbers of codes of four bits with a sign."""
     return cupy().asarray(np.array([*range(8), *range(-8, 0)], np.float32))
