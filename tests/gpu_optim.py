@@ -61,7 +61,10 @@ class Pair:
         for name, param in self.params.items():
             same(self.there[name].get(), param, name)
         want, got = self.host.state_dict(), self.device.state_dict()
-        for row, there in ((want.pop("masks", {}), got.pop("masks", {})), *zip(*rows_of(want.pop("state"), got.pop("state")))):
+        for row, there in (
+            (want.pop("masks", {}), got.pop("masks", {})),
+            *zip(*rows_of(want.pop("state"), got.pop("state"))),
+        ):
             assert set(row) == set(there)
             for slot, array in row.items():
                 same(there[slot], array, slot)

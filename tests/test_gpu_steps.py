@@ -298,7 +298,9 @@ def test_a_replay_past_the_table_does_nothing_and_is_told(gpu):
     for _ in range(3):
         graphs[0].launch()
     same(both.there["w"].get(), before, "w")
-    message = r"^Adam: recorded steps must be refilled before the table of 256 updates ends: call refill\(\), got a step"
+    message = (
+        r"^Adam: recorded steps must be refilled before the table of 256 updates ends: call refill\(\), got a step"
+    )
     with pytest.raises(RuntimeError, match=message):
         both.device.refill()
     both.device.refill()
@@ -310,7 +312,10 @@ def test_a_recording_brings_nothing_to_the_device(gpu):
     both = pair(gpu, "adam", on_nonfinite="skip")
     grads, others = (both.grads_there({"w": grad()}) for _ in range(2))
     optimizer, message = both.device, "^Adam: a step that is recorded must find everything on the device, got other "
-    with recording(gpu), pytest.raises(RuntimeError, match=message + "gradients: step once with the same arrays first$"):
+    with (
+        recording(gpu),
+        pytest.raises(RuntimeError, match=message + "gradients: step once with the same arrays first$"),
+    ):
         optimizer.step(grads)
     optimizer.step(grads)
     with recording(gpu), pytest.raises(RuntimeError, match=message + "gradients"):
@@ -340,7 +345,11 @@ def test_a_call_while_a_step_is_launched_is_an_error(gpu, monkeypatch):
     worker.start()
     inside.wait(10)
     message = "^Adam: one step at a time, got a call while another step runs$"
-    for call in (lambda: both.device.step({"w": both.there["w"]}), both.device.state_dict, lambda: both.device.bind(None)):
+    for call in (
+        lambda: both.device.step({"w": both.there["w"]}),
+        both.device.state_dict,
+        lambda: both.device.bind(None),
+    ):
         with pytest.raises(RuntimeError, match=message):
             call()
     leave.set()
