@@ -9,6 +9,7 @@ import pytest
 import stepsmith as ss
 from battery import CONFIGS
 from gpu_optim import LAYOUTS, SHAPES, Pair, drawn, same
+from reference_codes import MOMENTLESS
 from reference_storage import DTYPES
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -19,6 +20,8 @@ FOLDED = {
     "copies": {"ema": 0.9, "shadow": "bfloat16", "zero_grads": True},
     "clipped": {"clip_value": 0.7, "max_norm": 1.0, "on_nonfinite": "skip"},
     "rounded": {"rounding": "stochastic", "seed": 2**40 + 7, "max_norm": np.inf, "norm_type": 1},
+    "int8": {"state_dtype": "int8", "min_8bit_size": 0, "state_rounding": "stochastic", "agc": 0.1},
+    "float8": {"state_dtype": "float8", "min_8bit_size": 0, "ema": 0.5, "on_nonfinite": "propagate"},
     "master": {"master": True, "state_dtype": "bfloat16", "agc": 0.05, "max_norm": 2.0, "norm_type": np.inf},
 }
 
@@ -35,6 +38,8 @@ def tensors(rng):
 
 
 def run(gpu, rule, settings, folded, seed, masked=False, steps=3):
+    if rule in MOMENTLESS:
+        folded = {key: value for key, value in folded.items() if key not in {"state_dtype", "state_rounding"}}
     rng = np.random.default_rng(seed)
     params, kinds = tensors(rng)
     masks = {name: rng.random(params[name].shape) < 0.7 for name in ("matrix", "long", "scalar")} if masked else None

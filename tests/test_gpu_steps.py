@@ -279,7 +279,7 @@ def test_a_recorded_step_is_replayed_with_the_scalars_of_its_update(gpu):
         graphs[0].launch()
         both.host.step()
     assert info.step == both.host.state_dict()["steps"]["w"]
-    for t in range(3):
+    for _ in range(3):
         both.step({"w": grad()})
     both.compare()
 

@@ -423,7 +423,7 @@ class Optimizer(ABC):
         """An optimizer of the same kind, settings, groups and state over other arrays.
 
         Args:
-            params: an array for each name of this one, of the same shape and dtype; all of them may be on another device.
+            params: an array for each name of this one, of the same shape and dtype; all may be on another device.
 
         Returns:
             It, with state of its own: in memory where this one's is in a file, shadow copies of its own.

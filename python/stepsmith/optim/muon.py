@@ -95,8 +95,8 @@ class Muon(Optimizer):
     b += (1 - μ)(g - b); u = g + μ(b - g) (Nesterov) or b; X = `orthogonalized`(u); p *= 1 - lr·λ;
     p -= lr·√max(1, rows / columns)·X. All parameters must be matrices; others belong to another optimizer.
 
-    X is made by the BLAS of NumPy or CuPy in the compute type (PyTorch: in bfloat16), with temporary arrays; its bits depend on
-    BLAS. Everything else is as in other optimizers, all or nothing too.
+    X is made by the BLAS of NumPy or CuPy in the compute type (PyTorch: in bfloat16), with temporary arrays; its bits
+    depend on BLAS. Everything else is as in other optimizers, all or nothing too.
 
     Args:
         params: mapping name → matrix, sequence of matrices, or sequence of groups; changed in place.

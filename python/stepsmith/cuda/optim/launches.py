@@ -83,7 +83,7 @@ class Launches:
         shared: int = 0,
         must_run: bool = True,
     ) -> None:
-        """A kernel for each compute type that has chunks, which lie one after another; the last one knows that it is."""
+        """A kernel for each compute type that has chunks, one type behind the other; the last one knows that it is."""
         record, at = self._record, chunks.data.ptr
         runs = [(kind, count, at) for kind, count in zip(("f32", "f64"), counts)]
         runs[1] = "f64", runs[1][1], at + 8 * runs[0][1]

@@ -29,7 +29,7 @@ def blocks(count: Any, size: int) -> Any:
 
 
 class Table:
-    """Made anew when a gradient is another kind of array than before; where it only lies elsewhere, its row is changed."""
+    """Made anew when a gradient is another kind of array than before; if it only lies elsewhere, its row changes."""
 
     def __init__(self, tensors: Tensors, has_units: bool, zeroes_grads: bool) -> None:
         self._tensors, self._has_units, self._zeroes_grads = tensors, has_units, zeroes_grads
@@ -61,7 +61,11 @@ class Table:
 
     def take(self, grads: Sequence[Any]) -> None:
         """Checks the gradients, None for a tensor without one, and makes their rows; nothing is uploaded."""
-        places = _places_of(grads)
+        try:
+            places = _places_of(grads)
+        except AttributeError:
+            self._check(grads)  # something among them is no array of CuPy
+            raise
         if self._kinds is not None and places == self._places:
             return
         kinds = [None if place is None else place[1:] for place in places]
