@@ -6,13 +6,14 @@ enum DType : int { ABSENT, F32, F64, BF16, F16 };
 
 __device__ __forceinline__ u32 item_size(int dtype) { return dtype == F64 ? 8 : dtype == F32 ? 4 : 2; }
 
-// A pointer that the compiler may take for one to the device's memory.
+// A pointer that the compiler takes for one to the device's memory: loads and stores need not ask which memory they are for.
 template <class T> __device__ __forceinline__ T *global(u64 address) {
-    T *pointer = (T *)address;
-#ifndef STEPSMITH_SHIM
-    __builtin_assume(__isGlobal(pointer));
+#ifdef STEPSMITH_SHIM
+    shim::check_alignment(address, alignof(T));
+    return (T *)address;
+#else
+    return (T *)__cvta_global_to_generic((size_t)address);
 #endif
-    return pointer;
 }
 
 // float64 becomes bfloat16 and float16 by way of float32.
