@@ -18,6 +18,7 @@ from stepsmith import _core
 
 __all__ = [
     "address_of",
+    "addresses",
     "as_device",
     "assign",
     "core_of",
@@ -99,6 +100,20 @@ def require_same_kind(owner: str, name: str, array: object, other: object, what:
     if is_on_gpu(array) != is_on_gpu(other):
         want, got = ("CuPy", "NumPy") if is_on_gpu(other) else ("NumPy", "CuPy")
         raise TypeError(f"{owner}: {name} must be an array of {want} as {what} are, got one of {got}")
+
+
+class _Addresses:
+    """Memory of the device as NumPy describes memory."""
+
+    def __init__(self, array: Any) -> None:
+        item = f"|V{array.dtype.itemsize}"
+        place = {"data": (array.data.ptr, False), "typestr": item, "version": 3}
+        self.__array_interface__ = place | {"shape": array.shape, "strides": array.strides}
+
+
+def addresses(array: Array) -> Array:
+    """The array, or one of NumPy at the addresses of one of CuPy: for questions about memory, never to be read."""
+    return array if type(array) is np.ndarray or not is_on_gpu(array) else np.asarray(_Addresses(array))
 
 
 # Devices.

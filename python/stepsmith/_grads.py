@@ -72,8 +72,8 @@ def clip_grad_norm(grads: Grads, max_norm: float, norm_type: float = 2.0, *, err
     g *= min(1, max_norm / (total + 1e-6)), the factor rounded once to each array's compute type. An optimizer with
     ``max_norm=`` does the same inside its step, without a write of the gradients.
 
-    Of arrays on a GPU the norm comes as a CuPy array without axes, float64, and the factor is made there: nothing waits,
-    unless `error_if_nonfinite` is set.
+    Of arrays on a GPU the norm comes as a CuPy array without axes, float64, and the factor is made there: nothing
+    waits, unless `error_if_nonfinite` is set.
 
     Args:
         grads: as for `grad_norm`; writable, without shared elements.

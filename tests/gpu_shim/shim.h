@@ -306,6 +306,9 @@ inline float __uint_as_float(unsigned x) { return shim_bits<float>(x); }
 inline long long __double_as_longlong(double x) { return shim_bits<long long>(x); }
 inline double __longlong_as_double(long long x) { return shim_bits<double>(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((uint64_t(a) * b) >> 32); }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __clz(int x) { return x ? __builtin_clz(unsigned(x)) : 32; }
 inline int __ffs(int x) { return __builtin_ffs(x); }

@@ -16,7 +16,7 @@ UFUNCS = """
 abs absolute add bitwise_and bitwise_or ceil copysign cos divide equal exp expm1 fabs floor fmax fmin greater
 greater_equal invert isfinite isinf isnan left_shift less less_equal log log1p logical_and logical_not logical_or
 logical_xor maximum minimum mod multiply negative not_equal power right_shift rint sign signbit sin sqrt square
-subtract tanh true_divide
+nextafter subtract tanh true_divide
 """
 VIEWS = "broadcast_arrays broadcast_to expand_dims moveaxis ravel reshape split squeeze swapaxes transpose"
 SHARED = """

@@ -166,8 +166,7 @@ def _state_problems(optimizer: LBFGS, state_dict: Mapping[str, Any]) -> list[str
             problems.append(f"state[{name!r}] must be a mapping, got {type(row).__name__}")
             continue
         problems += _compare(f"state[{name!r}]", slots, row)
-        history = np.broadcast_to(param.dtype.type(0), (len(numbers["rho"]), *param.shape))
         for slot in (slot for slot in slots if slot in row):
-            like = param if slot in {"direction", "grad"} else history
-            problems += _array_problem(f"state[{name!r}][{slot!r}]", like, row[slot])
+            shape = param.shape if slot in {"direction", "grad"} else (len(numbers["rho"]), *param.shape)
+            problems += _array_problem(f"state[{name!r}][{slot!r}]", (shape, param.dtype), row[slot])
     return problems

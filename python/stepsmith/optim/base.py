@@ -423,7 +423,7 @@ class Optimizer(ABC):
         """An optimizer of the same kind, settings, groups and state over other arrays.
 
         Args:
-            params: an array for each name of this one, of the same shape and dtype; all of them may be on another device.
+            params: an array for each name of this one, of the same shape and dtype; all may be on another device.
 
         Returns:
             It, with state of its own: in memory where this one's is in a file, shadow copies of its own.
@@ -474,6 +474,10 @@ class Optimizer(ABC):
         """
         return self.clone(params_on(self._owner, as_device(self._owner, device), self.params, params))
 
+    def _on_host(self) -> "Optimizer":
+        """Itself, or one with the same state in memory of the host."""
+        return self if self.device == "cpu" else self.to("cpu")
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse_copy(self._owner)
 
@@ -494,7 +498,7 @@ class Optimizer(ABC):
             ImportError: PyTorch is missing.
             ValueError: PyTorch lacks the optimizer or a setting; names or shapes are not the model's.
         """
-        return _torch.to_torch(self, model)
+        return _torch.to_torch(self._on_host(), model)
 
     def load_torch_state_dict(self, state_dict: Mapping[str, Any], model: Any) -> None:
         """Takes what ``torch.optim.X.state_dict()`` gave: state, step counts and hyperparameters.
@@ -509,7 +513,7 @@ class Optimizer(ABC):
             ImportError: PyTorch is missing.
             ValueError: as `load_state_dict`; nothing has changed then.
         """
-        self.load_state_dict(_torch.from_torch(self, state_dict, model))
+        self.load_state_dict(_torch.from_torch(self._on_host(), state_dict, model))
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:
         """A function with a step's memory traffic and next to no arithmetic, for benchmarks; it spoils every array."""

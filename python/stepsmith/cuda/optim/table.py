@@ -29,13 +29,14 @@ def blocks(count: Any, size: int) -> Any:
 
 
 class Table:
-    """Made anew when a gradient is another kind of array than before; where it only lies elsewhere, its row is changed."""
+    """Made anew when a gradient is another kind of array than before; if it only lies elsewhere, its row changes."""
 
     def __init__(self, tensors: Tensors, has_units: bool, zeroes_grads: bool) -> None:
         self._tensors, self._has_units, self._zeroes_grads = tensors, has_units, zeroes_grads
         self._masks: list[Any] = [None] * len(tensors.params)
         self._cohorts: Sequence[int] = [0] * len(tensors.params)
         self._places: list[Any] = []
+        self._given: Sequence[Any] | None = None
         self._kinds: list[Any] | None = None
         self._is_uploaded = False
 
@@ -60,8 +61,21 @@ class Table:
         return self._is_uploaded and self._kinds is not None and _places_of(grads) == self._places
 
     def take(self, grads: Sequence[Any]) -> None:
-        """Checks the gradients, None for a tensor without one, and makes their rows; nothing is uploaded."""
-        places = _places_of(grads)
+        """Checks the gradients, None for a tensor without one, and makes their rows; nothing is uploaded.
+
+        A sequence that was given last time has the same arrays, in the same memory.
+        """
+        if grads is self._given and self._kinds is not None:
+            return
+        self._take(grads)
+        self._given = grads
+
+    def _take(self, grads: Sequence[Any]) -> None:
+        try:
+            places = _places_of(grads)
+        except AttributeError:
+            self._check(grads)  # something among them is no array of CuPy
+            raise
         if self._kinds is not None and places == self._places:
             return
         kinds = [None if place is None else place[1:] for place in places]
@@ -123,6 +137,7 @@ class Table:
             row["dtypes"][GRAD] = DTYPES[grads[k].dtype]
             native = row["dtypes"][GRAD] == row["compute"]
             self._may_be_plain[i] = native and mask is None and order.axes == 0 and tensors.is_plain(k)
+        self._has_codes = bool(rows["codes"].any())
         self._walks = cupy().asarray(np.array(walks or [0], np.int64))
         rows["walk"] += np.uint64(self._walks.data.ptr)
         rows["grad_walk"] += np.uint64(self._walks.data.ptr)
@@ -210,7 +225,7 @@ class Table:
         record["rows"], record["row_count"] = self._on_device.data.ptr, len(self.rows)
         record["block_count"], record["unit_block_count"] = self.block_count, self.unit_block_count
         record["partials"], record["norms"] = self.partials, self.norms
-        record["has_codes"] = bool((self.rows["codes"] != 0).any())
+        record["has_codes"] = self._has_codes
 
     @property
     def kept(self) -> tuple[Any, ...]:
