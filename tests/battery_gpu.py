@@ -1,6 +1,6 @@
 """The comparisons with the oracle of battery.py and battery_stages.py, with arrays of the device.
 
-`OnDevice` takes the place of the optimizers: arrays of the host go to the device before each step and come back after it.
+`OnDevice` takes the place of optimizers: arrays of the host go to the device before each step and come back after it.
 """
 
 from collections.abc import Callable, Iterator

@@ -9,7 +9,8 @@ import numpy as np
 from stepsmith import _core
 from stepsmith._backend import cupy
 from stepsmith.cuda._launch import THREADS, launch
-from stepsmith.cuda.optim.table import Table, blocks
+from stepsmith.cuda.optim.cut import blocks
+from stepsmith.cuda.optim.table import Table
 
 __all__ = ["Launches"]
 

@@ -65,7 +65,7 @@ class Reports:
     def next(self) -> Any:
         """Bytes for a `REPORT`."""
         if not self.has_room:
-            self._block, self._used = cupy().empty((_TOGETHER, REPORT.itemsize), np.uint8), 0
+            self._block, self._used = cupy().zeros((_TOGETHER, REPORT.itemsize), np.uint8), 0
         self._used += 1
         return self._block[self._used - 1]
 

@@ -91,7 +91,7 @@ class Stepper:
         with self._alone():
             bound = None if grads is None else list(grads)
             if bound is not None:
-                self._table.take(bound)
+                self._table.take(bound, is_bound=True)
             self._bound, self._there = bound, [grad for grad in bound or () if grad is not None]
             self._shapes = [grad.shape for grad in self._there]
 
@@ -136,10 +136,11 @@ class Stepper:
             lrs = self._prepare(grads, plan, grad_scale)
             report = self._reports.next()
             self._pass["report"], self._pass["only_rule"] = report.data.ptr, False
-            with nullcontext() if self._is_recording() else self._record.counting():
+            is_recorded = self._is_recording()
+            with nullcontext() if is_recorded else self._record.counting():
                 self._launch()
             stream = cupy().cuda.get_current_stream()
-        return DeviceStepInfo(report, stream, self._has_norm, lrs, self.refuse_problem)
+        return DeviceStepInfo(report, stream, self._has_norm, lrs, self.refuse_problem, is_recorded)
 
     def rehearse(self, grads: Grads | None, plan: Plan, grad_scale: float) -> None:
         """Lets the rule write state that means nothing between steps, as the step that follows will read it."""
@@ -173,7 +174,7 @@ class Stepper:
             return
         if [grad.shape for grad in self._there] != self._shapes:
             self._refuse_changed()
-        self._table.take(self._bound or [])
+        self._table.take(self._bound or [], is_bound=True)
 
     def _refuse_changed(self) -> NoReturn:
         names = [name for name, grad in zip(self._names, self._bound or []) if grad is not None]
