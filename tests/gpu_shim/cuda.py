@@ -6,7 +6,11 @@ from typing import Any
 import numpy as np
 
 from gpu_shim import array as arrays
+from gpu_shim import capture
 from gpu_shim.memory import Block, MemoryPointer
+
+DLPACK = 2
+"""The type of device by which DLPack knows one of CUDA."""
 
 
 class Device:
@@ -35,25 +39,30 @@ class Device:
         arrays.count_sync()
 
 
-class Stream:
-    """A stream; `capturing` can be set by a test."""
+class BaseStream:
+    """What streams are."""
 
-    capturing = False
-    current: "Stream"
+    current: "BaseStream"
+    ptr: int
 
-    def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
-        self.ptr = 0 if null else id(self)
-
-    def __enter__(self) -> "Stream":
-        self._before, Stream.current = Stream.current, self
+    def __enter__(self) -> "BaseStream":
+        self._before, BaseStream.current = BaseStream.current, self
         return self
 
     def __exit__(self, *error: object) -> None:
-        Stream.current = self._before
+        BaseStream.current = self._before
 
     def is_capturing(self) -> bool:
         """Is its work being recorded into a graph?"""
-        return self.capturing
+        return capture.is_capturing()
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        """Records work from now on."""
+        capture.begin()
+
+    def end_capture(self) -> capture.Graph:
+        """What was recorded."""
+        return capture.end()
 
     def synchronize(self) -> None:
         """Waits for its work."""
@@ -74,15 +83,23 @@ class Stream:
         return True
 
 
-Stream.current = Stream(null=True)
-Stream.null = Stream.current  # type: ignore[attr-defined]
+class Stream(BaseStream):
+    """A stream of our own."""
+
+    null: "Stream"
+
+    def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
+        self.ptr = 0 if null else id(self)
 
 
-class ExternalStream(Stream):
+Stream.null = Stream(null=True)
+BaseStream.current = Stream.null
+
+
+class ExternalStream(BaseStream):
     """A stream of somebody else."""
 
     def __init__(self, ptr: int, device_id: int = -1) -> None:
-        super().__init__()
         self.ptr = ptr
 
 
@@ -94,7 +111,7 @@ class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
         self.recorded = False
 
-    def record(self, stream: Stream | None = None) -> None:
+    def record(self, stream: BaseStream | None = None) -> None:
         """Sets the mark."""
         self.recorded = True
 
@@ -132,9 +149,9 @@ runtime = SimpleNamespace(
 )
 
 
-def get_current_stream(device_id: int = -1) -> Stream:
+def get_current_stream(device_id: int = -1) -> BaseStream:
     """Where work goes now."""
-    return Stream.current
+    return BaseStream.current
 
 
 def is_available() -> bool:

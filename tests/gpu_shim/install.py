@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,10 +12,19 @@ from gpu_shim import standin
 from gpu_shim.host import compiled
 
 
-def _build(program: str) -> Path:
-    from stepsmith.cuda._source import source
+@cache
+def _rules() -> tuple[str, ...]:
+    """The programs that are a rule's."""
+    from stepsmith.cuda._source import FOLDER, programs
 
-    return compiled(source(program))
+    return tuple(name for name in programs() if "\nRULE(" in (FOLDER / f"{name}.cuh").read_text(encoding="utf-8"))
+
+
+def _build(name: str, text: str) -> Path:
+    """Rules are compiled together: most of each is the same."""
+    from stepsmith.cuda._source import text_of
+
+    return compiled(text_of(tuple(f"{rule}.cuh" for rule in _rules())) if name in _rules() else text)
 
 
 @contextmanager
@@ -46,6 +56,14 @@ def device() -> Iterator[Any]:
     with installed():
         yield standin.module()
     standin.check_borders()
+
+
+def probe(*needs: str, text: str) -> Any:
+    """A module of kernels that only a test wants, over files of the project."""
+    from stepsmith.cuda import _module
+    from stepsmith.cuda._source import text_of
+
+    return _module.cupy().RawModule(path=str(_module.build("probe", text_of(needs) + text)))
 
 
 def install() -> None:

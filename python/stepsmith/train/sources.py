@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsmith._backend import asarray
+from stepsmith._interchange import asarray
 from stepsmith.init import generator
 from stepsmith.train.model import Array, Batch
 
@@ -106,7 +106,7 @@ class Dataset(Indexed):
 
 
 class Stream:
-    """Anything that yields batches: tuples of arrays or PyTorch CPU tensors, each batch with memory of its own.
+    """Anything that yields batches: tuples of arrays or PyTorch tensors, each batch with memory of its own.
 
     What can be iterated anew begins anew in each epoch. A plain iterator goes on through all epochs; a resumed run
     draws again and throws away what it had.
