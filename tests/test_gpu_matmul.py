@@ -56,6 +56,12 @@ def test_sums_of_many_integers_are_exact(gpu: Any) -> None:
     assert_same_bits(q.to("cuda").matmul(gpu.asarray(w), activations="int8").get(), q.matmul(w, activations="int8"))
 
 
+def test_rows_without_a_normal_scale(gpu: Any) -> None:
+    q, x = weights(Affine(axis=0), (3, 70)), inputs(3, 70)
+    x[0], x[1] = 0, x[1] * np.float32(1e-42)
+    assert_same_bits(q.to("cuda").matmul(gpu.asarray(x), activations="int8").get(), q.matmul(x, activations="int8"))
+
+
 def test_what_is_not_finite_is_named_before_anything_is_written(gpu: Any) -> None:
     q, x = weights(Affine(axis=0), (3, 70)).to("cuda"), inputs(2, 70)
     out = gpu.full((2, 3), 7, np.float32)

@@ -176,6 +176,24 @@ def test_blocks_whose_numbers_lie_around_middles(gpu: Any, scheme: Any, seed: in
         both(gpu, near, scheme)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_of_ggml_that_are_seldom(gpu: Any, kind: str) -> None:
+    rng, levels = np.random.default_rng(0), {"q8_0": 127, "q4_0": 8, "q4_1": 15, "q5_0": 16}.get(kind, 32)
+    halves = rng.integers(-2 * levels, 2 * levels, (40, 256)).astype(np.float32) / 2
+    top = np.array([levels, -levels] * 20, np.float32)[:, None]
+    above = np.abs(rng.standard_normal((20, 256))).astype(np.float32) + np.float32(3)
+    huge = np.linspace(-1e30, 1e30, 2560, dtype=np.float32).reshape(10, 256)
+    edge = rng.uniform(-65504 * levels, 65504 * levels, (6, 256)).astype(np.float32)
+    for row, most in enumerate((65519, 65520, 65521, -65519, -65520, -65521)):
+        edge[row, ::32] = np.float32(most) * levels
+    near = [halves, np.nextafter(halves, np.float32(0)), np.nextafter(halves, 2 * halves)]
+    for x in near:
+        x[:, 5::32] = top
+    for x in (*near, above, -above, huge, edge):
+        got, want = both(gpu, x, GGML(kind))
+        assert_same_bits(got.dequantize().get(), want.dequantize())
+
+
 @pytest.mark.usefixtures("gpu")
 def test_numbers_of_any_codes_and_scales() -> None:
     rng = np.random.default_rng(0)
