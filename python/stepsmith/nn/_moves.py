@@ -59,11 +59,20 @@ class _Move:
             self._emptied.append(value)
         elif isinstance(value, Movable):
             self._owners.append(value)
-            for kept in vars(value).values():
+            # Quantized arrays know what their parts become, which may be kept by themselves too.
+            for kept in sorted(vars(value).values(), key=lambda kept: not isinstance(kept, QuantizedArray)):
                 self._there(kept)
-        elif isinstance(value, dict | list | tuple | QuantizedArray) or _is_record(value):
+        elif isinstance(value, QuantizedArray):
+            return self._quantized(value)
+        elif isinstance(value, dict | list | tuple) or _is_record(value):
             return self._rebuilt(value)
         return value
+
+    def _quantized(self, value: QuantizedArray) -> QuantizedArray:
+        there = value.to(self._device)
+        for name, part in value.parts.items():
+            self._found[id(part)] = part, there.parts[name]
+        return there
 
     def _rebuilt(self, value: Any) -> Any:
         """A container with what its entries become; itself if none of them changes."""
@@ -71,8 +80,6 @@ class _Move:
         after = {key: self._there(entry) for key, entry in before.items()}
         if all(after[key] is entry for key, entry in before.items()):
             return value
-        if isinstance(value, QuantizedArray):
-            return QuantizedArray(value.scheme, value.shape, after)
         if isinstance(value, list | tuple):
             return value._make(after.values()) if hasattr(value, "_make") else type(value)(after.values())
         twin = copy.copy(value)
@@ -90,8 +97,6 @@ def _is_record(value: Any) -> bool:
 
 def _entries(value: Any) -> dict[Any, Any]:
     """What a container holds."""
-    if isinstance(value, QuantizedArray):
-        return dict(value.parts)
     if isinstance(value, dict):
         return value
     if isinstance(value, list | tuple):
