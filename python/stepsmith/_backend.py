@@ -23,6 +23,7 @@ __all__ = [
     "core_of",
     "cupy",
     "device_of",
+    "host_copy",
     "is_on_gpu",
     "moved",
     "namespace",
@@ -191,6 +192,11 @@ def _copied(array: Any, target: str) -> Array:
     with on_device(target):
         on_gpu: Array = array.copy() if is_on_gpu(array) else cupy().asarray(np.asarray(array, order="C"))
     return on_gpu
+
+
+def host_copy(array: Array) -> Array:
+    """A copy of its own on the CPU."""
+    return moved(array, "cpu") if is_on_gpu(array) else array.copy()
 
 
 def assign(target: Array, source: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,9 @@ class Movable:
     Attributes that are the same array stay one. Nothing is to be said of an attribute for it to move.
     """
 
-    def _move(self, device: str) -> None:
-        _Move(as_device(f"{type(self).__name__}.to", device)).all_of(self)
+    def _move(self, device: str) -> Callable[[], None]:
+        """Moves all of them; returns what undoes it."""
+        return _Move(as_device(f"{type(self).__name__}.to", device)).all_of(self)
 
 
 class _Move:
@@ -35,13 +38,15 @@ class _Move:
         self._emptied: list[Buffer] = []
         self._owners: list[Movable] = []
 
-    def all_of(self, root: Movable) -> None:
-        """Move what the root reaches."""
+    def all_of(self, root: Movable) -> Callable[[], None]:
+        """Move what the root reaches; returns what undoes it."""
         self._there(root)
-        for owner in self._owners:
-            vars(owner).update({name: self._there(value) for name, value in vars(owner).items()})
+        before = [(owner, dict(vars(owner))) for owner in self._owners]
+        for owner, kept in before:
+            vars(owner).update({name: self._there(value) for name, value in kept.items()})
         for buffer in self._emptied:
             buffer.clear()
+        return partial(_put_back, before)
 
     def _there(self, value: Any) -> Any:
         """What a value becomes; itself if it has no arrays."""
@@ -82,6 +87,11 @@ class _Move:
             else:
                 object.__setattr__(twin, key, entry)
         return twin
+
+
+def _put_back(before: list[tuple[Movable, dict[str, Any]]]) -> None:
+    for owner, kept in before:
+        vars(owner).update(kept)
 
 
 def _is_record(value: Any) -> bool:
