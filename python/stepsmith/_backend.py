@@ -6,8 +6,8 @@ The only place that imports CuPy, and only once somebody has arrays of it or ask
 import importlib
 import re
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "one_core",
     "require_array",
     "require_same_kind",
+    "same_stream",
 ]
 
 Array = NDArray[Any]
@@ -160,6 +161,18 @@ def on_device(device: str) -> AbstractContextManager[Any]:
     """While this lasts CuPy works on that GPU; the device by its full name."""
     context: AbstractContextManager[Any] = cupy().cuda.Device(int(device.partition(":")[2]))
     return context
+
+
+def same_stream() -> AbstractContextManager[Any]:
+    """For another thread: CuPy's device and stream of this one, since each thread has its own."""
+    cuda = cupy().cuda
+    return _on(cuda.Device(), cuda.get_current_stream())
+
+
+@contextmanager
+def _on(device: Any, stream: Any) -> Iterator[None]:
+    with device, stream:
+        yield
 
 
 def moved(array: Array, device: str) -> Array:

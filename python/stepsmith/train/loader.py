@@ -6,14 +6,14 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from stepsmith._backend import is_on_gpu
+from stepsmith._backend import is_on_gpu, same_stream
 from stepsmith.init import generator
 from stepsmith.train.clock import Clock
 from stepsmith.train.model import Batch, brought
@@ -88,6 +88,8 @@ class Loader:
                 yield micro._replace(batch=[brought(array, self.device) for array in micro.batch])
 
     def _ahead(self, micros: Iterator[Micro]) -> Generator[Micro]:
+        if self.device != "cpu":
+            micros = _within(same_stream(), micros)
         with closing(Prefetched(micros, self.prefetch)) as ahead:
             yield from ahead
 
@@ -148,6 +150,12 @@ class Loader:
             own = [array.copy() if is_on_gpu(array) else np.array(array) for array in batch]
             batch = self.augment(own, generator(self.seed, _AUGMENT, epoch, position))
         return batch if self.weigh is None else self.weigh(batch)
+
+
+def _within(context: AbstractContextManager[Any], micros: Iterator[Micro]) -> Iterator[Micro]:
+    """The same, made in a context of the thread that draws them."""
+    with context:
+        yield from micros
 
 
 def _with_end(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
