@@ -289,6 +289,27 @@ def assert_same_trees(got: Any, want: Any) -> None:
 
 
 @pytest.mark.usefixtures("gpu")
+def test_a_callback_may_keep_arrays_on_the_device(tmp_path: Any) -> None:
+    class Keeping(Callback):
+        kept = None
+
+        def on_epoch_end(self, trainer: Trainer, _row: Any) -> None:
+            self.kept = trainer.model.parameters()["0.bias"].copy()
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"kept": self.kept}
+
+        def load_state_dict(self, state: Any) -> None:
+            self.kept = state["kept"]
+
+    first, second = (plain("cuda", callbacks=[Keeping()]) for _ in range(2))
+    first.fit((X, T), **FIT)
+    first.save(tmp_path)
+    Trainer.resume(tmp_path, second)
+    assert_same_bits(second.callbacks[0].kept, first.callbacks[0].kept.get())
+
+
+@pytest.mark.usefixtures("gpu")
 def test_averages_and_best_weights_follow_a_move() -> None:
     def run(moves: bool) -> Trainer:
         stopping = ss.train.EarlyStopping(50, restore_best=True)
@@ -296,6 +317,7 @@ def test_averages_and_best_weights_follow_a_move() -> None:
         for epoch in range(1, 6):
             trainer.fit((X, T), (X, T), **FIT | {"epochs": epoch})
             trainer.evaluate((X, T), weights="swa")
+            assert trainer.view_of("swa").device() == trainer.model.device
             if moves:
                 trainer.to("cuda" if epoch % 2 else "cpu")
         return trainer
