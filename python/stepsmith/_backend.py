@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stepsmith import _core
 
 __all__ = [
+    "address_of",
     "addresses",
     "as_device",
     "assign",
@@ -59,6 +60,11 @@ def is_on_gpu(value: object) -> bool:
 def namespace(array: object) -> Any:
     """The module whose functions work on the array: NumPy or CuPy."""
     return np if type(array) is np.ndarray or not is_on_gpu(array) else sys.modules["cupy"]
+
+
+def address_of(array: Any) -> int:
+    """Where its first element lies."""
+    return int(array.data.ptr) if is_on_gpu(array) else int(array.ctypes.data)
 
 
 def core_of(array: object) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpu_shim import array as arrays
+from gpu_shim import capture
 from gpu_shim.memory import Block, MemoryPointer
 
 DLPACK = 2
@@ -50,9 +51,8 @@ def _entered() -> "list[BaseStream]":
 
 
 class BaseStream:
-    """What streams are; `capturing` can be set by a test."""
+    """What streams are."""
 
-    capturing = False
     ptr: int
 
     def __enter__(self) -> "BaseStream":
@@ -64,7 +64,15 @@ class BaseStream:
 
     def is_capturing(self) -> bool:
         """Is its work being recorded into a graph?"""
-        return self.capturing
+        return capture.is_capturing()
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        """Records work from now on."""
+        capture.begin()
+
+    def end_capture(self) -> capture.Graph:
+        """What was recorded."""
+        return capture.end()
 
     def synchronize(self) -> None:
         """Waits for its work."""

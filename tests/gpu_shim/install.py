@@ -11,10 +11,8 @@ from gpu_shim import standin
 from gpu_shim.host import compiled
 
 
-def _build(program: str) -> Path:
-    from stepsmith.cuda._source import source
-
-    return compiled(source(program))
+def _build(name: str, text: str) -> Path:
+    return compiled(text)
 
 
 @contextmanager
@@ -46,6 +44,14 @@ def device() -> Iterator[Any]:
     with installed():
         yield standin.module()
     standin.check_borders()
+
+
+def probe(*needs: str, text: str) -> Any:
+    """A module of kernels that only a test wants, over files of the project."""
+    from stepsmith.cuda import _module
+    from stepsmith.cuda._source import text_of
+
+    return _module.cupy().RawModule(path=str(_module.build("probe", text_of(needs) + text)))
 
 
 def install() -> None:

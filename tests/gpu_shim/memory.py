@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gpu_shim import capture
+
 BORDER = 256
 _CANARY = 0xA5
 
@@ -16,6 +18,7 @@ class Block:
     """Bytes that start on a boundary of 256, between two borders; fresh ones are poison."""
 
     def __init__(self, size: int) -> None:
+        capture.refuse()
         self._raw = np.full(size + 2 * BORDER + 256, _CANARY, np.uint8)
         start = BORDER + (-(self._raw.ctypes.data + BORDER) % 256)
         self.bytes = self._raw[start : start + size]

@@ -5,11 +5,13 @@
 
 from stepsmith.cuda.activation import activate
 from stepsmith.cuda.conv import convolve, convolve_backward
+from stepsmith.cuda.optim import Stepper
 from stepsmith.cuda.random import uniform
 from stepsmith.cuda.rows import sum_rows
 from stepsmith.cuda.window import average_pool, average_pool_backward, max_pool, max_pool_backward
 
 __all__ = [
+    "Stepper",
     "activate",
     "average_pool",
     "average_pool_backward",

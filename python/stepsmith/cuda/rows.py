@@ -24,4 +24,4 @@ def sum_rows(sums: Any, rows: Any, indices: Any) -> None:
     order = xp.argsort(indices)
     starts = xp.searchsorted(indices.take(order), xp.arange(count + 1))
     args = argument(sums), argument(rows), order, starts, np.array(divisor(features), DIVISOR), np.uint64(sums.size)
-    launch_over("rows", f"sum_rows_{'f64' if is_wide(sums) else 'f32'}", sums.size, args, per_thread=1)
+    launch_over("sum_rows", f"sum_rows_{'f64' if is_wide(sums) else 'f32'}", sums.size, args, per_thread=1)

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith._backend import device_of, moved
 from stepsmith.optim._codes import fill, part_slot, scheme_of, zero_code
 from stepsmith.optim._options import Options
 from stepsmith.optim._slab import FILE, Spec, allocate, map_file, place, state_dtype_of, wide_dtype_of
@@ -63,7 +64,7 @@ class Arrays:
             if slot in {"master", "ema"}:
                 array[...] = params[name]
             if slot == "ema" and options.masks and name in options.masks:
-                array[~options.masks[name]] = 0
+                array[~moved(options.masks[name], device_of(array))] = 0
 
     def _made(self, specs: Mapping[tuple[str, str], Spec]) -> dict[tuple[str, str], Array]:
         """In memory; with a state directory all but what means nothing between steps in its file."""
@@ -71,7 +72,7 @@ class Arrays:
         self.mapping: tuple[int, int] | None = None
         """Address and bytes of the mapped file."""
         if options.state_dir is None:
-            return dict(zip(specs, allocate(list(specs.values()))))
+            return dict(zip(specs, allocate(list(specs.values()), next(iter(self._params.values())))))
         inside = {key: spec for key, spec in specs.items() if key not in self._hidden}
         outside = {key: spec for key, spec in specs.items() if key in self._hidden}
         slab = map_file(options.owner, list(inside.values()), options.state_dir)
@@ -159,13 +160,13 @@ class Arrays:
         """Zeroes what belongs to a pruned weight: parameter, copies and state; a mean belongs to no single one."""
         parts = {(name, part_slot(slot, "scales")) for name, slot in self._schemes}
         for name, mask in masks.items():
-            pruned = ~mask
+            pruned = ~moved(mask, device_of(self._params[name]))
             for array in (self._params[name], self.shadow(name)):
                 if array is not None:
-                    np.copyto(array, array.dtype.type(0), where=pruned)
+                    array[pruned] = 0
             for key in [key for key in self.kept if key[0] == name and key not in parts | self._means]:
                 scheme, array = self._schemes.get(key), self._all[key]
-                np.copyto(array, array.dtype.type(0) if scheme is None else zero_code(scheme), where=pruned)
+                array[pruned] = 0 if scheme is None else zero_code(scheme)
 
     def hidden(self, slot: str) -> dict[str, Array]:
         """Name → array of a slot that is not shown."""

@@ -13,6 +13,7 @@ from stepsmith.schedules import Schedule
 __all__ = [
     "Check",
     "Group",
+    "Held",
     "Number",
     "Params",
     "Scalar",
@@ -37,6 +38,9 @@ Params = Mapping[str, Array] | Iterable[Array] | Iterable[Mapping[str, Any]]
 
 Scalar = float | Schedule
 """A hyperparameter: a number, or a schedule of numbers."""
+
+Held = tuple[dict[str, Any], tuple[str, ...]]
+"""The hyperparameters of a group, and the names of those that are scheduled."""
 
 Check = Callable[[str, str, object], Any]
 """Owner, name, value → the value to keep, or an error."""
@@ -135,7 +139,7 @@ class Group(MutableMapping[str, Any]):
 
     def hold(self, values: Mapping[str, Any]) -> None:
         """Takes checked hyperparameters, all at once."""
-        self.held: tuple[dict[str, Any], tuple[str, ...]] = dict(values), scheduled_in(values)
+        self.held: Held = dict(values), scheduled_in(values)
 
     @property
     def values_now(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith._backend import is_on_gpu, moved
 from stepsmith.optim._options import mask_bits
 from stepsmith.schedules import Schedule, from_dict
 
@@ -55,13 +56,18 @@ def dump(
         ],
         "steps": steps,
         "state": {
-            name: {slot: array.copy(order="K") for slot, array in row.items()}
+            name: {slot: _copied(array) for slot, array in row.items()}
             | {key: np.array(value) for key, value in zip(optimizer.carried, carried[name])}
             for name, row in optimizer._arrays.rows().items()
         },
         **mode,
         **({"masks": masks} if masks else {}),
     }
+
+
+def _copied(array: Array) -> Array:
+    """A copy in memory of the host."""
+    return moved(array, "cpu") if is_on_gpu(array) else array.copy(order="K")
 
 
 def _plain(value: Any) -> Any:
@@ -113,7 +119,8 @@ def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_di
 
 def _apart(source: Array, target: Array) -> Array:
     """The source, copied if it lies in the state that is about to be overwritten."""
-    return source.copy() if target.base is not None and np.may_share_memory(source, target.base) else source
+    is_shared = isinstance(target.base, np.ndarray) and np.may_share_memory(source, target.base)
+    return source.copy() if is_shared else source
 
 
 def _compare(what: str, want: Any, got: Any) -> list[str]:

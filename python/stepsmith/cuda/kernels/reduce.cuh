@@ -13,9 +13,19 @@ struct Lanes {
     double sums[4];
 };
 
+// Adds to one of the thread's four.
+__device__ __forceinline__ void add_to_sum(Lanes &lanes, int which, double x) {
+#pragma unroll
+    for (int k = 0; k < 4; k++) lanes.sums[k] += k == which ? x : 0.0;
+}
+
 __device__ __forceinline__ u32 lane_of_warp() { return threadIdx.x % WARP; }
 __device__ __forceinline__ u32 warp_of_block() { return threadIdx.x / WARP; }
 __device__ __forceinline__ u32 warps_of_block() { return blockDim.x / WARP; }
+
+// This warp among those of all blocks, and how many they are.
+__device__ __forceinline__ u64 first_warp() { return (u64)blockIdx.x * warps_of_block() + warp_of_block(); }
+__device__ __forceinline__ u64 warp_stride() { return (u64)gridDim.x * warps_of_block(); }
 
 // The block's result, for every thread of the warp: lane j += lane j + 64, then 32, ... 1.
 __device__ __forceinline__ double fold(Lanes lanes) {
@@ -36,7 +46,22 @@ __device__ __forceinline__ double sum_of_block(const double *numbers, u32 n) {
     return fold(lanes);
 }
 
-// The results of `n` blocks folded to one number, by all threads of a block and for each of them; spoils the results.
+// The results of `n` blocks folded to one number, by a warp and for each of its threads; spoils the results.
+__device__ __forceinline__ double fold_partials_by_warp(double *partials, u64 n) {
+    while (n > 1) {
+        u64 blocks = (n + BLOCK - 1) / BLOCK;
+        for (u64 block = 0; block < blocks; block++) {
+            u64 start = block * BLOCK;
+            double sum = sum_of_block(partials + start, (u32)(n - start < BLOCK ? n - start : BLOCK));
+            if (lane_of_warp() == 0) partials[block] = sum;
+        }
+        __syncwarp();
+        n = blocks;
+    }
+    return n ? partials[0] : 0.0;
+}
+
+// The same by all threads of a block and for each of them.
 __device__ __forceinline__ double fold_partials(double *partials, u64 n) {
     if (n == 0) return 0.0;
     while (n > 1) {

@@ -1,0 +1,62 @@
+"""What a step on a GPU did, read when somebody asks."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from stepsmith.cuda.optim.structs import REPORT
+
+__all__ = ["DeviceStepInfo"]
+
+
+class DeviceStepInfo:
+    """The same as `StepInfo`. The first look at what only the device knows waits for the step."""
+
+    def __init__(
+        self,
+        report: Any,
+        stream: Any,
+        has_norm: bool,
+        lrs: Callable[[int], tuple[float, ...]],
+        refuse: Callable[[], None],
+    ) -> None:
+        self._report, self._stream, self._has_norm, self._lrs, self._refuse = report, stream, has_norm, lrs, refuse
+        self._seen: Any = None
+
+    def _read(self) -> Any:
+        if self._seen is None:
+            self._stream.synchronize()
+            self._seen = np.frombuffer(self._report.get().tobytes(), REPORT)[0]
+            del self._report
+        if self._seen["problem"]:
+            self._refuse()
+        return self._seen
+
+    @property
+    def grad_norm(self) -> float | None:
+        """Norm of all gradients divided by |grad_scale|; None if it was not computed, or the step was skipped."""
+        seen = self._read()
+        return float(seen["norm"]) if self._has_norm and not seen["stopped"] else None
+
+    @property
+    def skipped(self) -> bool:
+        """The gradients were not finite and nothing changed."""
+        return bool(self._read()["stopped"])
+
+    @property
+    def lr(self) -> tuple[float, ...]:
+        """Learning rate of each group."""
+        seen = self._read()
+        return self._lrs(int(seen["updates"]) - (not seen["stopped"]))
+
+    @property
+    def step(self) -> int:
+        """Updates made so far, this one included unless it was skipped."""
+        return int(self._read()["updates"])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.grad_norm, self.skipped, self.lr, self.step))
+
+    def __repr__(self) -> str:
+        return f"StepInfo(grad_norm={self.grad_norm}, skipped={self.skipped}, lr={self.lr}, step={self.step})"
