@@ -3,9 +3,22 @@
 `sum_rows` alone has no twin there: it is NumPy's ``add.at`` on the CPU.
 """
 
+from stepsmith.cuda._reduce import reduce
 from stepsmith.cuda.activation import activate
 from stepsmith.cuda.conv import convolve, convolve_backward
 from stepsmith.cuda.optim import Stepper
+from stepsmith.cuda.quant import (
+    absmax,
+    affine_dequantize,
+    affine_quantize,
+    affine_quantize_given,
+    affine_steps,
+    cast,
+    dequantize,
+    fake_quantize,
+    matmul_codes,
+    quantize,
+)
 from stepsmith.cuda.random import uniform
 from stepsmith.cuda.rows import sum_rows
 from stepsmith.cuda.window import average_pool, average_pool_backward, max_pool, max_pool_backward
@@ -20,5 +33,17 @@ __all__ = [
     "max_pool",
     "max_pool_backward",
     "sum_rows",
+    "absmax",
+    "activate",
+    "affine_dequantize",
+    "affine_quantize",
+    "affine_quantize_given",
+    "affine_steps",
+    "cast",
+    "dequantize",
+    "fake_quantize",
+    "matmul_codes",
+    "quantize",
+    "reduce",
     "uniform",
 ]

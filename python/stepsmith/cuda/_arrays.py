@@ -50,8 +50,8 @@ def merged(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[list[int],
     return [length for length, _ in axes], [stride for _, stride in axes]
 
 
-def argument(array: Any) -> "np.ndarray[Any, np.dtype[np.void]]":
-    """The array as a kernel takes it, by value; None is an array that is not there.
+def argument(array: Any, dtype: int | None = None) -> "np.ndarray[Any, np.dtype[np.void]]":
+    """The array as a kernel takes it, by value; None is an array that is not there. A number says what bytes stand for.
 
     Raises:
         ValueError: more axes that cannot be merged than a kernel takes.
@@ -67,7 +67,7 @@ def argument(array: Any) -> "np.ndarray[Any, np.dtype[np.void]]":
     value = np.zeros((), ARRAY)
     value["address"], value["dtype"], value["item"], value["axes"] = (
         array.data.ptr,
-        DTYPES[array.dtype],
+        DTYPES[array.dtype] if dtype is None else dtype,
         item,
         len(shape),
     )

@@ -62,13 +62,22 @@ class _Move:
             return moved(value, self._device)
         if isinstance(value, Buffer):
             self._emptied.append(value)
+        elif isinstance(value, QuantizedArray):
+            return self._quantized(value)
         elif isinstance(value, Movable):
             self._owners.append(value)
-            for kept in vars(value).values():
+            # Those with parts first, which a layer may keep by themselves too.
+            for kept in sorted(vars(value).values(), key=lambda kept: not isinstance(kept, QuantizedArray)):
                 self._there(kept)
-        elif isinstance(value, dict | list | tuple | QuantizedArray) or _is_record(value):
+        elif isinstance(value, dict | list | tuple) or _is_record(value):
             return self._rebuilt(value)
         return value
+
+    def _quantized(self, value: QuantizedArray) -> QuantizedArray:
+        """Its parts are of another dtype where CuPy has not theirs."""
+        twin = value.to(self._device)
+        self._found |= {id(part): (part, twin.parts[name]) for name, part in value.parts.items()}
+        return twin
 
     def _rebuilt(self, value: Any) -> Any:
         """A container with what its entries become; itself if none of them changes."""
@@ -76,8 +85,6 @@ class _Move:
         after = {key: self._there(entry) for key, entry in before.items()}
         if all(after[key] is entry for key, entry in before.items()):
             return value
-        if isinstance(value, QuantizedArray):
-            return QuantizedArray(value.scheme, value.shape, after)
         if isinstance(value, list | tuple):
             return value._make(after.values()) if hasattr(value, "_make") else type(value)(after.values())
         twin = copy.copy(value)
@@ -100,8 +107,6 @@ def _is_record(value: Any) -> bool:
 
 def _entries(value: Any) -> dict[Any, Any]:
     """What a container holds."""
-    if isinstance(value, QuantizedArray):
-        return dict(value.parts)
     if isinstance(value, dict):
         return value
     if isinstance(value, list | tuple):

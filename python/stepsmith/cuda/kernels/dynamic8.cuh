@@ -3,21 +3,7 @@
 //
 // Magnitudes are cut into cells, equal stretches of each power of two, so short that in each of them the numbers of one value end at
 // most: a number's cell tells the index of the value of its first number, and one comparison the rest.
-// needs: dynamic8_values.cuh
-
-// The bits of a positive normal number as the number, at compile time.
-constexpr double number_of(u32 bits) {
-    double number = 8388608 + (bits & 0x7fffff);
-    for (u32 exponent = bits >> 23; exponent < 150; exponent++) number /= 2;
-    return bits == 0 ? 0.0 : number;
-}
-
-// The largest float32 that is no larger than a positive number below 1.
-constexpr float round_down(double x) {
-    double unit = 1.0 / 8388608;
-    while (x < unit * 8388608) unit /= 2;
-    return (float)((u32)(x / unit) * unit);
-}
+// needs: values.cuh dynamic8_values.cuh
 
 // Where the numbers that become one value end: of `N` magnitudes in rising order from 0 to 1, cut into 2^FINE cells for each power of
 // two from 2^LOWEST to 1, and one for 1.
@@ -88,7 +74,6 @@ template <bool SIGNED> __device__ __forceinline__ const typename GridOf<SIGNED>:
 // `KEPT`: what is above zero does not become zero, however small it is.
 template <bool SIGNED, bool KEPT> struct Dynamic8 {
     static constexpr float LARGEST = 1.0f;
-    static constexpr int BITS = 8;
     static constexpr bool BY_MAGNITUDE = false, KEEPS = KEPT;
 
     const typename GridOf<SIGNED>::Type &grid;

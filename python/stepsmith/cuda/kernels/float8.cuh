@@ -16,7 +16,6 @@ struct E5m2 {
 
 template <class F> struct Float8 {
     static constexpr float LARGEST = F::LARGEST;
-    static constexpr int BITS = 8;
     static constexpr bool BY_MAGNITUDE = true, KEEPS = false;
 
     __device__ __forceinline__ u32 nearest(float scaled, float) const { return encode_small<F>(scaled); }
@@ -30,7 +29,6 @@ template <class F> struct Float8 {
 template <bool KEPT> struct Ue5m3 {
     static constexpr u32 MANTISSA = 3, BIAS = 15, SIGN = 8, SPECIAL = 0x100;
     static constexpr float LARGEST = 61440.0f, BEYOND = 65536.0f, NOT_A_NUMBER = 98304.0f;
-    static constexpr int BITS = 8;
     static constexpr bool BY_MAGNITUDE = false, KEEPS = KEPT;
     // 2⁻¹⁷
     static constexpr float LEAST = 1.0f / 131072.0f;

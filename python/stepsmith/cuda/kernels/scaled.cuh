@@ -3,7 +3,6 @@
 //
 // `Levels` L, the numbers that codes stand for, has
 //   LARGEST       the level that a block's largest magnitude becomes,
-//   BITS          of a code, 8 or 4,
 //   BY_MAGNITUDE  do codes rise with the magnitudes of their levels, not with the levels?
 //   KEEPS         are levels of 0 only for what is 0?
 //   nearest(scaled, x)  the code of the level next to `scaled`, of magnitude up to LARGEST; `x` is the number before it was scaled,
@@ -30,13 +29,13 @@ struct Scaling {
     bool is_finite;
 };
 
-// Of a block whose numbers have these largest bits without their signs.
-template <class L> __device__ __forceinline__ Scaling scaling_of(u32 largest) {
+// Of a block whose numbers have these largest bits without their signs, for levels up to `most`.
+__device__ __forceinline__ Scaling scaling_of(u32 largest, float most) {
     float absmax = __uint_as_float(largest);
     float lift = absmax < LOW ? LIFT : 1.0f;
-    float inverse = largest == 0 ? 0.0f : L::LARGEST / (absmax * lift);
+    float inverse = largest == 0 ? 0.0f : most / (absmax * lift);
     bool is_finite = largest < Float<float>::INFINITE;
-    return {is_finite ? absmax / L::LARGEST : __uint_as_float(0x7fc00000u), lift, inverse, is_finite};
+    return {is_finite ? absmax / most : __uint_as_float(0x7fc00000u), lift, inverse, is_finite};
 }
 
 // The code of one number.
@@ -81,7 +80,7 @@ __device__ __forceinline__ u32 largest_of_lanes(u32 largest, int lanes) {
 }
 
 template <class L> __device__ __forceinline__ float encode_block(const L &levels, const float (&x)[8], u32 (&codes)[2]) {
-    Scaling by = scaling_of<L>(largest_of_lanes(largest_bits(x), WARP));
+    Scaling by = scaling_of(largest_of_lanes(largest_bits(x), WARP), L::LARGEST);
     codes[0] = codes[1] = 0;
 #pragma unroll
     for (int k = 0; k < 8; k++) codes[k / 4] |= encode_nearest(levels, by, x[k]) << (k % 4 * 8);
@@ -90,7 +89,7 @@ template <class L> __device__ __forceinline__ float encode_block(const L &levels
 
 template <class L>
 __device__ __forceinline__ float encode_block_randomly(const L &levels, const float (&x)[8], u32 (&codes)[2], const u32 (&words)[8]) {
-    Scaling by = scaling_of<L>(largest_of_lanes(largest_bits(x), WARP));
+    Scaling by = scaling_of(largest_of_lanes(largest_bits(x), WARP), L::LARGEST);
     codes[0] = codes[1] = 0;
 #pragma unroll
     for (int k = 0; k < 8; k++) codes[k / 4] |= encode_randomly(levels, by, x[k], words[k]) << (k % 4 * 8);
