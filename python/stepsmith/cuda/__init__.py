@@ -1,7 +1,25 @@
-"""The functions of the core on CuPy arrays: the same names, arguments and results, on the current device and stream."""
+"""The functions of the core on CuPy arrays: the same names, arguments and results, on the current device and stream.
+
+`sum_rows` alone has no twin there: it is NumPy's ``add.at`` on the CPU.
+"""
 
 from stepsmith.cuda.activation import activate
+from stepsmith.cuda.conv import convolve, convolve_backward
 from stepsmith.cuda.norm import norm_rows, norm_rows_backward
 from stepsmith.cuda.random import uniform
+from stepsmith.cuda.rows import sum_rows
+from stepsmith.cuda.window import average_pool, average_pool_backward, max_pool, max_pool_backward
 
-__all__ = ["activate", "norm_rows", "norm_rows_backward", "uniform"]
+__all__ = [
+    "activate",
+    "average_pool",
+    "average_pool_backward",
+    "convolve",
+    "convolve_backward",
+    "max_pool",
+    "max_pool_backward",
+    "norm_rows",
+    "norm_rows_backward",
+    "sum_rows",
+    "uniform",
+]

@@ -44,7 +44,7 @@ class _Activation(Module):
         return self._run(self._x, like(self._name, "dy", dy, self._x), self._dx) if input_grad else None
 
     def _run(self, x: Array, dy: Array | None, buffer: Buffer) -> Array:
-        out, activation = buffer.get(x.shape, x.dtype), self._activation
+        out, activation = buffer.get(x.shape, x.dtype, x), self._activation
         shape = 1, 1, x.size
         core = core_of(x)
         core.activate(self._name, activation.kind, activation.numbers, out, (x, None, dy), NO_SUMS, shape)

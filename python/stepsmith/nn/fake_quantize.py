@@ -88,14 +88,14 @@ class FakeQuantize(Module):
         if training:
             self.start(x)
         np.maximum(self.scale, 1e-7, out=self.scale)
-        scheme, y = self.scheme, self._y.get(x.shape, self.dtype)
+        scheme, y = self.scheme, self._y.get(x.shape, self.dtype, x)
         settings = (self.scale, self.zero_point, scheme.qmin, scheme.qmax, scheme.axis)
         _, self._saved = fake_quantize(x, *settings, convention=scheme.convention, out=y)
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write the gradient of the scale; return the one of x."""
-        dx = self._dx.get(dy.shape, self.dtype)
+        dx = self._dx.get(dy.shape, self.dtype, dy)
         fake_quantize_backward(dy, self._saved, out=(dx, self._dscale))
         self._dscale *= 1.0 / math.sqrt(max(dy.size // self.scale.size, 1) * self.scheme.qmax)
         return dx if input_grad else None

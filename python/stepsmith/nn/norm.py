@@ -77,7 +77,7 @@ class Norm(Module):
             raise TypeError(f"{self._owner}: input must be {allowed} with {self.dtype} parameters, got {x.dtype}")
         if not self._fits(x.shape):
             raise ValueError(f"{self._owner}: input must have {self._shape()}, got {x.shape}")
-        y = self._y.get(x.shape, x.dtype)
+        y = self._y.get(x.shape, x.dtype, x)
         self._saved = self._normalize(x, y, training)
         return y
 
@@ -85,7 +85,7 @@ class Norm(Module):
         """Write the parameters' gradients; return that of the input, computed along with them in any case."""
         if not input_grad and not self.params:
             return None
-        dx = self._dx.get(dy.shape, dy.dtype)
+        dx = self._dx.get(dy.shape, dy.dtype, dy)
         self._differentiate(dy, dx)
         return dx if input_grad else None
 

@@ -81,7 +81,7 @@ class QATLinear(Module):
         self.x = x
         self._xq = x if self.input_quantizer is None else self.input_quantizer.forward(x, training)
         self._wq = self.weight_quantizer.forward(self.params["weight"], training)
-        y = self._y.get((*x.shape[:-1], self.layer.out_features), self.dtype)
+        y = self._y.get((*x.shape[:-1], self.layer.out_features), self.dtype, x)
         np.matmul(rows(self._xq), self._wq.T, out=rows(y))
         if "bias" in self.params:
             np.add(y, self.params["bias"], out=y)
@@ -96,7 +96,7 @@ class QATLinear(Module):
             np.add.reduce(dy, axis=0, out=self.grads["bias"])
         if not input_grad and self.input_quantizer is None:
             return None
-        dx = self._dx.get(self.x.shape, self.dtype)
+        dx = self._dx.get(self.x.shape, self.dtype, dy)
         np.matmul(dy, self._wq, out=rows(dx))
         return dx if self.input_quantizer is None else self.input_quantizer.backward(dx, input_grad)
 
@@ -161,7 +161,7 @@ class QuantizedLinear(Module):
         """x·weightᵀ + bias for `x` of shape (samples, ..., in)."""
         check_input("QuantizedLinear", x, self.dtype, self.in_features)
         self.x = x
-        y = self._y.get((*x.shape[:-1], self.out_features), self.dtype)
+        y = self._y.get((*x.shape[:-1], self.out_features), self.dtype, x)
         self._matmul(rows(self._rounded(x)), rows(y))
         if self.bias is not None:
             np.add(y, self.bias, out=y)
@@ -172,7 +172,7 @@ class QuantizedLinear(Module):
         if self.activations is None:
             return x
         scheme, scale, point = self.activations
-        out = self._xq.get(x.shape, self.dtype)
+        out = self._xq.get(x.shape, self.dtype, x)
         _, self._saved = fake_quantize(x, scale, point, scheme.qmin, scheme.qmax, convention=scheme.convention, out=out)
         return out
 
@@ -184,13 +184,13 @@ class QuantizedLinear(Module):
             np.matmul(x, self._numbers().T, out=out)
 
     def _numbers(self) -> Array:
-        return dequantize(self.weight, out=self._w.get(self.weight.shape, self.dtype))
+        return dequantize(self.weight, out=self._w.get(self.weight.shape, self.dtype, self.weight.codes))
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """dy·weight, straight through the input's codes."""
         if not input_grad:
             return None
-        dx = self._dx.get(self.x.shape, self.dtype)
+        dx = self._dx.get(self.x.shape, self.dtype, dy)
         np.matmul(rows(dy), self._numbers(), out=rows(dx))
         if self.activations is not None:
             fake_quantize_backward(dx, self._saved, out=(dx, None))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from stepsmith._backend import namespace
 from stepsmith._core import NonFiniteError
 from stepsmith.nn import Counter
 from stepsmith.nn.regularization import Regularizer
@@ -246,6 +247,6 @@ class Updater:
     def _worst(self, grads: Mapping[str, Array | None]) -> str:
         """The first gradient that is not finite."""
         for name, grad in self._wanted(grads).items():
-            if grad is not None and not np.isfinite(grad.astype(np.float64)).all():
+            if grad is not None and not namespace(grad).isfinite(grad.astype(np.float64)).all():
                 return f"one that is not in {name!r}"
         return "a norm that is not"

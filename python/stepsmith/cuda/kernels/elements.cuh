@@ -11,6 +11,14 @@ template <class T> __device__ __forceinline__ int own_dtype(const Array &array) 
     return array.dtype;
 }
 
+template <class T> __device__ __forceinline__ T load_element(const Array &array, u64 i) {
+    return load_at<T>(address_of(array, i), own_dtype<T>(array));
+}
+
+template <class T> __device__ __forceinline__ void store_element(const Array &array, u64 i, T x) {
+    store_at<T>(address_of(array, i), own_dtype<T>(array), x);
+}
+
 // x[k] of numbers in registers.
 template <class T> __device__ __forceinline__ T take(const T (&x)[4], u32 k) { return k < 2 ? k < 1 ? x[0] : x[1] : k < 3 ? x[2] : x[3]; }
 
@@ -75,7 +83,7 @@ template <class T> __device__ __forceinline__ void load_some(const Array &array,
     if (array.axes == 0) return quad.load_apart(array.address + i * array.item, array.item, own_dtype<T>(array), count);
     quad.clear(F32);
 #pragma unroll 1
-    for (u32 k = 0; k < count; k++) put(quad.x, k, load_at<T>(address_of(array, i + k), own_dtype<T>(array)));
+    for (u32 k = 0; k < count; k++) put(quad.x, k, load_element<T>(array, i + k));
 }
 
 template <class T> __device__ __forceinline__ void load_some(const Array &array, u64 i, u32 count, T (&x)[4]) {
@@ -87,5 +95,5 @@ template <class T> __device__ __forceinline__ void load_some(const Array &array,
 template <class T> __device__ __forceinline__ void store_some(const Array &array, u64 i, u32 count, const T (&x)[4]) {
     if (is_quad(array, i, count)) return store_quad<T>(array.address + i * array.item, own_dtype<T>(array), x);
 #pragma unroll 1
-    for (u32 k = 0; k < count; k++) store_at<T>(address_of(array, i + k), own_dtype<T>(array), take(x, k));
+    for (u32 k = 0; k < count; k++) store_element<T>(array, i + k, take(x, k));
 }

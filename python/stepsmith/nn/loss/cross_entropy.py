@@ -70,7 +70,7 @@ class CrossEntropy(Loss):
 
     def measured(self, output: Array, target: Array, sample_weight: Array | None = None) -> tuple[float, float, Array]:
         """Mean over the batch, its divisor, and its gradient, in one pass."""
-        dz = self._dz.get(output.shape, output.dtype)
+        dz = self._dz.get(output.shape, output.dtype, output)
         return *self._mean(output, target, sample_weight, dz), dz
 
     def divisor(self, output: Array, target: Array, sample_weight: Array | None = None) -> float:
@@ -115,7 +115,7 @@ class CrossEntropy(Loss):
 
     def _mean(self, output: Array, target: Array, sample_weight: Array | None, dz: Array | None) -> tuple[float, float]:
         axis = self._axis(output)
-        losses = self._losses.get((output.size // max(output.shape[axis], 1),), FLOAT64)
+        losses = self._losses.get((output.size // max(output.shape[axis], 1),), FLOAT64, output)
         reduction = "mean" if sample_weight is None else "sum"
         settings = Settings(self.weight, axis, self.label_smoothing, self.ignore_index, reduction)
         mean, divisor = run(output, target, settings, losses, dz)
