@@ -6,6 +6,7 @@
 from stepsmith.cuda._reduce import reduce
 from stepsmith.cuda.activation import activate
 from stepsmith.cuda.conv import convolve, convolve_backward
+from stepsmith.cuda.norm import norm_rows, norm_rows_backward
 from stepsmith.cuda.optim import Stepper
 from stepsmith.cuda.quant import (
     absmax,
@@ -25,25 +26,26 @@ from stepsmith.cuda.window import average_pool, average_pool_backward, max_pool,
 
 __all__ = [
     "Stepper",
-    "activate",
-    "average_pool",
-    "average_pool_backward",
-    "convolve",
-    "convolve_backward",
-    "max_pool",
-    "max_pool_backward",
-    "sum_rows",
     "absmax",
     "activate",
     "affine_dequantize",
     "affine_quantize",
     "affine_quantize_given",
     "affine_steps",
+    "average_pool",
+    "average_pool_backward",
     "cast",
+    "convolve",
+    "convolve_backward",
     "dequantize",
     "fake_quantize",
     "matmul_codes",
+    "max_pool",
+    "max_pool_backward",
+    "norm_rows",
+    "norm_rows_backward",
     "quantize",
     "reduce",
+    "sum_rows",
     "uniform",
 ]

@@ -51,10 +51,10 @@ __device__ __forceinline__ void spread(const Array &dx, const Array &dy, const W
 }
 
 #define AVERAGE_POOL(T, suffix) \
-    KERNEL(average_pool_##suffix)(ANY(y), ANY(x), Windows windows, int counts_padding, u64 count) { \
+    KERNEL(average_pool_##suffix)(Array y, Array x, Windows windows, int counts_padding, u64 count) { \
         forward<T>(y, x, windows, counts_padding, count); \
     } \
-    KERNEL(spread_##suffix)(ANY(dx), ANY(dy), Windows windows, int counts_padding, u64 count) { \
+    KERNEL(spread_##suffix)(Array dx, Array dy, Windows windows, int counts_padding, u64 count) { \
         spread<T>(dx, dy, windows, counts_padding, count); \
     }
 

@@ -53,8 +53,8 @@ __device__ __forceinline__ void fold(const Array &y, const T *columns, const T *
 }
 
 #define COLUMNS(T, suffix) \
-    KERNEL(unfold_##suffix)(T *columns, ANY(x), Windows windows, Samples samples) { unfold<T>(columns, x, windows, samples); } \
-    KERNEL(fold_##suffix)(ANY(y), const T *columns, const T *bias, Windows windows, Samples samples, Divisor channels) { \
+    KERNEL(unfold_##suffix)(T *columns, Array x, Windows windows, Samples samples) { unfold<T>(columns, x, windows, samples); } \
+    KERNEL(fold_##suffix)(Array y, const T *columns, const T *bias, Windows windows, Samples samples, Divisor channels) { \
         fold<T>(y, columns, bias, windows, samples, channels); \
     }
 

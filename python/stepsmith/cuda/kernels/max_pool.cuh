@@ -61,9 +61,9 @@ __device__ __forceinline__ void give(const Array &dx, const int *which, const Ar
 }
 
 #define MAX_POOL(T, suffix) \
-    KERNEL(max_pool_##suffix)(ANY(y), ANY(x), Windows windows, u64 count) { forward<T>(y, x, windows, count); } \
-    KERNEL(note_larger_##suffix)(int *which, ANY(x), Windows windows, u64 count) { note_larger<T>(which, x, windows, count); } \
-    KERNEL(give_##suffix)(ANY(dx), const int *which, ANY(dy), Windows windows, u64 count) { \
+    KERNEL(max_pool_##suffix)(Array y, Array x, Windows windows, u64 count) { forward<T>(y, x, windows, count); } \
+    KERNEL(note_larger_##suffix)(int *which, Array x, Windows windows, u64 count) { note_larger<T>(which, x, windows, count); } \
+    KERNEL(give_##suffix)(Array dx, const int *which, Array dy, Windows windows, u64 count) { \
         give<T>(dx, which, dy, windows, count); \
     }
 

@@ -14,7 +14,7 @@ __device__ __forceinline__ void sum_rows(const Array &sums, const Array &rows, c
 }
 
 #define SUM_ROWS(T, suffix) \
-    KERNEL(sum_rows_##suffix)(ANY(sums), ANY(rows), const i64 *order, const i64 *starts, Divisor features, u64 count) { \
+    KERNEL(sum_rows_##suffix)(Array sums, Array rows, const i64 *order, const i64 *starts, Divisor features, u64 count) { \
         sum_rows<T>(sums, rows, order, starts, features, count); \
     }
 
