@@ -350,6 +350,161 @@ def test_a_function_with_parameters_trains_on_the_device() -> None:
     np.testing.assert_allclose(found[1][1], found[0][1], atol=1e-5)
 
 
+# With optimizers of ours.
+
+
+def ours(
+    device: str, optimizer: Any, *, model: nn.Module | None = None, loss: Any = square, **settings: Any
+) -> Trainer:
+    model = (network() if model is None else model).to(device)
+    return Trainer(model, loss, optimizer=optimizer(model.parameters()), **settings)
+
+
+def adam(**settings: Any) -> Any:
+    return lambda params: ss.optim.AdamW(params, lr=1e-2, **settings)
+
+
+RUNS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
+    "plain": (adam(), {}, {}),
+    "clipped": (adam(max_norm=0.5), {"metrics": {"m": lambda y, t: (float(abs(y - t).sum()), len(y))}}, {}),
+    "average": (adam(ema=0.9), {}, {"validation": (X, T), "validation_weights": "ema"}),
+    "codes": (adam(state_dtype="int8", min_8bit_size=1), {}, {}),
+    "accumulated": (adam(), {}, {"accumulate": 2}),
+    "scaled": (adam(on_nonfinite="skip"), {"loss_scale": "dynamic"}, {}),
+    "frozen": (adam(), {"frozen": "0.*"}, {}),
+    "statistics": (adam(), {"callbacks": [ss.train.Statistics(every_steps=3)]}, {}),
+}
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("name", RUNS)
+def test_runs_equal_those_on_the_cpu(name: str) -> None:
+    optimizer, settings, fit = RUNS[name]
+    found = []
+    for device in ("cpu", "cuda"):
+        own = {key: value for key, value in settings.items() if key != "frozen"}
+        trainer = ours(device, optimizer, **own)
+        if "frozen" in settings:
+            trainer.freeze(settings["frozen"])
+        trainer.fit((X, T), **FIT, **fit)
+        found.append(trainer)
+    assert_same_runs(found[1], found[0])
+    if "frozen" in settings:
+        assert_same_bits(found[1].model.parameters()["0.weight"].get(), network().parameters()["0.weight"])
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("devices", [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_run_is_resumed_on_the_other_device(devices: tuple[str, str], tmp_path: Any) -> None:
+    optimizer = adam(max_norm=1.0, ema=0.9, state_dtype="int8", min_8bit_size=1)
+    first, second = (ours(device, optimizer) for device in devices)
+    first.fit((X, T), **FIT)
+    first.save(tmp_path)
+    Trainer.resume(tmp_path, second)
+    assert_same_trees(second.state_dict(), first.state_dict())
+    for trainer in (first, second):
+        trainer.fit((X, T), **FIT | {"epochs": 5})
+    assert first.history["loss"] == pytest.approx(second.history["loss"], rel=1e-5)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_trainer_goes_there_and_back_with_its_optimizer() -> None:
+    want, got = ours("cpu", adam(max_norm=1.0, ema=0.9)), ours("cpu", adam(max_norm=1.0, ema=0.9))
+    for epochs, device in ((2, "cuda"), (4, "cpu"), (6, "cpu")):
+        for trainer in (want, got):
+            trainer.fit((X, T), **FIT | {"epochs": epochs})
+        state = got.state_dict()
+        got.to(device)
+        assert_same_trees(got.state_dict(), state)
+    assert_same_runs(got, want)
+
+
+class Counting(nn.Module):
+    """Counts its passes in training in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = {"passes": np.zeros((), np.int64)}
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        self.state["passes"] += training
+        return x
+
+    def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
+        return dy if input_grad else None
+
+
+class Breaking:
+    """Gradients of a step have an infinity."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self, output: Array, target: Array) -> tuple[float, Array]:
+        loss, grad = square(output, target)
+        self.left -= 1
+        if self.left == 0:
+            grad[0, 1] = np.inf
+        return loss, grad
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_gradient_that_is_not_finite_is_told_at_its_step(device: str) -> None:
+    model = nn.Sequential(nn.Linear(6, 2), Counting())
+    trainer = ours(device, adam(), model=model, loss=Breaking(4))
+    with pytest.raises(ss.NonFiniteError, match=r"grads\['0.weight'\].* at step 4, epoch 1$"):
+        trainer.fit((X, T), **FIT)
+    assert (trainer.clock.step, int(moved(model.buffers()["1.passes"], "cpu"))) == (3, 3)
+    before = {name: moved(param, "cpu").copy() for name, param in model.parameters().items()}
+    assert all(np.isfinite(param).all() for param in before.values())
+    # The fit goes on where it was.
+    trainer.fit((X, T), **FIT)
+    assert (trainer.clock.step, int(moved(model.buffers()["1.passes"], "cpu"))) == (15, 15)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_skipped_step_leaves_buffers(device: str) -> None:
+    model = nn.Sequential(nn.Linear(6, 2), Counting())
+    trainer = ours(device, adam(on_nonfinite="skip"), model=model, loss=Breaking(4))
+    trainer.fit((X, T), **FIT)
+    assert (trainer.clock.step, int(moved(model.buffers()["1.passes"], "cpu"))) == (15, 14)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_range_of_rates_is_the_same() -> None:
+    want, got = (ours(device, adam()).lr_find((X, T), steps=20) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(got.losses, want.losses, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_pruning_goes_on_on_the_device() -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        gradual = ss.prune.GradualPruning(0.5, start=0, stop=10, every=2)
+        trainer = ours(device, adam(), callbacks=[gradual])
+        trainer.fit((X, T), **FIT)
+        found.append(trainer)
+    assert_same_runs(found[1], found[0])
+    assert ss.prune.sparsity(found[1].optimizer).zeros == ss.prune.sparsity(found[0].optimizer).zeros
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_mixed_precision_trains_and_moves(dtype: str) -> None:
+    found = []
+    for moves in (False, True):
+        model = nn.MixedPrecision(network(), dtype)
+        trainer = ours("cpu", adam(master=True), model=model, loss_scale=64.0)
+        for epochs in (1, 3, 5):
+            trainer.fit((X, T), **FIT | {"epochs": epochs})
+            if moves:
+                trainer.to("cuda" if epochs < 3 else "cpu")
+        found.append(trainer)
+    np.testing.assert_allclose(found[1].history["loss"], found[0].history["loss"], rtol=2e-3)
+
+
 # Around a trainer.
 
 

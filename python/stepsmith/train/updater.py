@@ -146,12 +146,14 @@ class Updater:
             self.gradients, self.gradient_scale = mean.grads, scale
             interrupts.hold()
             info = self._step(mean.grads, scale)
+            # The first look at what a step on a GPU returned: it waits, and raises what was wrong with the step.
+            skipped = getattr(info, "skipped", False)
         except BaseException:
             self._before.restore(buffers)
             interrupts.release()
             raise
         try:
-            self._count(mean, penalty, info, done)
+            self._count(mean, penalty, info, skipped, done)
         finally:
             interrupts.release()
 
@@ -181,10 +183,10 @@ class Updater:
         with self._interrupts:
             done(*means[0], info)
 
-    def _count(self, mean: Mean, penalty: float, info: Any, done: Done) -> None:
+    def _count(self, mean: Mean, penalty: float, info: Any, skipped: bool, done: Done) -> None:
         """What comes after a step that was made, or skipped; it counts, whatever comes after it."""
         try:
-            if getattr(info, "skipped", False):
+            if skipped:
                 self._before.restore(self._buffers)
             elif self._constraints:
                 self._constrain(info.lr)
