@@ -65,6 +65,7 @@ class Rows:
             walk[:, 0], walk[:, 1 + slot] = shape, strides
         row["walk"] = self._keep(self._cupy.asarray(walk)).data.ptr if shape else 0
         self._fill_grad(row, grad)
+        self._fill_means(row, tensor.get("means"), shape)
         if tensor.get("kept") is not None:
             bits = np.packbits(tensor["kept"].reshape(-1), bitorder="little")
             row["kept"] = self._keep(self._cupy.asarray(bits)).data.ptr
@@ -83,6 +84,21 @@ class Rows:
             return
         walk = np.array([grad.shape, grad.strides], np.int64).T
         row["grad_axes"], row["grad_walk"] = grad.ndim, self._keep(self._cupy.asarray(walk.copy())).data.ptr
+
+    def _fill_means(self, row: Any, means: Any, shape: tuple[int, ...]) -> None:
+        if means is None:
+            return
+        row["height"], row["width"], row["count"] = shape[-2], shape[-1], np.prod(shape[:-2], dtype=int)
+        rows, columns = int(row["count"] * row["height"]), int(row["count"] * row["width"])
+        row["means"], row["mean_dtype"] = [mean.data.ptr for mean in means], DTYPES[means[0].dtype]
+        row["mean_sums"] = [self._room(count).data.ptr for count in (rows, columns)]
+        row["partials"] = self._room(columns * -(-shape[-2] // 64)).data.ptr
+
+    def set_scalars(self, scalars: list[float], sign: float = 1.0) -> None:
+        """Those of the first update, the same for all tensors."""
+        slot = [0.0, *map(float, scalars), sign]
+        self.settings["table"] = self._keep(self._cupy.asarray(np.array(slot))).data.ptr
+        self.settings |= {"slot_width": len(slot), "scalar_count": len(scalars)}
 
     def passes(self) -> list[tuple[str, Any]]:
         """For each compute type that occurs its name and what its kernels are told."""
@@ -124,3 +140,16 @@ class Rows:
     def found(self) -> Any:
         """The control as it is now."""
         return self._control.get().view(CONTROL)[0]
+
+
+def groups_of(table: Any, compute: int, warps: int = 8, threads: int = 256) -> tuple[Any, Any]:
+    """Chunks of the kernels that sum squares and that average means: a group a block of threads."""
+    sums, means = [], []
+    for k, row in enumerate(table):
+        if row["compute"] != compute or not row["height"] * row["len"]:
+            continue
+        height, width, count = (int(row[name]) for name in ("height", "width", "count"))
+        items = count * height + count * -(-height // 64) * -(-width // 128)
+        sums += [k << 32 | group for group in range(-(-items // warps))]
+        means += [k << 32 | group for group in range(count + -(-count * width // threads))]
+    return np.array(sums, np.uint64), np.array(means, np.uint64)

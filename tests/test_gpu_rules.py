@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import battery
-from gpu_shim.host import RawModule, compiled
 from helpers import assert_same_bits, values
 from reference import Reference
 from reference_layerwise import mean_of_rows, means_of_squares, norm_of
 from reference_rules import EXACT, FLAGS, RULES, SHARED, STATE
 from reference_storage import larger
 from stepsmith import _core
+from stepsmith.cuda import _module
 from stepsmith.cuda._source import FOLDER, _in_order, _text
 
 # What the least normal number is for: a float32 1e-30 squared is 0.
@@ -98,15 +98,16 @@ def test_each_rule_file_is_a_rule_of_rust():
 
 @cache
 def probe():
-    """Kernels of every rule, over the project's own text."""
+    """Kernels of every rule, over the project's own text but for the kernels of a step."""
     names = []
     for file in dict.fromkeys([*FILES.values(), "internal"]):
         _in_order(f"{file}.cuh", names)
-    pure = (re.sub(r"^RULE\(.*\n", "", _text(name), flags=re.MULTILINE) for name in names)  # not the step's kernels
+    steps = re.compile(r"^(?:RULE|MEASURED|FACTORED)\(.*\n", re.MULTILINE)
+    pure = (steps.sub("", _text(name)) for name in names)
     texts = [*pure, PROBE]
     structs = [*dict.fromkeys(declaration(rule)[0] for rule in FILES), *INTERNAL]
     texts += [KERNELS % {"name": name, "type": dtype} for name in structs for dtype in COMPUTE.values()]
-    return RawModule(path=str(compiled("".join(texts))))
+    return _module.cupy().RawModule(path=str(_module.build("rules", "".join(texts))))
 
 
 class Run:

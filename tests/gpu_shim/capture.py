@@ -1,4 +1,4 @@
-"""Recordings of work: what is launched meanwhile runs when the recording is launched, and nothing may wait or allocate."""
+"""Recordings: what is launched meanwhile runs when the recording is launched, and nothing may wait or allocate."""
 
 from collections.abc import Callable
 

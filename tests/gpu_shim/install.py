@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,8 +12,19 @@ from gpu_shim import standin
 from gpu_shim.host import compiled
 
 
+@cache
+def _rules() -> tuple[str, ...]:
+    """The programs that are a rule's."""
+    from stepsmith.cuda._source import FOLDER, programs
+
+    return tuple(name for name in programs() if "\nRULE(" in (FOLDER / f"{name}.cuh").read_text(encoding="utf-8"))
+
+
 def _build(name: str, text: str) -> Path:
-    return compiled(text)
+    """Rules are compiled together: most of each is the same."""
+    from stepsmith.cuda._source import text_of
+
+    return compiled(text_of(tuple(f"{rule}.cuh" for rule in _rules())) if name in _rules() else text)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 `sum_rows` alone has no twin there: it is NumPy's ``add.at`` on the CPU.
 """
 
-from stepsmith.cuda._reduce import reduce
 from stepsmith.cuda.activation import activate
 from stepsmith.cuda.conv import convolve, convolve_backward
 from stepsmith.cuda.norm import norm_rows, norm_rows_backward
@@ -22,6 +21,7 @@ from stepsmith.cuda.quant import (
 )
 from stepsmith.cuda.random import uniform
 from stepsmith.cuda.rows import sum_rows
+from stepsmith.cuda.vectors import assign, axpy, clamp, clip_grad_norm, dot, lerp, reduce, scale
 from stepsmith.cuda.window import average_pool, average_pool_backward, max_pool, max_pool_backward
 
 __all__ = [
@@ -32,13 +32,19 @@ __all__ = [
     "affine_quantize",
     "affine_quantize_given",
     "affine_steps",
+    "assign",
     "average_pool",
     "average_pool_backward",
+    "axpy",
     "cast",
+    "clamp",
+    "clip_grad_norm",
     "convolve",
     "convolve_backward",
     "dequantize",
+    "dot",
     "fake_quantize",
+    "lerp",
     "matmul_codes",
     "max_pool",
     "max_pool_backward",
@@ -46,6 +52,7 @@ __all__ = [
     "norm_rows_backward",
     "quantize",
     "reduce",
+    "scale",
     "sum_rows",
     "uniform",
 ]

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, cast
 from numpy.typing import NDArray
 
 from stepsmith import _check
-from stepsmith._backend import require_array
+from stepsmith._backend import device_of, moved, require_array
 from stepsmith.schedules import Schedule
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "lr",
     "make_groups",
     "nonnegative",
+    "params_on",
     "real",
     "refuse_copy",
     "scheduled_in",
@@ -117,6 +118,22 @@ def checked(owner: str, checks: Mapping[str, Check], values: Mapping[str, Any]) 
             f"{owner}: hyperparameters must be among {', '.join(checks)}, got {', '.join(map(repr, unknown))}"
         )
     return {key: checks[key](owner, key, value) for key, value in values.items()}
+
+
+def params_on(
+    owner: str, device: str, params: Mapping[str, Array], given: Mapping[str, Array] | None
+) -> Mapping[str, Array]:
+    """The arrays that are given, which must be on the device, or copies of the parameters there."""
+    if given is None:
+        return {name: _copied(param, device) for name, param in params.items()}
+    for name, param in given.items():
+        if device_of(require_array(owner, f"params[{name!r}]", param)) != device:
+            raise ValueError(f"{owner}: params[{name!r}] must be on {device}, got an array on {device_of(param)}")
+    return given
+
+
+def _copied(array: Array, device: str) -> Array:
+    return array.copy(order="K") if device_of(array) == device else moved(array, device)
 
 
 def refuse_copy(owner: str) -> NoReturn:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith._backend import as_device, assign, device_of, moved, on_device, one_core, require_array
+from stepsmith._backend import as_device, assign, device_of, on_device, one_core
 from stepsmith.optim import _state_dict, _torch
 from stepsmith.optim._arrays import Arrays, Wanted
-from stepsmith.optim._groups import Check, Group, Held, Params, checked, evaluate, make_groups, refuse_copy
+from stepsmith.optim._groups import Check, Group, Held, Params, checked, evaluate, make_groups, params_on, refuse_copy
 from stepsmith.optim._options import Masks, Options, StepOptions, mask_arrays, mask_bits
 from stepsmith.optim._partition import Cohort, Numbers, Partition, Plan
 from stepsmith.optim._vectors import match
@@ -38,11 +38,6 @@ class StepInfo(NamedTuple):
     """Learning rate of each group."""
     step: int
     """Updates made so far, this one included unless it was skipped."""
-
-
-def _copied(array: Array, device: str) -> Array:
-    """A copy on that device."""
-    return array.copy(order="K") if device_of(array) == device else moved(array, device)
 
 
 class Optimizer(ABC):
@@ -428,7 +423,7 @@ class Optimizer(ABC):
         """An optimizer of the same kind, settings, groups and state over other arrays.
 
         Args:
-            params: an array for each name of this one, of the same shape and dtype; all of them may be on another device.
+            params: an array for each name of this one, of the same shape and dtype; all may be on another device.
 
         Returns:
             It, with state of its own: in memory where this one's is in a file, shadow copies of its own.
@@ -477,14 +472,11 @@ class Optimizer(ABC):
             >>> opt.params["w"].tolist(), there.params["w"].round(2).tolist(), there.device
             ([0.9, 1.9], [0.71, 1.71], 'cpu')
         """
-        target = as_device(self._owner, device)
-        if params is None:
-            params = {name: _copied(param, target) for name, param in self.params.items()}
-        for name, param in params.items():
-            if device_of(require_array(self._owner, f"params[{name!r}]", param)) != target:
-                rule = f"params[{name!r}] must be on {target}"
-                raise ValueError(f"{self._owner}: {rule}, got an array on {device_of(param)}")
-        return self.clone(params)
+        return self.clone(params_on(self._owner, as_device(self._owner, device), self.params, params))
+
+    def _on_host(self) -> "Optimizer":
+        """Itself, or one with the same state in memory of the host."""
+        return self if self.device == "cpu" else self.to("cpu")
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse_copy(self._owner)
@@ -506,7 +498,7 @@ class Optimizer(ABC):
             ImportError: PyTorch is missing.
             ValueError: PyTorch lacks the optimizer or a setting; names or shapes are not the model's.
         """
-        return _torch.to_torch(self, model)
+        return _torch.to_torch(self._on_host(), model)
 
     def load_torch_state_dict(self, state_dict: Mapping[str, Any], model: Any) -> None:
         """Takes what ``torch.optim.X.state_dict()`` gave: state, step counts and hyperparameters.
@@ -521,7 +513,7 @@ class Optimizer(ABC):
             ImportError: PyTorch is missing.
             ValueError: as `load_state_dict`; nothing has changed then.
         """
-        self.load_state_dict(_torch.from_torch(self, state_dict, model))
+        self.load_state_dict(_torch.from_torch(self._on_host(), state_dict, model))
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:
         """A function with a step's memory traffic and next to no arithmetic, for benchmarks; it spoils every array."""

@@ -51,7 +51,7 @@ def orthogonalized(
         True
     """
     rows, columns = update.shape
-    a, b, c = (update.dtype.type(coefficient) for coefficient in coefficients)
+    a, b, c = map(float, coefficients)
     norm = _norm_of(update, eps)
     with np.errstate(all="ignore"):
         x: Array = (update if rows <= columns else update.T) / norm
@@ -95,8 +95,8 @@ class Muon(Optimizer):
     b += (1 - μ)(g - b); u = g + μ(b - g) (Nesterov) or b; X = `orthogonalized`(u); p *= 1 - lr·λ;
     p -= lr·√max(1, rows / columns)·X. All parameters must be matrices; others belong to another optimizer.
 
-    X is made by the BLAS of NumPy or CuPy in the compute type (PyTorch: in bfloat16), with temporary arrays; its bits depend on
-    BLAS. Everything else is as in other optimizers, all or nothing too.
+    X is made by the BLAS of NumPy or CuPy in the compute type (PyTorch: in bfloat16), with temporary arrays; its bits
+    depend on BLAS. Everything else is as in other optimizers, all or nothing too.
 
     Args:
         params: mapping name → matrix, sequence of matrices, or sequence of groups; changed in place.
@@ -207,5 +207,5 @@ class Muon(Optimizer):
 
     def _orthogonalize(self, update: Array, group: Mapping[str, Any]) -> None:
         x = orthogonalized(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
-        factor = update.dtype.type(_ADJUSTMENTS[group["adjust_lr_fn"]](*update.shape))
+        factor = _ADJUSTMENTS[group["adjust_lr_fn"]](*update.shape)
         namespace(update).multiply(x, factor, out=update)

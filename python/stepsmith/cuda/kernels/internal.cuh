@@ -63,3 +63,8 @@ template <class T> struct Assign : Rule<T, 1> {
 };
 
 RULE(sweep, Sweep)
+RULE(scale, Scale)
+RULE(clamp, Clamp)
+RULE(lerp, Lerp)
+RULE(axpy, Axpy)
+RULE(assign, Assign)

@@ -18,9 +18,8 @@ __device__ __forceinline__ void measure_part(const Row &row, const R &rule, u64 
 #pragma unroll
         for (int k = 0; k < R::STATES; k++) state[k] = part.x[STATE + k][e];
         double measured = (double)rule.measure(part.x[PARAM][e], part.x[GRAD][e], state), param = (double)part.x[PARAM][e];
-        bool is_there = i + e < row.len;
-        add_to_sum(squares.param, n + e, is_there ? param * param : 0.0);
-        add_to_sum(squares.measured, n + e, is_there ? measured * measured : 0.0);
+        add_to_sum(squares.param, n + e, param * param);
+        add_to_sum(squares.measured, n + e, i + e < row.len ? measured * measured : 0.0);
     }
 }
 

@@ -157,7 +157,7 @@ template <template <class> class R, class T> __device__ __forceinline__ void run
             step_chunk(pass, row, grids, scaled, chunk & 0xffffffffu);
         }
     }
-    if (pass.is_last && is_last_block(pass) && threadIdx.x == 0) end_step(pass);
+    if (pass.is_last && !pass.only_rule && is_last_block(pass) && threadIdx.x == 0) end_step(pass);
 }
 
 // The kernels of a rule.

@@ -44,8 +44,8 @@ template <class L> __device__ __forceinline__ u32 encode_nearest(const L &levels
 }
 
 // The same, then changed for that of the level on the number's other side with the probability that makes it right on average, by a
-// random word: (y - level) / (other - level).
-template <class L> __device__ __forceinline__ u32 encode_randomly(const L &levels, const Scaling &by, float x, u32 word) {
+// random word: (y - level) / (other - level). A call: kernels would have it once for each number.
+template <class L> __device__ __noinline__ u32 encode_randomly(L levels, Scaling by, float x, u32 word) {
     u32 code = encode_nearest(levels, by, x);
     float y = x * by.lift * by.inverse, level = levels.level(code);
     y = y < L::LARGEST ? y : L::LARGEST;

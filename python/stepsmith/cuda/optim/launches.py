@@ -1,7 +1,7 @@
 """The launches of a step: what comes before the write pass, and the write pass itself."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,24 +21,38 @@ _ROOM = 2 * 16 * THREADS
 """Bytes of shared memory in which a block keeps the numbers of a coded state array."""
 
 
+class Chunked(Protocol):
+    """Rows in chunks, those of rows computed in float32 first, and how many chunks there are of each type."""
+
+    chunks: Any
+    chunk_counts: tuple[int, int]
+
+
 class Launches:
     """Launches the kernels of a rule over a table, by the one `PASS` that says everything."""
 
     def __init__(self, rule: str, record: "np.ndarray[Any, np.dtype[np.void]]") -> None:
         self._name = "adam" if rule == "adamw" else rule
-        self._program = "internal" if rule == "sweep" else self._name
-        self._slots = 4 if rule == "sweep" else len(_core.rules()[rule][0])
-        self.measures, self._is_factored = (False, False) if rule == "sweep" else _core.traits()[rule]
+        traits = _core.traits().get(rule)
+        self._program = "internal" if traits is None else self._name
+        self._slots = 4 if traits is None else len(_core.rules()[rule][0])
+        self.measures, self._is_factored = traits or (False, False)
         self._record = record
         self._most = _OFTEN * cupy().cuda.Device().attributes["MultiProcessorCount"]
 
-    def write(self, table: Table) -> None:
+    def write(self, table: Chunked) -> None:
         """The read-write pass over everything, the last launch of a step."""
         self._over_chunks(self._name, table.chunks, table.chunk_counts, shared=self._shared)
 
-    def examine(self, table: Table) -> None:
+    def examine(self, table: Chunked) -> None:
         """The one read of the gradients: are they finite, and what is their norm?"""
         self._over_chunks("examine", table.chunks, table.chunk_counts, _WARPS, program="examine")
+
+    def multiply(self, rows: Chunked) -> None:
+        """The sum of the products of all parameters and gradients."""
+        record, count = self._record, sum(rows.chunk_counts)
+        record["chunks"], record["chunk_count"] = rows.chunks.data.ptr, count
+        launch("dot", "dot", max(min(blocks(count, _WARPS), self._most), 1), (record,))
 
     def clip_units(self, table: Table) -> None:
         """A factor for each unit."""
@@ -69,7 +83,7 @@ class Launches:
         shared: int = 0,
         must_run: bool = True,
     ) -> None:
-        """A kernel for each compute type that has chunks, which lie one after another; the last one knows that it is."""
+        """A kernel for each compute type that has chunks, one type behind the other; the last one knows that it is."""
         record, at = self._record, chunks.data.ptr
         runs = [(kind, count, at) for kind, count in zip(("f32", "f64"), counts)]
         runs[1] = "f64", runs[1][1], at + 8 * runs[0][1]

@@ -1,6 +1,6 @@
 """The scalars of the coming updates, computed on the host and kept in the device's memory.
 
-The device counts updates, since only it knows whether one was skipped, and takes the scalars of the update that it is at.
+The device counts updates, since only it knows whether one was skipped, and takes the scalars of the one that is next.
 """
 
 from collections.abc import Mapping, Sequence

@@ -230,7 +230,7 @@ class Stepper:
             raise RuntimeError(f"{self._owner}: {rule}, got {what}: step once with the same arrays first")
 
     def _prepare_recording(self, grads: Grads | None, plan: Plan) -> None:
-        """Fails unless nothing must be brought to the device; what the recording uses stays as long as the optimizer."""
+        """Fails unless all is on the device; what the recording uses stays there as long as the optimizer."""
         used = self._bound or [] if grads is None else grads
         for there, what in (
             (self._table.has(used), "other gradients"),

@@ -13,7 +13,7 @@ from stepsmith.cuda.optim.places import Order, alignment, check, order_of, place
 from stepsmith.cuda.optim.structs import PASS
 from stepsmith.cuda.optim.tensors import GRAD, Tensors
 
-__all__ = ["BLOCK", "Table", "blocks"]
+__all__ = ["BLOCK", "Table", "before", "blocks", "by_type"]
 
 BLOCK = 4096
 """Elements of a chunk, and of a block of the fixed-shape sums."""
@@ -29,7 +29,7 @@ def blocks(count: Any, size: int) -> Any:
 
 
 class Table:
-    """Made anew when a gradient is another kind of array than before; where it only lies elsewhere, its row is changed."""
+    """Made anew when a gradient is another kind of array than before; if it only lies elsewhere, its row changes."""
 
     def __init__(self, tensors: Tensors, has_units: bool, zeroes_grads: bool) -> None:
         self._tensors, self._has_units, self._zeroes_grads = tensors, has_units, zeroes_grads
@@ -61,7 +61,11 @@ class Table:
 
     def take(self, grads: Sequence[Any]) -> None:
         """Checks the gradients, None for a tensor without one, and makes their rows; nothing is uploaded."""
-        places = _places_of(grads)
+        try:
+            places = _places_of(grads)
+        except AttributeError:
+            self._check(grads)  # something among them is no array of CuPy
+            raise
         if self._kinds is not None and places == self._places:
             return
         kinds = [None if place is None else place[1:] for place in places]
@@ -142,12 +146,12 @@ class Table:
         """Chunks of all rows, those that are computed in float32 first."""
         rows = self.rows
         counts = blocks(rows["len"].astype(np.int64), BLOCK)
-        rows["block"], rows["first"] = _before(counts), _before(rows["len"])
-        self.chunks, self.chunk_counts = self._by_type(counts)
+        rows["block"], rows["first"] = before(counts), before(rows["len"])
+        self.chunks, self.chunk_counts = by_type(rows["compute"], counts)
         self.block_count = int(counts.sum())
         units = rows["len"].astype(np.int64) // rows["unit"].astype(np.int64)
         unit_blocks = units * blocks(rows["unit"].astype(np.int64), BLOCK) * self._has_units
-        rows["unit_block"], self.unit_block_count = _before(unit_blocks), int(unit_blocks.sum())
+        rows["unit_block"], self.unit_block_count = before(unit_blocks), int(unit_blocks.sum())
         self._units = units * self._has_units
 
         self._group()
@@ -159,14 +163,7 @@ class Table:
         count, height, width = (rows[name].astype(np.int64) * factored for name in ("count", "height", "width"))
         strips = count * blocks(height, _HEIGHT) * blocks(width, 128)
         sums, means = blocks(count * height + strips, _WARPS), count + blocks(count * width, _THREADS)
-        self.sum_groups, self.mean_groups = self._by_type(sums), self._by_type(means)
-
-    def _by_type(self, counts: NDArray[Any]) -> tuple[Any, tuple[int, int]]:
-        """Chunks on the device, those of rows computed in float32 first, and how many there are of each type."""
-        wide = self.rows["compute"] == 2
-        order = np.concatenate([np.flatnonzero(~wide), np.flatnonzero(wide)])
-        chunks = chunks_of(order, counts[order])
-        return cupy().asarray(chunks), (int(counts[~wide].sum()), int(counts[wide].sum()))
+        self.sum_groups, self.mean_groups = by_type(rows["compute"], sums), by_type(rows["compute"], means)
 
     def _make_room(self) -> None:
         """What kernels write for each other, in one allocation."""
@@ -184,7 +181,7 @@ class Table:
         self._room = cupy().empty(max(total, 1), np.float64)
         at = self._room.data.ptr
         for name, numbers in parts.items():
-            places = np.uint64(at) + np.uint64(8) * _before(numbers).astype(np.uint64)
+            places = np.uint64(at) + np.uint64(8) * before(numbers).astype(np.uint64)
             places = np.where(numbers > 0, places, np.uint64(0))
             target = {"ratios": ("mean_sums", 0), "columns": ("mean_sums", 1)}.get(name)
             if target is None:
@@ -229,13 +226,21 @@ def _places_of(grads: Sequence[Any]) -> list[Any]:
     return [None if grad is None else (grad.data.ptr, grad.shape, grad.strides, grad.dtype) for grad in grads]
 
 
-def _before(counts: NDArray[Any]) -> NDArray[Any]:
+def by_type(compute: NDArray[Any], counts: NDArray[Any]) -> tuple[Any, tuple[int, int]]:
+    """So many chunks of each row on the device, those computed in float32 first; how many there are of each type."""
+    wide = compute == 2
+    order = np.concatenate([np.flatnonzero(~wide), np.flatnonzero(wide)])
+    chunks = chunks_of(order, counts[order])
+    return cupy().asarray(chunks), (int(counts[~wide].sum()), int(counts[wide].sum()))
+
+
+def before(counts: NDArray[Any]) -> NDArray[Any]:
     """For each entry the sum of those before it."""
     return np.concatenate([np.zeros(1, counts.dtype), np.cumsum(counts)[:-1].astype(counts.dtype)])[: len(counts)]
 
 
 def chunks_of(rows: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.uint64]:
     """For each row as many chunks as it has, numbered from 0: row << 32 | number."""
-    numbers = np.arange(int(counts.sum())) - np.repeat(_before(counts), counts)
+    numbers = np.arange(int(counts.sum())) - np.repeat(before(counts), counts)
     found: NDArray[np.uint64] = np.repeat(rows, counts).astype(np.uint64) << np.uint64(32) | numbers.astype(np.uint64)
     return found
