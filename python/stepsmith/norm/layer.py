@@ -44,8 +44,8 @@ def _forward(
     if not 1 <= axes <= len(shape):
         raise ValueError(f"{owner}: x must have an axis for each of weight and at least one, got shape {shape}")
     outer, inner, compute = shape[:-axes], shape[-axes:], compute_dtype(x)
-    weight = check_weight(owner, "weight", weight, inner, compute)
-    bias = check_weight(owner, "bias", bias, inner, compute)
+    weight = check_weight(owner, "weight", weight, inner, compute, x)
+    bias = check_weight(owner, "bias", bias, inner, compute, x)
     rows = Rows(math.prod(outer), math.prod(inner), 0, 0, divisor)
     return _rows.forward(owner, x, rows, weight, bias, eps, out, residual, total)
 

@@ -73,11 +73,11 @@ template <class T> struct Pass {
 };
 
 #define ACTIVATE(T, suffix) \
-    KERNEL(activate_##suffix)(ANY(out), ANY(x), ANY(dy), const T *bias, Line line, Activation activation, u64 n, \
+    KERNEL(activate_##suffix)(Array out, Array x, Array dy, const T *bias, Line line, Activation activation, u64 n, \
                               Pieces pieces, double *sums) { \
         run(Pass<T>{out, x, dy, bias, line, activation}, n, pieces, sums); \
     } \
-    KERNEL(activate_runs_##suffix)(ANY(out), ANY(x), ANY(dy), const T *bias, Line line, Activation activation, u64 n, \
+    KERNEL(activate_runs_##suffix)(Array out, Array x, Array dy, const T *bias, Line line, Activation activation, u64 n, \
                                    Pieces pieces, double *sums) { \
         run_runs(Pass<T>{out, x, dy, bias, line, activation}, n, pieces, sums); \
     }
