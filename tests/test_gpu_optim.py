@@ -149,6 +149,24 @@ def test_muon_is_the_same_up_to_products_of_matrices(gpu):
         same(pair.device.state[name]["momentum"].get(), pair.host.state[name]["momentum"], name)
 
 
+@pytest.mark.parametrize("settings", [{}, {"state_dtype": "int8", "min_8bit_size": 0, "ema": 0.9, "zero_grads": True}])
+def test_a_sweep_has_the_traffic_of_a_step_and_counts_nothing(gpu, settings):
+    rng = np.random.default_rng(13)
+    params, kinds = tensors(rng)
+    pair = Pair(gpu, "adam", params, **settings)
+    grads = {name: drawn(rng, params[name].shape, *kind) for name, kind in kinds.items()}
+    pair.step(grads)
+    there = pair.grads_there(grads)
+    sweeps = pair.host.sweeper(grads), pair.device.sweeper(there)
+    for _ in range(2):
+        for sweep in sweeps:
+            sweep()
+    pair.compare()
+    pair.host.bind(None)
+    pair.step(grads)
+    pair.compare()
+
+
 def test_shadow_arrays_of_the_user(gpu):
     rng = np.random.default_rng(11)
     params = {"w": drawn(rng, (33, 5), np.float32)}

@@ -1,7 +1,9 @@
 """What a step on the device does without waiting: scalars of many updates, recordings, problems that are told later."""
 
 import contextlib
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -132,6 +134,18 @@ def test_steps_that_may_have_been_skipped_are_prepared_for_both(gpu, rule, monke
     both.compare()
 
 
+def test_a_value_that_a_schedule_will_not_have_is_an_error_of_that_step(gpu):
+    both = pair(gpu, "adam", betas=(ss.schedules.Linear(1.0, start_factor=0.5, total_iters=6), 0.9))
+    for _ in range(6):
+        both.step({"w": grad()})
+    for optimizer, grads in ((both.host, {"w": grad()}), (both.device, both.grads_there({"w": grad()}))):
+        with pytest.raises(ValueError, match=r"^Adam: betas\[0\] of .* at step 6 must be in \[0, 1\), got 1"):
+            optimizer.step(grads)
+        optimizer.groups[0]["betas"] = 0.5, 0.9
+    both.step({"w": grad()})
+    both.compare()
+
+
 # What goes wrong.
 
 
@@ -244,6 +258,16 @@ def test_tables_are_made_anew_only_for_other_gradients(gpu, monkeypatch):
     assert (len(made), len(placed)) == (4, 5)
 
 
+def test_gradients_are_not_kept_beyond_their_step(gpu):
+    both = pair(gpu, "adam")
+    given = both.grads_there({"w": grad()})
+    both.device.step(given)
+    seen = weakref.ref(given["w"])
+    del given
+    gc.collect()
+    assert seen() is None
+
+
 # Recordings.
 
 
@@ -278,6 +302,8 @@ def test_a_recorded_step_is_replayed_with_the_scalars_of_its_update(gpu):
         there["w"].set(first)
         graphs[0].launch()
         both.host.step()
+        if t in {3, 9}:
+            assert info.step == both.host.state_dict()["steps"]["w"]
     assert info.step == both.host.state_dict()["steps"]["w"]
     for _ in range(3):
         both.step({"w": grad()})
