@@ -4,6 +4,7 @@
 """
 
 from stepsmith.cuda.activation import activate
+from stepsmith.cuda.batch_norm import batch_norm, batch_norm_backward
 from stepsmith.cuda.conv import convolve, convolve_backward
 from stepsmith.cuda.norm import norm_rows, norm_rows_backward
 from stepsmith.cuda.random import uniform
@@ -14,6 +15,8 @@ __all__ = [
     "activate",
     "average_pool",
     "average_pool_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "convolve",
     "convolve_backward",
     "max_pool",
