@@ -4,6 +4,7 @@
 """
 
 from stepsmith.cuda.activation import activate
+from stepsmith.cuda.batch_norm import batch_norm, batch_norm_backward
 from stepsmith.cuda.conv import convolve, convolve_backward
 from stepsmith.cuda.norm import norm_rows, norm_rows_backward
 from stepsmith.cuda.optim import Stepper
@@ -36,6 +37,8 @@ __all__ = [
     "average_pool",
     "average_pool_backward",
     "axpy",
+    "batch_norm",
+    "batch_norm_backward",
     "cast",
     "clamp",
     "clip_grad_norm",
