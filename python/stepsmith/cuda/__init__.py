@@ -9,6 +9,7 @@ from stepsmith.cuda.conv import convolve, convolve_backward
 from stepsmith.cuda.norm import norm_rows, norm_rows_backward
 from stepsmith.cuda.random import uniform
 from stepsmith.cuda.rows import sum_rows
+from stepsmith.cuda.softmax import check_labels, cross_entropy_rows, softmax_rows, softmax_rows_backward
 from stepsmith.cuda.window import average_pool, average_pool_backward, max_pool, max_pool_backward
 
 __all__ = [
@@ -17,12 +18,16 @@ __all__ = [
     "average_pool_backward",
     "batch_norm",
     "batch_norm_backward",
+    "check_labels",
     "convolve",
     "convolve_backward",
+    "cross_entropy_rows",
     "max_pool",
     "max_pool_backward",
     "norm_rows",
     "norm_rows_backward",
+    "softmax_rows",
+    "softmax_rows_backward",
     "sum_rows",
     "uniform",
 ]
