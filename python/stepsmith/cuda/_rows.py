@@ -7,7 +7,7 @@ import numpy as np
 
 from stepsmith.cuda._launch import THREADS, launch
 
-__all__ = ["launch_rows", "launch_teams"]
+__all__ = ["launch_rows", "launch_streaming", "launch_teams"]
 
 BLOCK = 4096
 SEGMENT = 16 * BLOCK
@@ -41,6 +41,11 @@ def launch_rows(
     else:
         kind, shift = "of_warps_f32", min(_shift(length // 4), 5)
     _launch(program, f"{name}_{kind}", rows, shift, args)
+
+
+def launch_streaming(program: str, name: str, shape: tuple[int, int], args: tuple[Any, ...]) -> None:
+    """Runs a kernel that reads a row for each of its passes, over rows of that length."""
+    _launch(program, name, shape[0], _shift_of_team(shape[1]), args)
 
 
 def launch_teams(program: str, name: str, count: int, length: int, args: tuple[Any, ...]) -> None:
