@@ -561,3 +561,87 @@ def test_a_teacher_may_be_on_the_device(tmp_path: Any) -> None:
             got = ss.distill.teacher_logits(teacher, inputs, 32, cache)
             assert is_on_gpu(got) == is_on_gpu(inputs)
             np.testing.assert_allclose(moved(got, "cpu"), want, rtol=0, atol=1e-6)
+
+
+# Networks from end to end.
+
+PLANES = RNG.normal(size=(90, 1, 8, 8)).astype(np.float32)
+SIDES = (PLANES[:, 0, :4].mean(axis=(1, 2)) > PLANES[:, 0, 4:].mean(axis=(1, 2))).astype(np.int64)
+WORDS = RNG.integers(0, 11, (60, 7))
+ENDS = WORDS[:, ::-1].copy()
+
+
+def pictures() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm(6), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 8, 3, groups=2), nn.GroupNorm(2, 8), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.1)),
+        *(
+            nn.WeightNorm(nn.Linear(8, 12)),
+            nn.LayerNorm(12),
+            nn.GELU(),
+            nn.Residual(nn.Linear(12, 12)),
+            nn.Linear(12, 2),
+        ),
+        seed=4,
+    )
+
+
+def sentences() -> nn.Module:
+    block = nn.Residual(nn.LayerNorm(12), nn.MultiHeadAttention(12, 3), nn.SequenceDropout(0.1))
+    return nn.Sequential(
+        nn.Embedding(11, 12), nn.PositionalEmbedding(7, 12), block, nn.GRU(12, 12), nn.RMSNorm(12), nn.Linear(12, 11)
+    )
+
+
+NETWORKS: dict[str, tuple[Any, tuple[Array, ...], Any, dict[str, Any]]] = {
+    "pictures": (pictures, (PLANES, SIDES), None, {"class_weight": "balanced"}),
+    "sentences": (sentences, (WORDS, ENDS), nn.CrossEntropy(axis=-1, label_smoothing=0.1), {}),
+}
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_train_from_end_to_end(name: str, tmp_path: Any) -> None:
+    build, data, loss, settings = NETWORKS[name]
+    schedule = ss.schedules.CosineAnnealing(2e-2, T_max=60)
+    found = []
+    for device in ("cpu", "cuda"):
+        model = build().to(device)
+        optimizer = ss.optim.AdamW(model.parameters(), lr=schedule, max_norm=1.0, ema=0.9)
+        saving = ss.train.Checkpoint(tmp_path / device, keep=1)
+        trainer = Trainer(model, loss, optimizer=optimizer, callbacks=[saving], regularizers=[nn.L2(1e-4)])
+        trainer.fit(data, data, epochs=8, batch_size=16, progress=False, **settings)
+        found.append(trainer)
+    want, got = found
+    # The paths part slowly, as those of two BLAS would.
+    for column in want.history.columns:
+        np.testing.assert_allclose(got.history[column], want.history[column], rtol=2e-2, atol=2e-2, err_msg=column)
+    assert got.history["loss"][-1] < 0.9 * got.history["loss"][0]
+    assert got.evaluate(data, weights="ema") == pytest.approx(want.evaluate(data, weights="ema"), rel=2e-2, abs=2e-2)
+    # Either one goes on where the other one is.
+    for own, other in ((want, tmp_path / "cuda"), (got, tmp_path / "cpu")):
+        Trainer.resume(other, own)
+        own.fit(data, data, epochs=9, batch_size=16, progress=False, **settings)
+    assert got.history["loss"] == pytest.approx(want.history["loss"], rel=2e-2)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_ensembles_and_samples_of_dropout_are_where_the_rows_are() -> None:
+    models = [network(seed) for seed in range(3)]
+    want = ss.ensemble.Ensemble(models).predict_proba(X)
+    sampled = ss.ensemble.mc_dropout(models[0], X, samples=5)
+    snapshots = ss.ensemble.Snapshots(cycle_epochs=1)
+    trainer = plain("cuda", callbacks=[snapshots])
+    trainer.fit((X, T), **FIT)
+    assert snapshots.ensemble(trainer.model).predict(X).shape == (70,)
+    for model in models[:2]:
+        model.to("cuda")
+    both = ss.ensemble.Ensemble(models, vote="soft")
+    np.testing.assert_allclose(both.predict_proba(X), want, rtol=0, atol=1e-6)
+    own = ss.ensemble.Ensemble(models[:2]).predict_proba(moved(X, "cuda"))
+    assert is_on_gpu(own)
+    for inputs in on("cpu", X) + on("cuda", X):
+        found = ss.ensemble.mc_dropout(models[0], inputs, samples=5)
+        for array, theirs in zip(found, sampled, strict=True):
+            assert is_on_gpu(array) == is_on_gpu(inputs)
+            np.testing.assert_allclose(moved(array, "cpu"), theirs, rtol=0, atol=1e-6)

@@ -4,6 +4,7 @@
 """
 
 from stepsmith.cuda.activation import activate
+from stepsmith.cuda.batch_norm import batch_norm, batch_norm_backward
 from stepsmith.cuda.conv import convolve, convolve_backward
 from stepsmith.cuda.norm import norm_rows, norm_rows_backward
 from stepsmith.cuda.optim import Stepper
@@ -21,6 +22,7 @@ from stepsmith.cuda.quant import (
 )
 from stepsmith.cuda.random import uniform
 from stepsmith.cuda.rows import sum_rows
+from stepsmith.cuda.softmax import check_labels, cross_entropy_rows, softmax_rows, softmax_rows_backward
 from stepsmith.cuda.vectors import assign, axpy, clamp, clip_grad_norm, dot, lerp, reduce, scale
 from stepsmith.cuda.window import average_pool, average_pool_backward, max_pool, max_pool_backward
 
@@ -36,11 +38,15 @@ __all__ = [
     "average_pool",
     "average_pool_backward",
     "axpy",
+    "batch_norm",
+    "batch_norm_backward",
     "cast",
+    "check_labels",
     "clamp",
     "clip_grad_norm",
     "convolve",
     "convolve_backward",
+    "cross_entropy_rows",
     "dequantize",
     "dot",
     "fake_quantize",
@@ -53,6 +59,8 @@ __all__ = [
     "quantize",
     "reduce",
     "scale",
+    "softmax_rows",
+    "softmax_rows_backward",
     "sum_rows",
     "uniform",
 ]

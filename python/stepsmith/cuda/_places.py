@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stepsmith.cuda._call import numbers, zeros
+from stepsmith.cuda._call import numbers
 from stepsmith.cuda._launch import THREADS, launch
-from stepsmith.cuda._rows import shift_of_team
+from stepsmith.cuda._rows import launch_teams
 
-__all__ = ["Runs", "sum_places"]
+__all__ = ["COLUMN_THREADS", "Runs", "sum_places"]
 
 PLACES = np.dtype(
     [(name, np.uint64) for name in ("rows", "len", "groups", "run", "turn", "pieces")] + [("of_places", np.int32)],
@@ -41,10 +41,8 @@ class Runs(NamedTuple):
 
 
 def sum_places(runs: Runs, dy: Any, x: Any, statistics: tuple[Any, Any], of_places: bool) -> list[Any]:
-    """Σ dy·x̂ and Σ dy of each place; mean and rstd belong to places or to rows."""
+    """Σ dy·x̂ and Σ dy of each place, of at least one element; mean and rstd belong to places or to rows."""
     pieces, places = runs.pieces, runs.places
-    if not pieces or not places:
-        return [zeros(places), zeros(places)]
     sums, totals = numbers(2, pieces, places), numbers(2, places)
     args = (np.array((*runs, pieces, of_places), PLACES), dy, x, *statistics, sums)
     kind = "f64" if x["item"] == 8 else "f32"
@@ -52,9 +50,6 @@ def sum_places(runs: Runs, dy: Any, x: Any, statistics: tuple[Any, Any], of_plac
         items = pieces * runs.groups * -(-runs.length // 4)
         launch("norm_places", f"norm_columns_{kind}", -(-items // COLUMN_THREADS), args, COLUMN_THREADS)
     else:
-        shift = max(shift_of_team(runs.run), 5)
-        threads = max(THREADS, 1 << shift)
-        blocks = -(-(pieces * places << shift) // threads)
-        launch("norm_places", f"norm_runs_{kind}", blocks, (*args, np.uint32(shift)), threads)
+        launch_teams("norm_places", f"norm_runs_{kind}", pieces * places, runs.run, args)
     launch("norm_places", "add_pieces", -(-2 * places // THREADS), (sums, np.uint64(pieces), np.uint64(places), totals))
     return [totals[0], totals[1]]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from stepsmith.cuda._arrays import DIVISOR, divisor
-from stepsmith.cuda._call import check_lengths, dense, numbers, taken
+from stepsmith.cuda._call import check_lengths, dense, numbers, taken, zeros
 from stepsmith.cuda._places import Runs, sum_places
 from stepsmith.cuda._rows import launch_rows
 
@@ -75,8 +75,9 @@ def norm_rows_backward(
     check_lengths(rows * length, {"dy": dy, "x": x, "dh": dsum, "dx": dx})
     check_lengths(_places(shape), {"weight": weight})
     check_lengths(rows, {"mean": statistics[0], "rstd": statistics[1]})
-    sums = [numbers(0), numbers(0)]
-    if weight is not None:
+    count = _places(shape) if weight is not None else 0
+    sums = [zeros(count), zeros(count)]
+    if count and rows * length:
         places = (groups, run) if run else (1, 1)
         runs = Runs(rows, length, *places, _turn(rows, length))
         sums = sum_places(runs, arrays["dy"], arrays["x"], statistics, False)

@@ -91,7 +91,7 @@ class Ensemble:
         total = namespace(X).zeros(parts[0].shape, np.float64)
         for p, weight in zip(parts, self.weights):
             total += weight * (p if self.vote == "soft" else _choices(p)).astype(np.float64)
-        dtype = np.result_type(*parts)
+        dtype = np.result_type(*(p.dtype for p in parts))
         # The mean of integers, such as choices, is none.
         return total, np.dtype(np.float64) if dtype.kind in "biu" else dtype
 

@@ -90,7 +90,7 @@ class BatchNorm(Norm):
     def _normalize(self, x: Array, y: Array, training: bool) -> norm.BatchSaved:
         batches, training = self.num_batches_tracked, training and not self.frozen
         # Reading the count waits for a GPU.
-        counts = self.momentum is None and batches is not None
+        seen = 0 if batches is None or self.momentum is not None else int(batches)
         _, saved = norm.batch_norm(
             x,
             self.weight,
@@ -98,7 +98,7 @@ class BatchNorm(Norm):
             self.running_mean,
             self.running_var,
             momentum=self.momentum,
-            batches=int(batches) if counts else 0,
+            batches=seen,
             training=training or batches is None,
             eps=self.eps,
             axis=self.axis,

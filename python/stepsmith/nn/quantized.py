@@ -91,6 +91,7 @@ class QATLinear(Module):
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write the gradients of weight, bias and scales; return that of x."""
+        require_same_kind("QATLinear", "dy", dy, self.params["weight"])
         dy, own = rows(dy), namespace(dy)
         own.matmul(dy.T, rows(self._xq), out=self._dwq)
         self.grads["weight"][...] = self.weight_quantizer.backward(self._dwq)
@@ -194,6 +195,7 @@ class QuantizedLinear(Module):
         """dy·weight, straight through the input's codes."""
         if not input_grad:
             return None
+        require_same_kind("QuantizedLinear", "dy", dy, self.x, "the last input")
         dx = self._dx.get(self.x.shape, self.dtype, dy)
         namespace(dy).matmul(rows(dy), self._numbers(), out=rows(dx))
         if self.activations is not None:

@@ -90,11 +90,11 @@ template <class T> struct FakePass {
 };
 
 #define FAKE(T, suffix) \
-    KERNEL(fake_quantize_##suffix)(ANY(out), ANY(x), ANY(dy), const double *scales, const double *zero_points, Line line, \
+    KERNEL(fake_quantize_##suffix)(Array out, Array x, Array dy, const double *scales, const double *zero_points, Line line, \
                                    FakeSettings settings, u64 n, Pieces pieces, double *sums) { \
         run(FakePass<T>{out, x, dy, scales, zero_points, line, settings}, n, pieces, sums); \
     } \
-    KERNEL(fake_quantize_runs_##suffix)(ANY(out), ANY(x), ANY(dy), const double *scales, const double *zero_points, Line line, \
+    KERNEL(fake_quantize_runs_##suffix)(Array out, Array x, Array dy, const double *scales, const double *zero_points, Line line, \
                                         FakeSettings settings, u64 n, Pieces pieces, double *sums) { \
         run_runs(FakePass<T>{out, x, dy, scales, zero_points, line, settings}, n, pieces, sums); \
     }

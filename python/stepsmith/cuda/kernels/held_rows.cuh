@@ -116,8 +116,9 @@ struct Warp {
     __device__ __forceinline__ u32 place(int c, int k) const { return at() + c * STEP + k; }
     __device__ __forceinline__ void turn(Held &) const {}
 
-    // The sums of M terms of each element, which `term` gives by their places.
-    template <int M, class Term> __device__ __forceinline__ void add(u32 n, double (&sums)[M], Term term) const {
+    // The sums of M terms of each element, which `term` gives by their places; IS_PADDED if it gives 0 for the zeros behind a row.
+    template <int M, bool IS_PADDED = false, class Term>
+    __device__ __forceinline__ void add(u32 n, double (&sums)[M], Term term) const {
         double lanes[M][4] = {};
 #pragma unroll
         for (int c = 0; c < QUADS; c++) {
@@ -177,7 +178,8 @@ struct Block {
         b = is_upper ? b : other;
     }
 
-    template <int M, class Term> __device__ __forceinline__ void add(u32 n, double (&sums)[M], Term term) const {
+    template <int M, bool IS_PADDED = false, class Term>
+    __device__ __forceinline__ void add(u32 n, double (&sums)[M], Term term) const {
         double own[M] = {};
 #pragma unroll
         for (int c = 0; c < QUADS; c++) {
@@ -186,7 +188,7 @@ struct Block {
                 double terms[M];
                 term(c, k, terms);
 #pragma unroll
-                for (int m = 0; m < M; m++) own[m] += place(c, k) < n ? terms[m] : 0.0;
+                for (int m = 0; m < M; m++) own[m] += IS_PADDED || place(c, k) < n ? terms[m] : 0.0;
             }
         }
 #pragma unroll

@@ -78,7 +78,7 @@ template <class T> struct Forward {
         team.turn(held);
         double own_mean = 0.0, total[1];
         if (norm.is_centred()) {
-            team.template add<1>(n, total, [&](int c, int k, double(&terms)[1]) { terms[0] = (double)held.x[c][k]; });
+            team.template add<1, true>(n, total, [&](int c, int k, double(&terms)[1]) { terms[0] = (double)held.x[c][k]; });
             own_mean = total[0] / (double)n;
             held.forget();
         }

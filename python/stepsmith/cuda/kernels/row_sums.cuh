@@ -83,4 +83,15 @@ struct Team {
         for (int m = 0; m < M; m++) sums[m] = fold_warp(lane * BLOCK < n ? 0.0 + partials[m * BLOCKS + lane] : 0.0);
         meet();
     }
+
+    // The largest number of all threads of the row.
+    template <class T> __device__ __forceinline__ T largest(T x) const {
+        for (u32 half = width / 2; half > 0; half /= 2) x = larger(__shfl_xor_sync(EVERY_LANE, x, half), x);
+        if (warps == 1) return x;
+        if (lane_of_warp() == 0) partials[warp] = (double)x;
+        meet();
+        for (u32 other = 0; other < warps; other++) x = larger((T)partials[other], x);
+        meet();
+        return x;
+    }
 };
