@@ -1,6 +1,7 @@
 """Every kernel as machine code, without a GPU: what the compiler says of registers and memory, and what it wrote."""
 
 import re
+from functools import cache
 
 import pytest
 
@@ -37,6 +38,7 @@ def test_every_kernel_compiles_without_spills(program, architecture):
         assert int(report["registers"]) <= MOST_REGISTERS, report
 
 
+@cache
 def ptx(program):
     return _nvrtc.compiler().compile(f"{program}.cu", source(program), "compute_75").code.decode()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from stepsmith.cuda._call import is_wide, numbers, taken
+from stepsmith.cuda._call import numbers
 from stepsmith.cuda._launch import MOST_BLOCKS, THREADS, launch
 
 __all__ = ["reduce"]
@@ -15,17 +15,20 @@ BLOCK = 4096
 
 
 def reduce(owner: str, names: Sequence[str], arrays: Sequence[Any], kind: str) -> float:
-    """As `_core.reduce`, for "sum"; waits for the GPU."""
+    """As `_core.reduce`, for "sum" and float32 in C order; waits for the GPU."""
     if kind != "sum":
-        raise ValueError(f"kind must be 'sum', got '{kind}'")
-    return sum((_sum(taken(owner, {}, {name: x})[name], x) for name, x in zip(names, arrays)), 0.0)
+        raise ValueError(f"{owner}: kind must be 'sum', got '{kind}'")
+    for name, x in zip(names, arrays):
+        if x.dtype != np.float32 or not x.flags.c_contiguous:
+            raise TypeError(f"{owner}: {name} must be float32 in C order, got {x.dtype} with strides {x.strides}")
+    return sum(map(_sum, arrays), 0.0)
 
 
-def _sum(read: Any, x: Any) -> float:
+def _sum(x: Any) -> float:
     blocks = -(-x.size // BLOCK)
     if not blocks:
         return 0.0
-    partials, name = numbers(blocks), f"sum_blocks_{'f64' if is_wide(x) else 'f32'}"
-    launch("sums", name, min(-(-blocks * 32 // THREADS), MOST_BLOCKS), (read, np.uint64(x.size), partials))
+    partials = numbers(blocks)
+    launch("sums", "sum_blocks", min(-(-blocks * 32 // THREADS), MOST_BLOCKS), (x, np.uint64(x.size), partials))
     launch("sums", "fold_sums", 1, (partials, np.uint64(blocks)))
     return float(partials[0])

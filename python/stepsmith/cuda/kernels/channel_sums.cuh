@@ -1,15 +1,15 @@
 // A walk over an array that may add up what it finds for each channel, in the shape of rust/activation/bias.rs.
 //
-// A pass P says what is done with a few elements: `Element` is their compute type, `Some` what is read of them, `line` where the
-// channels are, `read(i, count, some)` and `write(i, count, some, terms)` take the elements from `i` on, at most four, and leave what
-// is to be added.
+// A pass P says what is done with a few elements: `Element` is their compute type, `Some` what is read of them, AT_ONCE how often
+// before the first is worked on, `line` where the channels are; `read(i, count, some)` and `write(i, count, some, terms)` take the
+// elements from `i` on, at most four, and leave what is to be added.
 // needs: bias.cuh reduce.cuh
 
 // Quads of a walk, some at a time, and the sums over each place of a quad.
 template <class P>
 __device__ __forceinline__ void walk(const P &pass, u64 i, u64 end, u64 step, u32 width, double (&sums)[4]) {
     typedef typename P::Element T;
-    const int AT_ONCE = sizeof(T) == 8 ? 1 : 2;
+    const int AT_ONCE = P::AT_ONCE;
 #pragma unroll 1
     for (; i < end; i += AT_ONCE * step) {
         typename P::Some some[AT_ONCE];

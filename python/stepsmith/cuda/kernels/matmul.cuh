@@ -75,7 +75,7 @@ __device__ __forceinline__ void float_products(const Matrix &matrix, const u8 *c
         for (int b = 0; b < B; b++) own[b] = x + (b0 + b < batch ? b0 + b : batch - 1) * len;
         for (Step step = first_step(matrix, row); item < items && step.at < len; to_next(step, len)) {
             float sums[B] = {};
-#pragma unroll 4
+#pragma unroll 2
             for (u64 i = step.at + lane; i < step.end; i += SUM_LANES) {
                 float number = weight(matrix, codes, table, start + i);
 #pragma unroll
@@ -85,11 +85,13 @@ __device__ __forceinline__ void float_products(const Matrix &matrix, const u8 *c
 #pragma unroll
             for (int b = 0; b < B; b++) total[b] += sums[b] * scale;
         }
+        float own_total = 0.0f;
 #pragma unroll
-        for (int b = 0; b < B; b++) {
+        for (u32 b = 0; b < B; b++) {
             for (int half = SUM_LANES / 2; half > 0; half /= 2) total[b] += __shfl_xor_sync(EVERY_LANE, total[b], half);
-            if (lane == 0 && item < items && b0 + b < batch) store<float>(out, (b0 + b) * matrix.rows + row, total[b]);
+            own_total = lane == b ? total[b] : own_total;
         }
+        if (lane < B && item < items && b0 + lane < batch) store<float>(out, (b0 + lane) * matrix.rows + row, own_total);
     }
 }
 
@@ -133,7 +135,7 @@ KERNEL(matmul_integers)(Matrix matrix, const u8 *codes, const float *scales, con
         float total = 0.0f;
         for (Step step = first_step(matrix, row); step.at < len; to_next(step, len)) {
             i64 sum = 0;
-#pragma unroll 4
+#pragma unroll 2
             for (u64 i = step.at + threadIdx.x % WARP; i < step.end; i += WARP)
                 sum += integer_weight(matrix, codes, start + i) * (int)x[b * len + i];
             for (int half = WARP / 2; half > 0; half /= 2) sum += __shfl_xor_sync(EVERY_LANE, sum, half);

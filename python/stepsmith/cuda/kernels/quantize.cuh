@@ -103,3 +103,16 @@ KERNEL(dequantize)(const u8 *codes, const void *scales, const float *numbers, Ge
         store4<float>(out, quad.start, quad.start + quad.count, found);
     }
 }
+
+// The largest magnitude of an array, infinity being the largest number, and the place of its first NaN.
+KERNEL(survey)(Array x, u64 n, u64 *largest, u64 *first_nan) {
+    u32 found = 0;
+    for (u64 i = first_quad(); i < n; i += quad_stride()) {
+        float numbers[4];
+        load_finite(x, i, n, true, first_nan, numbers);
+        u32 own = largest_bits(numbers);
+        found = own > found ? own : found;
+    }
+    found = largest_of_lanes(found, WARP);
+    if (threadIdx.x % WARP == 0 && found > 0) atomicMax(largest, (u64)found);
+}
