@@ -25,8 +25,8 @@ __device__ __forceinline__ void store_bytes(u8 *to, u32 word, u32 count) {
     }
 }
 
-// Codes of four numbers one a byte, in words of four bytes: those of eight bits as they are, two of four bits a byte with the first in
-// its low or in its high half, four of two bits.
+// Codes of four numbers one a byte, in words of four bytes: those of eight bits as they are, two of four bits a byte with the
+// first in its low or in its high half, four of two bits.
 __device__ __forceinline__ u32 pack_low(u32 codes) {
     u32 pairs = (codes & 0x000f000fu) | (codes >> 4 & 0x00f000f0u);
     return (pairs | pairs >> 8) & 0xffff;

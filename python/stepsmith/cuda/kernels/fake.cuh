@@ -2,7 +2,8 @@
 // rust/quant/affine/fake_formula.rs.
 // needs: channel_sums.cuh elements.cuh
 
-// Mirrors `SETTINGS` of stepsmith/cuda/quant/fake.py: the least and the largest code, and whether numbers are multiplied by 1 / scale.
+// Mirrors `SETTINGS` of stepsmith/cuda/quant/fake.py: the least and the largest code, and whether numbers are multiplied by 1 /
+// scale.
 struct FakeSettings {
     double qmin, qmax;
     int is_reciprocal;
@@ -44,7 +45,8 @@ template <class T> struct FakeNumbers {
 };
 
 // A function of its own, so that its many callers share the text.
-template <class T> __device__ __noinline__ FakeNumbers<T> numbers_of(double qmin, double qmax, bool is_reciprocal, double scale, double zero) {
+template <class T>
+__device__ __noinline__ FakeNumbers<T> numbers_of(double qmin, double qmax, bool is_reciprocal, double scale, double zero) {
     T own = (T)scale;
     return {own, is_reciprocal ? T(1) / own : T(1), (T)(qmin - zero), (T)(qmax - zero), is_reciprocal};
 }

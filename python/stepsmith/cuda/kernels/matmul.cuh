@@ -55,9 +55,9 @@ __device__ __forceinline__ int integer_weight(const Matrix &matrix, const u8 *co
 // Lanes of a sum.
 const u32 SUM_LANES = 16;
 
-// Of elements that share a scale, number i goes to lane i mod 16, each lane a sum in order of products code · x; the lanes times the
-// scale are added to the row's lanes, in order; these fold by halves at last. Half a warp works on a row of the matrix and on `B` rows
-// of activations.
+// Of elements that share a scale, number i goes to lane i mod 16, each lane a sum in order of products code · x; the lanes times
+// the scale are added to the row's lanes, in order; these fold by halves at last. Half a warp works on a row of the matrix and on
+// `B` rows of activations.
 template <int B>
 __device__ __forceinline__ void float_products(const Matrix &matrix, const u8 *codes, const float *scales, const float *numbers,
                                                const float *x, u64 batch, const Array &out) {
@@ -95,16 +95,18 @@ __device__ __forceinline__ void float_products(const Matrix &matrix, const u8 *c
     }
 }
 
-KERNEL(matmul_one)(Matrix matrix, const u8 *codes, const float *scales, const float *numbers, const float *x, u64 batch, Array out) {
+KERNEL(matmul_one)(Matrix matrix, const u8 *codes, const float *scales, const float *numbers, const float *x, u64 batch,
+                   Array out) {
     float_products<1>(matrix, codes, scales, numbers, x, batch, out);
 }
 
-KERNEL(matmul_four)(Matrix matrix, const u8 *codes, const float *scales, const float *numbers, const float *x, u64 batch, Array out) {
+KERNEL(matmul_four)(Matrix matrix, const u8 *codes, const float *scales, const float *numbers, const float *x, u64 batch,
+                    Array out) {
     float_products<4>(matrix, codes, scales, numbers, x, batch, out);
 }
 
-// Codes and scales of rows of activations, a warp each: scale = absmax / 127, 1 where that is no normal number; code = x / scale, half
-// to even. Keeps the place of the first number that is not finite.
+// Codes and scales of rows of activations, a warp each: scale = absmax / 127, 1 where that is no normal number; code = x / scale,
+// half to even. Keeps the place of the first number that is not finite.
 KERNEL(quantize_rows)(const float *x, u64 rows, u64 len, i8 *codes, float *scales, u64 *first_bad) {
     u64 warps = (u64)gridDim.x * blockDim.x / WARP;
     for (u64 row = ((u64)blockIdx.x * blockDim.x + threadIdx.x) / WARP; row < rows; row += warps) {
@@ -128,7 +130,8 @@ KERNEL(quantize_rows)(const float *x, u64 rows, u64 len, i8 *codes, float *scale
 
 // Sums of products of whole numbers that share a scale are exact; times the scale they are added in order. A warp works on a row of
 // the matrix and on one of activations.
-KERNEL(matmul_integers)(Matrix matrix, const u8 *codes, const float *scales, const i8 *x, const float *x_scales, u64 batch, Array out) {
+KERNEL(matmul_integers)(Matrix matrix, const u8 *codes, const float *scales, const i8 *x, const float *x_scales, u64 batch,
+                        Array out) {
     u64 warps = (u64)gridDim.x * blockDim.x / WARP, items = matrix.rows * batch, len = matrix.len;
     for (u64 item = ((u64)blockIdx.x * blockDim.x + threadIdx.x) / WARP; item < items; item += warps) {
         u64 b = item / matrix.rows, row = item - b * matrix.rows, start = row_start(matrix, row);

@@ -1,5 +1,5 @@
-// Arrays to codes by blocks that share something, and back; see rust/quant/codec.rs. Some lanes of a warp, its team, work on a block,
-// each on quads of it.
+// Arrays to codes by blocks that share something, and back; see rust/quant/codec.rs. Some lanes of a warp, its team, work on a
+// block, each on quads of it.
 // needs: bytes.cuh geometry.cuh finite.cuh codec.cuh
 
 // The part of a warp that works on a block.
