@@ -76,12 +76,38 @@ def test_scales_of_ranges(gpu: Any, scheme: Affine) -> None:
 SHAPES = [
     ((7,), None),
     ((3, 5000), None),
+    ((4, 17_001), None),
     ((70_001,), None),
     ((40, 33), 1),
     ((3, 40, 70), 1),
-    ((2, 3, 3001), 1),
+    ((2, 3, 30_001), 1),
     ((0, 4), 1),
 ]
+LARGE = [((1_100_003,), None), ((2, 40, 20_001), 1)]
+"""More parts of a sum than a block has warps, more blocks than few."""
+
+
+def gradients(gpu: Any, x: Array, dy: Array, numbers: tuple[Array, Array], axis: int | None) -> None:
+    """Both ways, with both conventions, as the CPU."""
+    for convention in ("onnx", "torch"):
+        rest: dict[str, Any] = {"qmin": 0, "qmax": 15, "axis": axis, "convention": convention}
+        y, saved = fake_quantize(x, *numbers, **rest)
+        got, got_saved = fake_quantize(gpu.asarray(x), *there(gpu, *numbers), **rest)
+        assert_same_bits(got.get(), y)
+        wanted = fake_quantize_backward(dy, saved)
+        for mine, theirs in zip(fake_quantize_backward(gpu.asarray(dy), got_saved), wanted):
+            assert_same_bits(mine.get(), theirs)
+
+
+def fake(gpu: Any, shape: tuple[int, ...], axis: int | None, dtype: np.dtype) -> None:
+    rng = np.random.default_rng(0)
+    x, dy = ((rng.standard_normal(shape) * 3).astype(dtype) for _ in range(2))
+    channels = () if axis is None else (shape[axis],)
+    numbers_ = rng.uniform(0.01, 0.3, channels), rng.integers(0, 9, channels)
+    gradients(gpu, x, dy, numbers_, axis)
+    x.reshape(-1)[::97] = np.nan
+    x.reshape(-1)[1::97] = np.inf
+    gradients(gpu, x, dy, numbers_, axis)
 
 
 @pytest.mark.usefixtures("schedule")
@@ -90,20 +116,14 @@ SHAPES = [
 def test_fake_quantization_and_its_gradients(
     gpu: Any, shape: tuple[int, ...], axis: int | None, dtype: np.dtype
 ) -> None:
-    rng = np.random.default_rng(0)
-    x, dy = ((rng.standard_normal(shape) * 3).astype(dtype) for _ in range(2))
-    x.reshape(-1)[::97] = np.nan
-    x.reshape(-1)[1::97] = np.inf
-    channels = () if axis is None else (shape[axis],)
-    scale, point = rng.uniform(0.01, 0.3, channels), rng.integers(0, 9, channels)
-    for convention in ("onnx", "torch"):
-        rest: dict[str, Any] = {"qmin": 0, "qmax": 15, "axis": axis, "convention": convention}
-        y, saved = fake_quantize(x, scale, point, **rest)
-        got, got_saved = fake_quantize(gpu.asarray(x), *there(gpu, scale, point), **rest)
-        assert_same_bits(got.get(), y)
-        wanted = fake_quantize_backward(dy, saved)
-        for mine, theirs in zip(fake_quantize_backward(gpu.asarray(dy), got_saved), wanted):
-            assert_same_bits(mine.get(), theirs)
+    fake(gpu, shape, axis, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("schedule")
+@pytest.mark.parametrize(("shape", "axis"), LARGE, ids=str)
+def test_gradients_of_many_parts(gpu: Any, shape: tuple[int, ...], axis: int | None) -> None:
+    fake(gpu, shape, axis, DTYPES[0])
 
 
 def test_fake_quantization_does_not_wait(gpu: Any) -> None:

@@ -50,6 +50,25 @@ def test_every_operation_is_rounded_by_itself(program):
     assert "call.uni" not in text or "__internal" not in text
 
 
+VECTORS = [
+    ("quantize", "quantize", "ld.global.v4.u32"),
+    ("quantize", "dequantize", "st.global.v4.f32"),
+    ("ggml", "quantize_ggml", "ld.global.v4.u32"),
+    ("affine", "affine_blocks", "ld.global.v4.u32"),
+    ("affine", "affine_dequantize", "st.global.v4.f32"),
+    ("fake", "fake_quantize_f32", "ld.global.v4.f32"),
+]
+"""Programs, kernels, and what moves the numbers of their arrays of float32."""
+
+
+@pytest.mark.parametrize(("program", "kernel", "instruction"), VECTORS)
+def test_main_kernels_move_16_bytes_at_once(program, kernel, instruction):
+    (body,) = (part for part in ptx(program).split(".entry ") if part.startswith(f"{kernel}("))
+    assert instruction in body
+    # Memory of any kind is slower, and the compiler may not put it off.
+    assert not re.findall(r"\b(?:ld|st)\.(?:v[24]\.)?[bfu](?:16|32|64)", body)
+
+
 def test_a_product_and_a_sum_would_be_fused_without_the_option():
     text = 'extern "C" __global__ void f(float *x) { x[0] = x[1] * x[2] + x[3]; }'
     options = [option for option in _nvrtc.OPTIONS if not option.startswith("--fmad")]

@@ -45,6 +45,7 @@ template <class T> __device__ __noinline__ Quad<T> apply(int kind, bool is_backw
 // One call.
 template <class T> struct Pass {
     typedef T Element;
+    static constexpr int AT_ONCE = sizeof(T) == 8 ? 1 : 2;
     const Array &out, &x, &dy;
     const T *bias;
     const Line &line;

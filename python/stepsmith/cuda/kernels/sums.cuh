@@ -1,25 +1,19 @@
-// The sum of an array by its fixed tree.
+// The sum of an array of float32 by its fixed tree.
 // needs: reduce.cuh
 
 // A warp adds up a block of 4,096.
-template <class T> __device__ __forceinline__ void sum_blocks(const Array &x, u64 n, double *partials) {
+KERNEL(sum_blocks)(const float *x, u64 n, double *partials) {
     u64 warps = (u64)gridDim.x * warps_of_block(), blocks = (n + BLOCK - 1) / BLOCK;
     for (u64 block = (u64)blockIdx.x * warps_of_block() + warp_of_block(); block < blocks; block += warps) {
         u64 end = (block + 1) * BLOCK < n ? (block + 1) * BLOCK : n;
         Lanes lanes = {{0.0, 0.0, 0.0, 0.0}};
-        for (u64 i = block * BLOCK + 4 * lane_of_warp(); i < end; i += LANES) {
-            T own[4];
-            load4<T>(x, i, end, own);
+        for (u64 i = block * BLOCK + 4 * lane_of_warp(); i < end; i += LANES)
 #pragma unroll
-            for (int k = 0; k < 4; k++) lanes.sums[k] += (double)own[k];
-        }
+            for (u32 k = 0; k < 4; k++) lanes.sums[k] += i + k < end ? (double)x[i + k] : 0.0;
         double sum = fold(lanes);
         if (lane_of_warp() == 0) partials[block] = sum;
     }
 }
-
-KERNEL(sum_blocks_f32)(Array x, u64 n, double *partials) { sum_blocks<float>(x, n, partials); }
-KERNEL(sum_blocks_f64)(Array x, u64 n, double *partials) { sum_blocks<double>(x, n, partials); }
 
 // By one block of threads; the result is the first of the partial sums.
 KERNEL(fold_sums)(double *partials, u64 n) { fold_partials(partials, n); }
