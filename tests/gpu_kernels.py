@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ml_dtypes
@@ -50,11 +51,15 @@ def full_batch() -> None:
     """What L-BFGS and averages do with lists of arrays."""
     for dtype in (np.float32, np.float64):
         params = {"w": numbers(4099, dtype=dtype)}
-        ss.optim.LBFGS(params).step(lambda: (0.5 * float((params["w"] ** 2).sum()), {"w": params["w"].copy()}))
+        ss.optim.LBFGS(params).step(partial(_bowl, params))
         averaged = ss.optim.ScheduleFreeAdamW(params, lr=1e-3)
         averaged.step({"w": numbers(4099, dtype=dtype, seed=1)})
         with averaged.averaged():
             pass
+
+
+def _bowl(params: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+    return 0.5 * float((params["w"] ** 2).sum()), {"w": params["w"].copy()}
 
 
 def norms() -> None:
@@ -62,7 +67,8 @@ def norms() -> None:
     for dtype in FLOATS:
         wide = np.float64 if dtype == np.float64 else np.float32
         for columns in (37, 1500, 9001):
-            x, dy, w, b = numbers(5, columns, dtype=dtype), numbers(5, columns, dtype=dtype, seed=1), *_pair(columns, wide)
+            x, dy = numbers(5, columns, dtype=dtype), numbers(5, columns, dtype=dtype, seed=1)
+            w, b = _pair(columns, wide)
             for name, given in (("layer_norm", (w, b)), ("rms_norm", (w,))):
                 saved = getattr(ss.norm, name)(x, *given)[1]
                 getattr(ss.norm, f"{name}_backward")(dy, saved)
