@@ -13,7 +13,7 @@ from quant_cases import DTYPES
 from stepsmith.quant import Affine
 from test_matmul import FLOATS, INTEGERS, SHAPES, inputs, weights
 
-QUICK = ((5, 64), (3, 1), (7, 63), (4, 65), (2, 513), (0, 5), (5, 0))
+QUICK = ((5, 64), (3, 1), (7, 63), (2, 513), (0, 5), (5, 0))
 
 
 def shapes() -> list[Any]:

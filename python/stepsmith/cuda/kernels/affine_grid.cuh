@@ -15,8 +15,6 @@ struct AffineStep {
     int zero_point;
 };
 
-constexpr float F32_LEAST_NORMAL = 1.17549435082228750796873653722224568e-38f;
-
 // The largest scale whose product with `steps` is finite.
 __device__ __forceinline__ float largest_scale(float steps) {
     float scale = F32_LARGEST / steps;

@@ -15,9 +15,8 @@ template <class T> struct FakeShifter;
 template <> struct FakeShifter<float> { static constexpr float VALUE = 12582912.0f; };
 template <> struct FakeShifter<double> { static constexpr double VALUE = 6755399441055744.0; };
 
-// The smaller and the larger number; of a NaN and a number the second one.
-template <class T> __device__ __forceinline__ T smaller_of(T a, T b) { return a < b ? a : b; }
-template <class T> __device__ __forceinline__ T larger_of(T a, T b) { return a > b ? a : b; }
+// a where a < b, else b: NaN in `b` stays.
+template <class T> __device__ __forceinline__ T smaller(T a, T b) { return a < b ? a : b; }
 
 // The numbers of a scale.
 template <class T> struct FakeNumbers {
@@ -28,11 +27,11 @@ template <class T> struct FakeNumbers {
 
     // The nearest integer, if that is at most a step outside the bounds; NaN stays.
     __device__ __forceinline__ T rounded(T scaled) const {
-        T near = smaller_of(high + T(1), larger_of(low - T(1), scaled));
+        T near = smaller(high + T(1), larger(low - T(1), scaled));
         return (near + FakeShifter<T>::VALUE) - FakeShifter<T>::VALUE;
     }
 
-    __device__ __forceinline__ T forward(T rounded) const { return smaller_of(high, larger_of(low, rounded)) * scale; }
+    __device__ __forceinline__ T forward(T rounded) const { return smaller(high, larger(low, rounded)) * scale; }
 
     __device__ __forceinline__ T straight(T x, T rounded, T dy) const {
         return rounded >= low && rounded <= high ? dy : x != x ? x : T(0);

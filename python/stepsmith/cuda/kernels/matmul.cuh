@@ -1,5 +1,5 @@
 // Products of activations with quantized matrices, x · matrixᵀ; the same sums as rust/quant/matmul.
-// needs: arrays.cuh scaled.cuh
+// needs: finite.cuh scaled.cuh
 
 // Which elements share a scale: all; those of a row; so many of a row, whose codes begin with a byte; so many of all rows.
 enum Sharing : int { ALL, ROWS, GROUPS, BLOCKS };
@@ -118,7 +118,7 @@ KERNEL(quantize_rows)(const float *x, u64 rows, u64 len, i8 *codes, float *scale
             largest = found > largest ? found : largest;
         }
         float smallest = __uint_as_float(largest_of_lanes(largest, WARP)) / 127.0f;
-        float scale = smallest < 1.17549435082228750796873653722224568e-38f ? 1.0f : smallest;
+        float scale = smallest < F32_LEAST_NORMAL ? 1.0f : smallest;
         if (threadIdx.x % WARP == 0) scales[row] = scale;
         for (u64 i = threadIdx.x % WARP; i < len; i += WARP) {
             float code = rintf(x[row * len + i] / scale);
