@@ -47,5 +47,8 @@ def text_of(names: tuple[str, ...]) -> str:
 
 
 def programs() -> list[str]:
-    """Every file that has kernels, its own or those of a rule, by name."""
-    return sorted(path.stem for path in FOLDER.glob("*.cuh") if _KERNELS.search(_text(path.name)))
+    """Every file that has kernels, by name: what nobody else needs, since macros make kernels too, and what says so."""
+    names = [path.name for path in FOLDER.glob("*.cuh")]
+    needed = {other for name in names for other in _needs(_text(name))}
+    own = (name for name in names if name not in needed or _KERNELS.search(_text(name)))
+    return sorted(Path(name).stem for name in own)
