@@ -197,6 +197,25 @@ def test_kinds_that_differ_are_named(row: Row) -> None:
             layer.backward(np.ones(y.shape, y.dtype))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
+def test_initializers_write_to_the_device_what_they_draw_on_the_cpu(gpu: Any, dtype: Any) -> None:
+    for draw in (ss.init.uniform, ss.init.xavier_normal, ss.init.orthogonal, ss.init.trunc_normal):
+        want = draw((5, 7), np.random.default_rng(0), dtype=dtype)
+        wide = gpu.zeros((5, 14), dtype)
+        draw((5, 7), np.random.default_rng(0), out=wide[:, ::2])
+        assert_same_bits(wide.get()[:, ::2].copy(), want)
+        assert (wide.get()[:, 1::2] == 0).all()
+    assert (ss.init.constant((3,), val=1.5, out=gpu.zeros(3, dtype)).get() == 1.5).all()
+
+
+def test_gradients_are_checked_on_the_cpu_alone(gpu: Any) -> None:
+    x = np.ones(3)
+    with pytest.raises(TypeError, match=r"gradcheck: inputs\['x'\] must be a NumPy array.*, got one of CuPy$"):
+        ss.gradcheck(lambda p: (0.0, p), {"x": gpu.ones(3)})
+    with pytest.raises(TypeError, match=r"gradcheck: gradient of 'x' must be a NumPy array.*, got one of CuPy$"):
+        ss.gradcheck(lambda _: (0.0, {"x": gpu.ones(3)}), {"x": x})
+
+
 # Losses.
 
 
