@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from stepsmith.cuda import _nvrtc
-from stepsmith.cuda._source import programs, source
+from stepsmith.cuda._source import FOLDER, programs, source
 
 ARCHITECTURES = (75, 120)
 MORE_ARCHITECTURES = (80, 90, 100)
@@ -25,22 +25,32 @@ def architectures():
     return [*ARCHITECTURES, *more]
 
 
+@cache
+def compiled(program, architecture):
+    options = (*_nvrtc.OPTIONS, "--ptxas-options=-v", "--warning-as-error=all-warnings")
+    return _nvrtc.compiler().compile(f"{program}.cu", source(program), f"sm_{architecture}", options)
+
+
+def ptx(program):
+    return compiled(program, ARCHITECTURES[0]).ptx
+
+
 @pytest.mark.parametrize("architecture", architectures())
 @pytest.mark.parametrize("program", programs())
 def test_every_kernel_compiles_without_spills(program, architecture):
-    options = (*_nvrtc.OPTIONS, "--ptxas-options=-v", "--warning-as-error=all-warnings")
-    compiled = _nvrtc.compiler().compile(f"{program}.cu", source(program), f"sm_{architecture}", options)
-    assert compiled.code.startswith(b"\x7fELF")
-    reports = [match.groupdict() for match in _REPORT.finditer(compiled.log)]
+    code, _, log = compiled(program, architecture)
+    assert code.startswith(b"\x7fELF")
+    reports = [match.groupdict() for match in _REPORT.finditer(log)]
     assert {report["name"] for report in reports} == set(re.findall(r"\.entry (\w+)", ptx(program)))
     for report in reports:
         assert (report["stores"], report["loads"]) == ("0", "0"), report
         assert int(report["registers"]) <= MOST_REGISTERS, report
 
 
-@cache
-def ptx(program):
-    return _nvrtc.compiler().compile(f"{program}.cu", source(program), "compute_75").code.decode()
+def test_every_program_that_is_launched_is_among_them():
+    texts = [path.read_text() for path in FOLDER.parent.rglob("*.py")]
+    launched = {name for text in texts for name in re.findall(r"\blaunch\w*\(\s*\"(\w+)\"", text)}
+    assert {"uniform", "norm_rows", "softmax"} <= launched <= set(programs())
 
 
 @pytest.mark.parametrize("program", programs())

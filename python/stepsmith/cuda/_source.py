@@ -9,7 +9,8 @@ __all__ = ["FOLDER", "programs", "source", "text_of"]
 FOLDER = Path(__file__).parent / "kernels"
 
 _NEEDS = "// needs:"
-_KERNELS = re.compile(r"^(?:KERNEL|RULE)\(", re.MULTILINE)
+_KERNELS = re.compile(r"^[A-Z_]+\(", re.MULTILINE)
+"""The macros that a line begins with make kernels."""
 
 
 @cache
@@ -47,8 +48,5 @@ def text_of(names: tuple[str, ...]) -> str:
 
 
 def programs() -> list[str]:
-    """Every file that has kernels, by name: what nobody else needs, since macros make kernels too, and what says so."""
-    names = [path.name for path in FOLDER.glob("*.cuh")]
-    needed = {other for name in names for other in _needs(_text(name))}
-    own = (name for name in names if name not in needed or _KERNELS.search(_text(name)))
-    return sorted(Path(name).stem for name in own)
+    """Every file that has kernels, by name."""
+    return sorted(path.stem for path in FOLDER.glob("*.cuh") if _KERNELS.search(_text(path.name)))
