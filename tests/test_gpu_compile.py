@@ -6,12 +6,14 @@ from functools import cache
 import pytest
 
 from stepsmith.cuda import _nvrtc
-from stepsmith.cuda._source import FOLDER, programs, source
+from stepsmith.cuda._source import FOLDER, _text, programs, source
 
 ARCHITECTURES = (75, 120)
 MORE_ARCHITECTURES = (80, 90, 100)
 MOST_REGISTERS = 128
 """Of a thread: with more fewer than two blocks of 256 threads share a multiprocessor."""
+
+_RULE = "\nRULE("
 
 _REPORT = re.compile(
     r"entry function '(?P<name>\w+)'.*?(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
@@ -58,6 +60,15 @@ def test_every_operation_is_rounded_by_itself(program):
     text = ptx(program)
     assert not re.findall(r"\b(?:fma|mad)\.\S*f(?:32|64)|\.ftz|\.approx", text)
     assert "call.uni" not in text or "__internal" not in text
+
+
+@pytest.mark.parametrize("program", [name for name in programs() if _RULE in _text(f"{name}.cuh")])
+def test_a_step_reads_and_writes_sixteen_bytes_at_once(program):
+    text = ptx(program)
+    assert "ld.global.v4.f32" in text
+    assert "st.global.v4.f32" in text
+    assert "ld.global.v2.f64" in text
+    assert not re.findall(r"\b(?:ld|st)\.v[24]\.", text), "an address that may be of any memory"
 
 
 def test_a_product_and_a_sum_would_be_fused_without_the_option():

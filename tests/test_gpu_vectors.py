@@ -98,7 +98,7 @@ def test_arrays_move_towards_others_and_their_shadows_follow(gpu, cuda, layout, 
     ends = [
         array.astype(np.float64 if array.dtype == np.float64 else DTYPES[state]) for array in arrays_of("mixed", seed=2)
     ]
-    shadows = [None if k % 3 else encode(array, BFLOAT16) for k, array in enumerate(here)]
+    shadows = [encode(array, BFLOAT16) if k % 2 else None for k, array in enumerate(here)]
     shadows_there = [None if shadow is None else on_gpu(gpu, shadow) for shadow in shadows]
     names, weights = names_of(here), [0.1 * k for k in range(len(here))]
     ends_there = [on_gpu(gpu, end) for end in ends]
@@ -121,6 +121,9 @@ def test_the_rows_of_the_same_arrays_are_made_once(gpu, cuda):
     x[8] = x[8][::2]
     cuda.reduce("f", names_of(x), x, "sum")
     assert lists._rows.cache_info().misses == 2
+    with gpu.cuda.Stream():
+        cuda.reduce("f", names_of(x), x, "sum")
+    assert lists._rows.cache_info().misses == 3
 
 
 # Gradients.

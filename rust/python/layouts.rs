@@ -22,7 +22,7 @@ fn layout((address, item, shape, strides): Place) -> Layout {
 pub(super) struct Territory {
     owner: String,
     names: Vec<String>,
-    territory: layout::Territory,
+    written: layout::Territory,
 }
 
 #[pymethods]
@@ -31,14 +31,14 @@ impl Territory {
     #[new]
     fn new(owner: String, names: Vec<String>, places: Vec<Place>) -> PyResult<Self> {
         let layouts = places.into_iter().map(layout).collect();
-        let territory = territory(layouts, &names).map_err(|error| value_error(&owner, error))?;
-        Ok(Self { owner, names, territory })
+        let written = territory(layouts, &names).map_err(|error| value_error(&owner, error))?;
+        Ok(Self { owner, names, written })
     }
 
     /// Fails if one of these arrays, which are read, shares an element with one that is written.
     fn refuse_shared(&self, names: Vec<String>, places: Vec<Place>) -> PyResult<()> {
         for (name, place) in names.iter().zip(places) {
-            if let Some(other) = self.territory.find(&layout(place)) {
+            if let Some(other) = self.written.find(&layout(place)) {
                 let error = Error::Overlap { first: name.clone(), second: self.names[other].clone() };
                 return Err(value_error(&self.owner, error));
             }

@@ -1,5 +1,5 @@
 // The one read of the gradients before a step: the check, norms by fixed-shape sums, the largest magnitude, and the factors that
-// they give; as rust/optim/gradients.rs with norm.rs and survey.rs. A warp reads a block of 4,096; the last block of threads judges.
+// they give; as rust/optim/gradients.rs, norm.rs and survey.rs. A warp reads a block of 4,096; the last block of threads judges.
 // needs: totals.cuh fold.cuh
 
 // Quads that a lane asks for at once.

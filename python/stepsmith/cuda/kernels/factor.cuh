@@ -10,30 +10,6 @@ const u64 HEIGHT = 64;
 
 __device__ __forceinline__ u64 blocks_of_rows(const Row &row) { return (row.height + HEIGHT - 1) / HEIGHT; }
 
-// The tree over the results of a long row's blocks, as they come one after another: up to 4,096² of them.
-struct Tree {
-    Lanes lanes[2];
-    u64 count;
-};
-
-__device__ __forceinline__ void add_to(Lanes &lanes, u64 i, double x) {
-    if (i % LANES / 4 == lane_of_warp()) add_to_sum(lanes, (int)(i % 4), x);
-}
-
-__device__ __forceinline__ void add(Tree &tree, double result) {
-    add_to(tree.lanes[0], tree.count++, result);
-    if (tree.count % BLOCK) return;
-    add_to(tree.lanes[1], tree.count / BLOCK - 1, fold(tree.lanes[0]));
-    tree.lanes[0] = {{0.0, 0.0, 0.0, 0.0}};
-}
-
-__device__ __forceinline__ double result_of(Tree &tree) {
-    double rest = fold(tree.lanes[0]);
-    if (tree.count < BLOCK) return rest;
-    if (tree.count % BLOCK) add_to(tree.lanes[1], tree.count / BLOCK, rest);
-    return fold(tree.lanes[1]);
-}
-
 // Elements i..i + 4 of the gradient as the rule will see them, zeros from `end` on.
 template <class T>
 __device__ __forceinline__ void load_prepared(const Pass &pass, const Row &row, T first, u64 i, u64 end, T (&x)[4]) {
@@ -68,7 +44,7 @@ __device__ __forceinline__ void sum_row(const Pass &pass, const Row &row, T firs
 #pragma unroll
             for (int e = 0; e < 4; e++) lanes.sums[e] += (double)x[e] * (double)x[e];
         }
-        add(tree, fold(lanes));
+        add_result(tree, fold(lanes));
     }
     double sum = result_of(tree);
     if (lane_of_warp() == 0) global<double>(row.mean_sums[0])[which] = sum;
@@ -112,13 +88,6 @@ template <class T> __device__ __forceinline__ T average(const Row &row, int whic
     T now = old + ((T)mean - old) * weight;
     store_at(place, row.mean_dtype, now);
     return now;
-}
-
-// The sum of `n` numbers, by a warp.
-__device__ __forceinline__ double sum_of_numbers(const double *numbers, u64 n) {
-    Tree tree = {};
-    for (u64 start = 0; start < n; start += BLOCK) add(tree, sum_of_block(numbers + start, (u32)(n - start < BLOCK ? n - start : BLOCK)));
-    return result_of(tree);
 }
 
 // The averages of a matrix's row means, each by the mean of all, which is at least ε; by a block of threads.

@@ -40,8 +40,8 @@ __device__ __forceinline__ void measure_block(const Pass &pass, const Row &row, 
             measure_part(row, scaled.rule, i, n % 4, part, squares);
         }
     }
-    double param = fold(squares.param), measured = fold(squares.measured);
-    if (lane_of_warp() == 0) pass.partials[row.block + block] = param, pass.partials[pass.block_count + row.block + block] = measured;
+    double param = fold(squares.param), measured = fold(squares.measured), *partial = pass.partials + row.block + block;
+    if (lane_of_warp() == 0) partial[0] = param, partial[pass.block_count] = measured;
 }
 
 template <class R, class T> __device__ __forceinline__ void measure(const Pass &pass) {

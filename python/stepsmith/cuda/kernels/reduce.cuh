@@ -46,22 +46,7 @@ __device__ __forceinline__ double sum_of_block(const double *numbers, u32 n) {
     return fold(lanes);
 }
 
-// The results of `n` blocks folded to one number, by a warp and for each of its threads; spoils the results.
-__device__ __forceinline__ double fold_partials_by_warp(double *partials, u64 n) {
-    while (n > 1) {
-        u64 blocks = (n + BLOCK - 1) / BLOCK;
-        for (u64 block = 0; block < blocks; block++) {
-            u64 start = block * BLOCK;
-            double sum = sum_of_block(partials + start, (u32)(n - start < BLOCK ? n - start : BLOCK));
-            if (lane_of_warp() == 0) partials[block] = sum;
-        }
-        __syncwarp();
-        n = blocks;
-    }
-    return n ? partials[0] : 0.0;
-}
-
-// The same by all threads of a block and for each of them.
+// The results of `n` blocks folded to one number, by all threads of a block and for each of them; spoils the results.
 __device__ __forceinline__ double fold_partials(double *partials, u64 n) {
     if (n == 0) return 0.0;
     while (n > 1) {
@@ -77,4 +62,36 @@ __device__ __forceinline__ double fold_partials(double *partials, u64 n) {
         n = blocks;
     }
     return partials[0];
+}
+
+// The tree over blocks' results that come to a warp one after another, up to 4,096² of them.
+struct Tree {
+    Lanes lanes[2];
+    u64 count;
+};
+
+__device__ __forceinline__ void add_to(Lanes &lanes, u64 i, double x) {
+    if (i % LANES / 4 == lane_of_warp()) add_to_sum(lanes, (int)(i % 4), x);
+}
+
+__device__ __forceinline__ void add_result(Tree &tree, double result) {
+    add_to(tree.lanes[0], tree.count++, result);
+    if (tree.count % BLOCK) return;
+    add_to(tree.lanes[1], tree.count / BLOCK - 1, fold(tree.lanes[0]));
+    tree.lanes[0] = {{0.0, 0.0, 0.0, 0.0}};
+}
+
+__device__ __forceinline__ double result_of(Tree &tree) {
+    double rest = fold(tree.lanes[0]);
+    if (tree.count < BLOCK) return rest;
+    if (tree.count % BLOCK) add_to(tree.lanes[1], tree.count / BLOCK, rest);
+    return fold(tree.lanes[1]);
+}
+
+// The sum of `n` numbers, by a warp and for each of its threads.
+__device__ __forceinline__ double sum_of_numbers(const double *numbers, u64 n) {
+    Tree tree = {};
+    for (u64 start = 0; start < n; start += BLOCK)
+        add_result(tree, sum_of_block(numbers + start, (u32)(n - start < BLOCK ? n - start : BLOCK)));
+    return result_of(tree);
 }

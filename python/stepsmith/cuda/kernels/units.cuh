@@ -63,8 +63,8 @@ KERNEL(unit_factors)(const __grid_constant__ Pass pass) {
     for (u64 k = first_warp(); k < pass.unit_block_count; k += warp_stride()) {
         UnitBlock at = unit_block(pass, k);
         if (at.block != 0) continue;
-        double norm = square_root(fold_partials_by_warp(unit_sums_of(pass, 0) + k, at.blocks)) * scale;
-        double param = square_root(fold_partials_by_warp(unit_sums_of(pass, 1) + k, at.blocks));
+        double norm = square_root(sum_of_numbers(unit_sums_of(pass, 0) + k, at.blocks)) * scale;
+        double param = square_root(sum_of_numbers(unit_sums_of(pass, 1) + k, at.blocks));
         double limit = pass.agc * (param > LEAST_PARAM_NORM ? param : LEAST_PARAM_NORM);
         if (lane_of_warp() == 0)
             global<double>(pass.rows[at.row].unit_factors)[at.unit] = norm > limit ? limit / norm : 1.0;

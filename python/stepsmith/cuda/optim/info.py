@@ -11,7 +11,7 @@ __all__ = ["DeviceStepInfo"]
 
 
 class DeviceStepInfo:
-    """The same as `StepInfo`. The first look at what only the device knows waits for the step."""
+    """The same as `StepInfo`. The first look waits for the step; each look at a recorded one does, for its last replay."""
 
     def __init__(
         self,
@@ -20,18 +20,22 @@ class DeviceStepInfo:
         has_norm: bool,
         lrs: Callable[[int], tuple[float, ...]],
         refuse: Callable[[], None],
+        is_recorded: bool,
     ) -> None:
         self._report, self._stream, self._has_norm, self._lrs, self._refuse = report, stream, has_norm, lrs, refuse
+        self._is_recorded = is_recorded
         self._seen: Any = None
 
     def _read(self) -> Any:
-        if self._seen is None:
+        seen = self._seen
+        if seen is None:
             self._stream.synchronize()
-            self._seen = np.frombuffer(self._report.get().tobytes(), REPORT)[0]
-            del self._report
-        if self._seen["problem"]:
+            seen = np.frombuffer(self._report.get().tobytes(), REPORT)[0]
+        if seen["problem"]:
             self._refuse()
-        return self._seen
+        if not self._is_recorded:
+            self._seen = seen
+        return seen
 
     @property
     def grad_norm(self) -> float | None:

@@ -1,6 +1,7 @@
 """The launches of a step: what comes before the write pass, and the write pass itself."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,7 +9,8 @@ import numpy as np
 from stepsmith import _core
 from stepsmith._backend import cupy
 from stepsmith.cuda._launch import THREADS, launch
-from stepsmith.cuda.optim.table import Table, blocks
+from stepsmith.cuda.optim.cut import blocks
+from stepsmith.cuda.optim.table import Table
 
 __all__ = ["Launches"]
 
@@ -19,6 +21,11 @@ _WARPS = THREADS // 32
 
 _ROOM = 2 * 16 * THREADS
 """Bytes of shared memory in which a block keeps the numbers of a coded state array."""
+
+
+@cache
+def _multiprocessors(device: int) -> int:
+    return int(cupy().cuda.Device(device).attributes["MultiProcessorCount"])
 
 
 class Chunked(Protocol):
@@ -38,11 +45,11 @@ class Launches:
         self._slots = 4 if traits is None else len(_core.rules()[rule][0])
         self.measures, self._is_factored = traits or (False, False)
         self._record = record
-        self._most = _OFTEN * cupy().cuda.Device().attributes["MultiProcessorCount"]
+        self._most = _OFTEN * _multiprocessors(cupy().cuda.runtime.getDevice())
 
-    def write(self, table: Chunked) -> None:
-        """The read-write pass over everything, the last launch of a step."""
-        self._over_chunks(self._name, table.chunks, table.chunk_counts, shared=self._shared)
+    def write(self, table: Chunked, ends: bool = True) -> None:
+        """The read-write pass over everything, the last launch of a step that it ends."""
+        self._over_chunks(self._name, table.chunks, table.chunk_counts, shared=self._shared, ends=ends)
 
     def examine(self, table: Chunked) -> None:
         """The one read of the gradients: are they finite, and what is their norm?"""
@@ -82,6 +89,7 @@ class Launches:
         program: str | None = None,
         shared: int = 0,
         must_run: bool = True,
+        ends: bool = True,
     ) -> None:
         """A kernel for each compute type that has chunks, one type behind the other; the last one knows that it is."""
         record, at = self._record, chunks.data.ptr
@@ -89,6 +97,10 @@ class Launches:
         runs[1] = "f64", runs[1][1], at + 8 * runs[0][1]
         runs = [run for run in runs if run[1]] or runs[: int(must_run)]
         for kind, count, place in runs:
-            record["chunks"], record["chunk_count"], record["is_last"] = place, count, (kind, count, place) == runs[-1]
+            record["chunks"], record["chunk_count"], record["is_last"] = (
+                place,
+                count,
+                ends and (kind, count, place) == runs[-1],
+            )
             grid = max(min(blocks(count, per_block), self._most), 1)
             launch(program or self._program, f"{name}_{kind}", grid, (record,), shared=shared)

@@ -9,9 +9,9 @@ import numpy as np
 
 from stepsmith._backend import cupy
 from stepsmith.cuda._arrays import DTYPES
+from stepsmith.cuda.optim.cut import BLOCK, before, blocks, by_type
 from stepsmith.cuda.optim.places import Order, Place, alignment, order_of, place_of
 from stepsmith.cuda.optim.structs import CONTROL, NEWS, NOTHING, OPERANDS, PASS, REPORT, ROW, SHADOW, STATE
-from stepsmith.cuda.optim.table import BLOCK, before, blocks, by_type
 
 __all__ = ["GRAD", "PARAM", "SHADOW", "STATE", "Call", "Rows", "rows_of"]
 

@@ -1,5 +1,6 @@
 """What the device keeps of an optimizer from step to step, and what the host knows of it without waiting."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,42 @@ from stepsmith.cuda.optim.structs import CONTROL, NEWS, NOTHING, REPORT
 __all__ = ["Record", "Reports"]
 
 _TOGETHER = 256
-"""Reports of an allocation."""
+"""Reports, or slots for news, of an allocation."""
+
+
+class Slot:
+    """Memory of the host in which a device tells news of an optimizer."""
+
+    def __init__(self, news: Any) -> None:
+        self.news = news
+        self.launched = 0
+        """Steps that tell of themselves here when they end."""
+        self.is_recorded = False
+        """May others come, nobody knows when?"""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Will nothing be written here any more, if no step is launched?"""
+        return not self.is_recorded and int(self.news["steps"][0]) == self.launched
+
+
+_free: list[Any] = []
+_given_back: list[Slot] = []
+"""Of optimizers that are no more, whose last steps may be on their way."""
+
+
+def _slot() -> Slot:
+    """A slot that no device writes to. Such memory is never let go of: a device may not have seen yet that it is."""
+    waiting, _given_back[:] = _given_back[:], []
+    for slot in waiting:
+        if slot.is_quiet:
+            _free.append(slot.news)
+        else:
+            _given_back.append(slot)
+    if not _free:
+        memory = np.frombuffer(cupy().cuda.alloc_pinned_memory(_TOGETHER * NEWS.itemsize), NEWS, _TOGETHER)
+        _free.extend(memory[i : i + 1] for i in range(_TOGETHER))
+    return Slot(_free.pop())
 
 
 class Reports:
@@ -29,7 +65,7 @@ class Reports:
     def next(self) -> Any:
         """Bytes for a `REPORT`."""
         if not self.has_room:
-            self._block, self._used = cupy().empty((_TOGETHER, REPORT.itemsize), np.uint8), 0
+            self._block, self._used = cupy().zeros((_TOGETHER, REPORT.itemsize), np.uint8), 0
         self._used += 1
         return self._block[self._used - 1]
 
@@ -48,13 +84,11 @@ class Record:
 
     def __init__(self, skips: bool, may_stop: bool) -> None:
         self._skips, self._may_stop = skips, may_stop
-        self._memory = cupy().cuda.alloc_pinned_memory(NEWS.itemsize)
-        self._news = np.frombuffer(self._memory, NEWS, 1)
+        self._slot = _slot()
+        weakref.finalize(self, _given_back.append, self._slot)
+        self._news = self._slot.news
         self._control = cupy().empty(CONTROL.itemsize, np.uint8)
         self._stream = cupy().cuda.get_current_stream()
-        self._launched = 0
-        self.is_recorded = False
-        """Is there a recording of a step, which may have run unseen any number of times?"""
         self.write(0)
 
     def fill(self, record: "np.ndarray[Any, np.dtype[np.void]]") -> None:
@@ -62,6 +96,15 @@ class Record:
         record["control"], record["news"] = self._control.data.ptr, self._news.ctypes.data
 
     # What the host knows.
+
+    @property
+    def is_recorded(self) -> bool:
+        """Is there a recording of a step, which may have run unseen any number of times?"""
+        return self._slot.is_recorded
+
+    def recorded(self) -> None:
+        """From now on there is."""
+        self._slot.is_recorded = True
 
     @property
     def has_problem(self) -> bool:
@@ -73,7 +116,7 @@ class Record:
         """Is the count known without waiting?"""
         if self.is_recorded or not self._is_settled:
             return False
-        return not self._may_stop or (int(self._news["steps"][0]) == self._launched and not self.has_problem)
+        return not self._may_stop or (int(self._news["steps"][0]) == self._slot.launched and not self.has_problem)
 
     def bounds(self) -> tuple[int, int]:
         """The least and the most that the count may be when the next step runs; waits only where it cannot be told.
@@ -87,7 +130,7 @@ class Record:
             return self._upper, self._upper
         steps = int(self._news["steps"][0])
         updates = int(self._news["updates"][0])
-        return updates, min(self._upper, updates + self._launched - steps)
+        return updates, min(self._upper, updates + self._slot.launched - steps)
 
     @property
     def oldest(self) -> int:
@@ -100,7 +143,7 @@ class Record:
         self._is_settled = False
         self._stream = cupy().cuda.get_current_stream()
         self._upper += 1
-        self._launched += 1
+        self._slot.launched += 1
         yield
         self._is_settled = True
 
@@ -110,7 +153,7 @@ class Record:
         """The device's record, when all steps on their way have ended."""
         self._stream.synchronize()
         control = np.frombuffer(self._control.get().tobytes(), CONTROL)[0]
-        self._upper, self._launched = int(control["updates"]), int(control["steps"])
+        self._upper, self._slot.launched = int(control["updates"]), int(control["steps"])
         self._is_settled = True
         return control
 
@@ -118,7 +161,7 @@ class Record:
         """Sets the count, when all steps on their way have ended; what went wrong is forgotten."""
         self._stream.synchronize()
         control = np.zeros((), CONTROL)
-        control["updates"], control["steps"], control["first_bad"] = updates, self._launched, NOTHING
-        self._news[0] = updates, self._launched, 0
+        control["updates"], control["steps"], control["first_bad"] = updates, self._slot.launched, NOTHING
+        self._news[0] = updates, self._slot.launched, 0
         self._upper, self._is_settled = updates, True
         self._control.set(np.frombuffer(control.tobytes(), np.uint8))

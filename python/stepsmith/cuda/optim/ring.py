@@ -73,17 +73,25 @@ class Ring:
         end = min(max(upper + self._horizon, lower + count), lower + RING)
         if self._next > upper and not (clears or count):
             return
-        fresh, carried = self._computed(end, plan)
+        fresh, carried = self._computed(upper, end, plan)
         self._upload(fresh, clears)
         self._entries |= fresh
-        self._plan, self._next, self._carried = plan, end, carried
+        self._plan, self._next, self._carried = plan, self._next + len(fresh), carried
         self._horizon = min(2 * self._horizon, RING // 2)
 
-    def _computed(self, end: int, plan: Plan) -> tuple[dict[int, Entry], Sequence[float]]:
-        """The entries from the next one up to `end`, and what is carried out of the last one."""
+    def _computed(self, upper: int, end: int, plan: Plan) -> tuple[dict[int, Entry], Sequence[float]]:
+        """The entries from the next one up to `end`, and what is carried out of the last one.
+
+        Where a schedule has no value for an update after `upper`, that is for the step that comes to it to say.
+        """
         carried, entries = self._carried, {}
         for updates in range(self._next, end):
-            numbers = plan.numbers(updates, carried)
+            try:
+                numbers = plan.numbers(updates, carried)
+            except Exception:
+                if updates <= upper:
+                    raise
+                break
             entries[updates] = Entry(carried, numbers)
             carried = numbers.carried
         return entries, carried

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from stepsmith import _core
 from stepsmith._backend import cupy
@@ -14,6 +14,7 @@ from stepsmith.cuda.optim.record import Record, Reports
 from stepsmith.cuda.optim.ring import Ring
 from stepsmith.cuda.optim.settings import pass_of, scale_by
 from stepsmith.cuda.optim.structs import RING
+from stepsmith.cuda.optim.sweep import Sweep
 from stepsmith.cuda.optim.table import Table
 from stepsmith.cuda.optim.tensors import Tensors
 from stepsmith.optim._partition import Plan
@@ -53,7 +54,10 @@ class Stepper:
         self._ring = Ring(len(self.scalars))
         self._has_norm = settings["max_norm"] is not None
         self._bound: list[Any] | None = None
+        self._there: list[Any] = []
+        self._shapes: list[tuple[int, ...]] = []
         self._recorded: list[Any] = []
+        self._sweep: Sweep | None = None
         self.mode = self._setting = 0
 
     @contextmanager
@@ -85,10 +89,11 @@ class Stepper:
     def bind(self, grads: Grads | None) -> None:
         """As `_core.Stepper.bind`."""
         with self._alone():
-            if grads is not None:
-                self._table.take(grads)
-            self._bound = None if grads is None else list(grads)
-            self._shapes = [grad.shape for grad in grads or () if grad is not None]
+            bound = None if grads is None else list(grads)
+            if bound is not None:
+                self._table.take(bound, is_bound=True)
+            self._bound, self._there = bound, [grad for grad in bound or () if grad is not None]
+            self._shapes = [grad.shape for grad in self._there]
 
     def set_cohorts(self, cohorts: Sequence[int], carried: Sequence[float]) -> int:
         """As `_core.Stepper.set_cohorts`; waits where the count of updates is uncertain."""
@@ -131,10 +136,11 @@ class Stepper:
             lrs = self._prepare(grads, plan, grad_scale)
             report = self._reports.next()
             self._pass["report"], self._pass["only_rule"] = report.data.ptr, False
-            with nullcontext() if self._is_recording() else self._record.counting():
+            is_recorded = self._is_recording()
+            with nullcontext() if is_recorded else self._record.counting():
                 self._launch()
             stream = cupy().cuda.get_current_stream()
-        return DeviceStepInfo(report, stream, self._has_norm, lrs, self.refuse_problem)
+        return DeviceStepInfo(report, stream, self._has_norm, lrs, self.refuse_problem, is_recorded)
 
     def rehearse(self, grads: Grads | None, plan: Plan, grad_scale: float) -> None:
         """Lets the rule write state that means nothing between steps, as the step that follows will read it."""
@@ -166,13 +172,15 @@ class Stepper:
         if grads is not None:
             self._table.take(grads)
             return
-        bound = self._bound or []
-        there = [(name, grad) for name, grad in zip(self._names, bound) if grad is not None]
-        for (name, grad), shape in zip(there, self._shapes):
-            if grad.shape != shape:
-                rule = f"grads['{name}'] must stay as it was bound"
-                raise ValueError(f"{self._owner}: {rule}, got another shape")
-        self._table.take(bound)
+        if [grad.shape for grad in self._there] != self._shapes:
+            self._refuse_changed()
+        self._table.take(self._bound or [], is_bound=True)
+
+    def _refuse_changed(self) -> NoReturn:
+        names = [name for name, grad in zip(self._names, self._bound or []) if grad is not None]
+        name = next(name for name, grad, shape in zip(names, self._there, self._shapes) if grad.shape != shape)
+        rule = f"grads['{name}'] must stay as it was bound"
+        raise ValueError(f"{self._owner}: {rule}, got another shape")
 
     def _prepare_scalars(self, plan: Plan) -> tuple[int, int]:
         """Brings the scalars of all updates that may be next to the device; returns the first and the last of them.
@@ -198,6 +206,13 @@ class Stepper:
         if launches.measures:
             launches.measure(table)
         launches.write(table)
+
+    def sweep(self) -> None:
+        """As `_core.Stepper.sweep`."""
+        with self._alone():
+            self._take(None)
+            self._sweep = self._sweep or Sweep(self._table, bool(self._pass["zeroes_grads"]))
+            self._sweep.run()
 
     # What went wrong on the device.
 
@@ -241,7 +256,7 @@ class Stepper:
                 self._refuse_recording(what)
         self._table.fill(self._pass)
         self._ring.fill(self._pass)
-        self._record.is_recorded = True
+        self._record.recorded()
         self._recorded += [self._table.kept, self._ring.kept, self._reports.kept]
 
     def refill(self, plan: Plan) -> None:

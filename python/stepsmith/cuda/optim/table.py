@@ -4,28 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stepsmith import _core
 from stepsmith._backend import cupy
 from stepsmith.cuda._arrays import DTYPES
-from stepsmith.cuda.optim.places import Order, alignment, check, order_of, place_of
+from stepsmith.cuda.optim.cut import BLOCK, before, blocks, by_type
+from stepsmith.cuda.optim.places import Order, Place, alignment, check, order_of, place_of
 from stepsmith.cuda.optim.structs import PASS
 from stepsmith.cuda.optim.tensors import GRAD, Tensors
 
-__all__ = ["BLOCK", "Table", "before", "blocks", "by_type"]
-
-BLOCK = 4096
-"""Elements of a chunk, and of a block of the fixed-shape sums."""
+__all__ = ["Table"]
 
 _THREADS, _WARPS = 256, 8
 _HEIGHT = 64
 """Rows of a matrix whose squares are added up before blocks of them are."""
-
-
-def blocks(count: Any, size: int) -> Any:
-    """How many blocks of a size hold so many."""
-    return -(-count // size)
 
 
 class Table:
@@ -36,6 +28,7 @@ class Table:
         self._masks: list[Any] = [None] * len(tensors.params)
         self._cohorts: Sequence[int] = [0] * len(tensors.params)
         self._places: list[Any] = []
+        self._bound: Sequence[Any] | None = None
         self._kinds: list[Any] | None = None
         self._is_uploaded = False
 
@@ -59,35 +52,43 @@ class Table:
         """Is everything in the device's memory for just these arrays?"""
         return self._is_uploaded and self._kinds is not None and _places_of(grads) == self._places
 
-    def take(self, grads: Sequence[Any]) -> None:
-        """Checks the gradients, None for a tensor without one, and makes their rows; nothing is uploaded."""
+    def take(self, grads: Sequence[Any], is_bound: bool = False) -> None:
+        """Checks the gradients, None for a tensor without one, and makes their rows; nothing is uploaded.
+
+        Those that are bound stay where they are, and need no look if they were the last ones.
+        """
+        if is_bound and grads is self._bound and self._kinds is not None:
+            return
         try:
             places = _places_of(grads)
         except AttributeError:
             self._check(grads)  # something among them is no array of CuPy
             raise
-        if self._kinds is not None and places == self._places:
-            return
+        if self._kinds is None or places != self._places:
+            self._take(grads, places)
+        self._bound = grads if is_bound else None
+
+    def _take(self, grads: Sequence[Any], places: list[Any]) -> None:
         kinds = [None if place is None else place[1:] for place in places]
         if kinds != self._kinds:
             self._check(grads)
-        self._refuse_shared(grads)
-        self._is_uploaded = False
-        if kinds != self._kinds:
             self._kinds = None
             self._make([k for k, grad in enumerate(grads) if grad is not None], grads)
-            self._kinds = kinds
-        self._place([place[0] for place in places if place is not None])
-        self._places = places
+        self._places, self._bound, self._is_uploaded = [], None, False
+        there = [place for place in places if place is not None]
+        self._refuse_shared([(at, item, shape, strides) for at, item, shape, strides, *_ in there])
+        self._place([place[0] for place in there])
+        self._places, self._kinds = places, kinds
 
-    def _names(self, grads: Sequence[Any]) -> list[str]:
-        pairs = zip(self._tensors.names, grads)
-        return [f"grads['{name}']" for name, grad in pairs if grad is not None]
+    def _refuse_shared(self, places: Sequence[Place]) -> None:
+        if self._zeroes_grads:
+            _core.Territory(self._tensors.owner, self._names, places)
+        self._tensors.refuse_shared(self._names, places)
 
     def _check(self, grads: Sequence[Any]) -> None:
         owner, params = self._tensors.owner, self._tensors.params
         there = [(grad, param) for grad, param in zip(grads, params) if grad is not None]
-        names = self._names(grads)
+        names = [f"grads['{name}']" for name, grad in zip(self._tensors.names, grads) if grad is not None]
         for name, (grad, _) in zip(names, there):
             check(owner, name, grad, params[0])
         wrong = [
@@ -98,18 +99,12 @@ class Table:
         if wrong:
             raise ValueError(f"{owner}: {'; '.join(wrong)}")
 
-    def _refuse_shared(self, grads: Sequence[Any]) -> None:
-        names, places = self._names(grads), [place_of(grad) for grad in grads if grad is not None]
-        if self._zeroes_grads:
-            _core.Territory(self._tensors.owner, names, places)
-        self._tensors.refuse_shared(names, places)
-
     # Rows.
 
     def _make(self, present: list[int], grads: Sequence[Any]) -> None:
         """Rows without the addresses of gradients, and everything that depends on their lengths alone."""
         tensors, masks = self._tensors, self._masks
-        self._present = present
+        self._present, self._names = present, [f"grads['{tensors.names[k]}']" for k in present]
         rows = self.rows = tensors.base[np.array(present, np.intp)]
         orders = [tensors.order(k, place_of(grads[k]), masks[k] is not None) for k in present]
         reading = [order_of([place_of(grads[k])], False) for k in present]
@@ -126,7 +121,8 @@ class Table:
             row["data"], row["quads"] = tensors.addresses(k, order), tensors.quads(k, order)
             row["dtypes"][GRAD] = DTYPES[grads[k].dtype]
             native = row["dtypes"][GRAD] == row["compute"]
-            self._may_be_plain[i] = native and mask is None and order.axes == 0 and tensors.is_plain(k)
+            self._may_be_plain[i] = native and order.axes == 0 and tensors.is_plain(k)
+        self._has_codes = bool(rows["codes"].any())
         self._walks = cupy().asarray(np.array(walks or [0], np.int64))
         rows["walk"] += np.uint64(self._walks.data.ptr)
         rows["grad_walk"] += np.uint64(self._walks.data.ptr)
@@ -214,7 +210,7 @@ class Table:
         record["rows"], record["row_count"] = self._on_device.data.ptr, len(self.rows)
         record["block_count"], record["unit_block_count"] = self.block_count, self.unit_block_count
         record["partials"], record["norms"] = self.partials, self.norms
-        record["has_codes"] = bool((self.rows["codes"] != 0).any())
+        record["has_codes"] = self._has_codes
 
     @property
     def kept(self) -> tuple[Any, ...]:
@@ -223,24 +219,10 @@ class Table:
 
 
 def _places_of(grads: Sequence[Any]) -> list[Any]:
-    return [None if grad is None else (grad.data.ptr, grad.shape, grad.strides, grad.dtype) for grad in grads]
-
-
-def by_type(compute: NDArray[Any], counts: NDArray[Any]) -> tuple[Any, tuple[int, int]]:
-    """So many chunks of each row on the device, those computed in float32 first; how many there are of each type."""
-    wide = compute == 2
-    order = np.concatenate([np.flatnonzero(~wide), np.flatnonzero(wide)])
-    chunks = chunks_of(order, counts[order])
-    return cupy().asarray(chunks), (int(counts[~wide].sum()), int(counts[wide].sum()))
-
-
-def before(counts: NDArray[Any]) -> NDArray[Any]:
-    """For each entry the sum of those before it."""
-    return np.concatenate([np.zeros(1, counts.dtype), np.cumsum(counts)[:-1].astype(counts.dtype)])[: len(counts)]
-
-
-def chunks_of(rows: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.uint64]:
-    """For each row as many chunks as it has, numbered from 0: row << 32 | number."""
-    numbers = np.arange(int(counts.sum())) - np.repeat(before(counts), counts)
-    found: NDArray[np.uint64] = np.repeat(rows, counts).astype(np.uint64) << np.uint64(32) | numbers.astype(np.uint64)
-    return found
+    """Of each gradient where it lies and what it is."""
+    return [
+        None
+        if grad is None
+        else ((data := grad.data).ptr, grad.itemsize, grad.shape, grad.strides, grad.dtype, data.device_id)
+        for grad in grads
+    ]
