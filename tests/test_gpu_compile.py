@@ -6,10 +6,12 @@ import pytest
 
 from gpu_shim import ahead
 from stepsmith.cuda import _nvrtc
-from stepsmith.cuda._source import programs
+from stepsmith.cuda._source import FOLDER, _text, programs
 
 MOST_REGISTERS = {"": 128, "_f64": 168, "measure_": 168}
 """Of a thread, by a piece of the kernel's name. With more than 128 only one block of 256 threads has room."""
+
+_RULE = "\nRULE("
 
 _REPORT = re.compile(
     r"entry function '(?P<name>\w+)'.*?(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
@@ -39,7 +41,13 @@ def test_every_kernel_compiles_without_spills(program, device):
 
 
 def ptx(program):
-    return ahead.report(program, "compute_75").ptx
+    return ahead.report(program, f"sm_{ahead.DEVICES[0]}").ptx
+
+
+def test_every_program_that_is_launched_is_among_them():
+    texts = [path.read_text() for path in FOLDER.parent.rglob("*.py")]
+    launched = {name for text in texts for name in re.findall(r"\blaunch\w*\(\s*\"(\w+)\"", text)}
+    assert {"uniform", "norm_rows", "softmax"} <= launched <= set(programs())
 
 
 @pytest.mark.parametrize("program", programs())
@@ -66,6 +74,15 @@ def test_main_kernels_move_16_bytes_at_once(program, kernel, instruction):
     assert instruction in body
     # Memory of any kind is slower, and the compiler may not put it off.
     assert not re.findall(r"\b(?:ld|st)\.(?:v[24]\.)?[bfu](?:16|32|64)", body)
+
+
+@pytest.mark.parametrize("program", [name for name in programs() if _RULE in _text(f"{name}.cuh")])
+def test_a_step_reads_and_writes_sixteen_bytes_at_once(program):
+    text = ptx(program)
+    assert "ld.global.v4.f32" in text
+    assert "st.global.v4.f32" in text
+    assert "ld.global.v2.f64" in text
+    assert not re.findall(r"\b(?:ld|st)\.v[24]\.", text), "an address that may be of any memory"
 
 
 def test_a_product_and_a_sum_would_be_fused_without_the_option():

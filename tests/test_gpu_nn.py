@@ -197,6 +197,28 @@ def test_kinds_that_differ_are_named(row: Row) -> None:
             layer.backward(np.ones(y.shape, y.dtype))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
+def test_initializers_write_to_the_device_what_they_draw_on_the_cpu(gpu: Any, dtype: Any) -> None:
+    for draw in (ss.init.uniform, ss.init.xavier_normal, ss.init.orthogonal, ss.init.trunc_normal):
+        want = draw((5, 7), np.random.default_rng(0), dtype=dtype)
+        wide = gpu.zeros((5, 14), dtype)
+        draw((5, 7), np.random.default_rng(0), out=wide[:, ::2])
+        assert_same_bits(wide.get()[:, ::2].copy(), want)
+        assert (wide.get()[:, 1::2] == 0).all()
+    # Rounded once: by way of float32 it would be a tie, and fall.
+    near_a_tie = 1 + 2.0**-8 + 2.0**-30
+    got = ss.init.constant((3,), val=near_a_tie, out=gpu.zeros(3, dtype)).get()
+    assert_same_bits(got, ss.init.constant((3,), val=near_a_tie, dtype=dtype))
+
+
+def test_gradients_are_checked_on_the_cpu_alone(gpu: Any) -> None:
+    x = np.ones(3)
+    with pytest.raises(TypeError, match=r"gradcheck: inputs\['x'\] must be a NumPy array.*, got one of CuPy$"):
+        ss.gradcheck(lambda p: (0.0, p), {"x": gpu.ones(3)})
+    with pytest.raises(TypeError, match=r"gradcheck: gradient of 'x' must be a NumPy array.*, got one of CuPy$"):
+        ss.gradcheck(lambda _: (0.0, {"x": gpu.ones(3)}), {"x": x})
+
+
 # Losses.
 
 
@@ -346,6 +368,25 @@ def test_a_move_that_fails_changes_nothing(gpu: Any, monkeypatch: pytest.MonkeyP
         model.to("cuda")
     assert all(model.parameters()[name] is param for name, param in params.items())
     assert model.device == "cpu"
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("scheme", [ss.quant.Affine(bits=4), ss.quant.NF4(), ss.quant.Float8("e4m3fn")], ids=repr)
+def test_codes_and_what_is_kept_of_them_move_as_one(scheme: Any) -> None:
+    weight = ss.quant.quantize(np.random.default_rng(0).normal(size=(5, 64)).astype(np.float32), scheme)
+    layer = nn.QuantizedLinear(weight)
+    x = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)
+    y = layer(x).copy()
+    for device in ("cuda", "cpu"):
+        layer.to(device)
+        assert layer.weight.device == layer.device == moved_name(device)
+        for name, part in layer.weight.parts.items():
+            assert layer.buffers()[f"weight_{name}"] is part
+        assert_near(layer(moved(x, device)), y, device, exact=False)
+
+
+def moved_name(device: str) -> str:
+    return {"cpu": "cpu", "cuda": "cuda:0"}[device]
 
 
 @pytest.mark.usefixtures("gpu")

@@ -138,6 +138,22 @@ def test_several_groups_schedules_and_missing_gradients(gpu):
         assert opts[0].state_dict()["steps"] == opts[1].state_dict()["steps"]
 
 
+def test_gradients_of_plain_arrays_become_zero(gpu):
+    rng = np.random.default_rng(15)
+    pair = Pair(gpu, "adam", {"w": drawn(rng, (5000,), np.float32)}, zero_grads=True, on_nonfinite="propagate")
+    there = pair.step({"w": drawn(rng, (5000,), np.float32)})
+    assert not there["w"].get().any()
+    pair.compare()
+
+
+def test_what_lies_behind_the_last_code_has_no_scale(gpu):
+    """The largest average becomes 0, the others are small: nothing else is left of the old scale."""
+    pair = Pair(gpu, "adam", {"w": np.ones(5, np.float32)}, state_dtype="int8", min_8bit_size=0)
+    for first in (100.0, -900.0, 1.0):
+        pair.step({"w": np.array([first, 1, 1, 1, 1], np.float32)})
+    pair.compare()
+
+
 def test_muon_is_the_same_up_to_products_of_matrices(gpu):
     rng = np.random.default_rng(9)
     params = {"wide": drawn(rng, (8, 12), np.float32), "tall": drawn(rng, (9, 4), np.float64, "F")}

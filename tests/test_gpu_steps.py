@@ -65,6 +65,13 @@ def test_who_sets_a_rate_at_each_step_pays_for_one_row(gpu, rows_made):
     assert rows_made == [1] * 20
 
 
+def test_rows_are_made_for_twice_as_many_steps_each_time(gpu, rows_made):
+    both = pair(gpu)
+    for _ in range(20):
+        both.step({"w": grad()})
+    assert rows_made == [1, 2, 4, 8, 16]
+
+
 def test_a_schedule_that_is_told_of_a_metric_holds_from_the_next_step(gpu):
     both = pair(gpu, "adam", on_nonfinite="propagate")
     plateaus = [ss.schedules.ReduceOnPlateau(0.1, patience=0, factor=0.5) for _ in range(2)]
@@ -124,7 +131,7 @@ def test_steps_that_may_have_been_skipped_are_prepared_for_both(gpu, rule, monke
     for t in range(400):
         if t == 100:
             for optimizer in (both.host, both.device):
-                optimizer.groups[0]["lr"] = 0.2
+                optimizer.groups[0]["betas"] = 0.5, 0.9
         g = grad()
         if t % 7 == 3:
             g[t % 70] = np.nan
@@ -189,17 +196,19 @@ def test_a_norm_that_overflows_is_told(gpu):
     assert (there.get() == 1).all()
 
 
-def test_steps_behind_a_bad_one_do_nothing(gpu, monkeypatch):
+@pytest.mark.parametrize("changes", [True, False])
+def test_steps_behind_a_bad_one_do_nothing(gpu, monkeypatch, changes):
     """Also where rates were changed while nobody knew of it."""
     both = pair(gpu, ema=0.9)
     both.step({"w": grad()})
     Blind(monkeypatch, both.device._stepper._record)
     both.device.step(both.grads_there({"w": np.full(70, np.nan, np.float32)}))
     for t in range(5):
-        both.device.groups[0]["lr"] = 0.1 * t
+        if changes:
+            both.device.groups[0]["lr"] = 0.1 * t
         both.device.step(both.grads_there({"w": grad()}))
     assert both.device.state_dict()["steps"] == {"w": 1}
-    both.device.groups[0]["lr"] = both.host.groups[0]["lr"]
+    both.host.groups[0]["lr"] = both.device.groups[0]["lr"]
     both.compare()
     with pytest.raises(ss.NonFiniteError):
         both.device.refill()
@@ -332,6 +341,22 @@ def test_a_replay_past_the_table_does_nothing_and_is_told(gpu):
     both.device.refill()
     graphs[0].launch()
     assert both.device.state_dict()["steps"] == {"w": RING + 2}
+
+
+def test_a_replay_does_not_take_hyperparameters_of_before(gpu):
+    both = pair(gpu, "adam")
+    there = both.grads_there({"w": grad()})
+    for _ in range(8):
+        both.device.step(there)
+    with recording(gpu) as graphs:
+        both.device.step(there)
+    both.device.groups[0]["lr"] = 0.5
+    both.device.step(there)
+    before = both.there["w"].get()
+    graphs[0].launch()
+    same(both.there["w"].get(), before, "w")
+    with pytest.raises(RuntimeError, match=r"call refill\(\), got a step past it, which did nothing$"):
+        both.device.step(there)
 
 
 def test_a_recording_brings_nothing_to_the_device(gpu):

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gpu_shim
 import stepsmith as ss
+from gpu_shim import standin
 from helpers import assert_same_bits
 from stepsmith import nn
 from stepsmith._backend import is_on_gpu, moved, namespace
@@ -561,6 +563,19 @@ def test_a_teacher_may_be_on_the_device(tmp_path: Any) -> None:
             got = ss.distill.teacher_logits(teacher, inputs, 32, cache)
             assert is_on_gpu(got) == is_on_gpu(inputs)
             np.testing.assert_allclose(moved(got, "cpu"), want, rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(gpu_shim.has_gpu(), reason="the stand-in counts how often the host waits")
+@pytest.mark.usefixtures("gpu")
+def test_a_step_waits_for_the_loss_and_for_what_became_of_it() -> None:
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm(16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 2))
+    trainer = ours("cuda", adam(max_norm=1.0), model=model, loss="cross_entropy")
+    data = on("cuda", X, Y)
+    trainer.fit(data, **FIT | {"epochs": 1})
+    before, steps = standin.syncs(), trainer.clock.step
+    trainer.fit(data, **FIT | {"epochs": 4})
+    # The report of a step is waited for, and then copied; a fit looks at two of its labels first.
+    assert standin.syncs() - before <= 3 * (trainer.clock.step - steps) + 1
 
 
 # Networks from end to end.

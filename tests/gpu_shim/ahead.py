@@ -29,14 +29,13 @@ class Report(NamedTuple):
     """What NVRTC makes of a program."""
 
     log: str
-    """For a device: registers and memory of each kernel."""
+    """Registers and memory of each kernel."""
     ptx: str
-    """For a virtual device: the text."""
 
 
 @cache
 def report(program: str, architecture: str) -> Report:
-    """Of a program for a device, ``sm_75``, or a virtual one, ``compute_75``; from the folder, or compiled now."""
+    """Of a program for a device such as ``sm_75``; from the folder, or compiled now."""
     wait()
     path = folder() / f"{program}-{architecture}-{_key()}.json"
     if not path.exists():
@@ -61,11 +60,9 @@ def _compiled(program: str, architecture: str) -> Report:
     from stepsmith.cuda._source import source
 
     options = (*_nvrtc.OPTIONS, "--ptxas-options=-v", "--warning-as-error=all-warnings")
-    code, log = _nvrtc.compiler().compile(f"{program}.cu", source(program), architecture, options)
-    if architecture.startswith("compute_"):
-        return Report(log, code.rstrip(b"\0").decode())
+    code, ptx, log = _nvrtc.compiler().compile(f"{program}.cu", source(program), architecture, options)
     assert code.startswith(b"\x7fELF")
-    return Report(log, "")
+    return Report(log, ptx)
 
 
 def start(devices: "tuple[int, ...]") -> None:
@@ -90,7 +87,6 @@ def main(devices: "list[str]") -> None:
     for program in programs():
         build(program, source(program))
     for program in programs():
-        report(program, "compute_75")
         for device in devices:
             report(program, f"sm_{device}")
 

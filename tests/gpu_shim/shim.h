@@ -107,6 +107,11 @@ inline void refuse(const char *what) {
     wait_as(State::done);
 }
 
+// As a device, which reads no element that is on no boundary of its own.
+inline void check_alignment(uint64_t address, size_t alignment) {
+    if (address % alignment) refuse("misaligned address");
+}
+
 // Everyone's value, by lane; all lanes of a warp must come here.
 template <class T> inline const Thread *exchange(unsigned mask, T value, unsigned &turn) {
     static_assert(sizeof(T) <= 8, "a lane gives at most eight bytes");

@@ -56,7 +56,7 @@ def layer_norm(
     """Layer normalization: y = (x - mean)·rstd·weight + bias, rstd = 1/√(variance + eps), over the last axes.
 
     The variance is biased, mean and rstd are float64 and sums have a fixed shape, so the result has the same bits at
-    any thread count and CPU level. float32, bfloat16 and float16 are computed in float32.
+    any thread count and CPU level, and on a GPU. float32, bfloat16 and float16 are computed in float32.
 
     Args:
         x: any leading shape, any layout; float32, float64, bfloat16 or float16.

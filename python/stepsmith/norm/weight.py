@@ -33,6 +33,8 @@ def weight_norm(v: Array, g: Array, axis: int = 0, *, out: Array | None = None) 
         TypeError: another kind of array or dtype.
         ValueError: shapes that do not fit, or a row of zeros, which has no direction; nothing is written then.
 
+    On a GPU the call waits for the answer whether there is such a row.
+
     Follows: ``torch.nn.utils.weight_norm``; Salimans and Kingma, 2016.
 
     Example:

@@ -20,7 +20,7 @@ __device__ __forceinline__ bool is_absent(const Array &array) { return array.dty
 __device__ __forceinline__ u64 address_of(const Array &array, u64 i) {
     if (array.axes == 0) return array.address + i * array.item;
     u64 address = array.address;
-#pragma unroll 1 // a division is long
+#pragma unroll 1
     for (int axis = array.axes - 1; axis >= 0; axis--) {
         u64 n = (u64)array.shape[axis], rest = i / n;
         address += (u64)((i64)(i - rest * n) * array.strides[axis]);

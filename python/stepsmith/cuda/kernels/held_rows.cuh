@@ -15,7 +15,8 @@ const int QUADS = 8;
 struct Held {
     float x[QUADS][4];
 
-    // Keeps the compiler from holding elements as float64 from one sum to the next, for which there are not registers enough.
+    // Keeps the compiler from holding elements as float64 from one sum to the next, for which there are not registers enough, and as
+    // integers, whose quads it would store one by one.
     __device__ __forceinline__ void forget() {
 #ifndef STEPSMITH_SHIM
 #pragma unroll

@@ -88,6 +88,7 @@ template <class T> struct Forward {
         });
         double own_rstd = norm.rstd(total[0]);
         team.turn(held);
+        held.forget();
         if (!is_absent(sum)) store_held(team, sum, start, n, held);
         Normalize<float> normalize(own_mean, own_rstd);
         for_held(held, [&](int c, int k) { held.x[c][k] = normalize.x_hat(held.x[c][k]); });

@@ -6,9 +6,10 @@ enum DType : int { ABSENT, F32, F64, BF16, F16 };
 
 __device__ __forceinline__ u32 item_size(int dtype) { return dtype == F64 ? 8 : dtype == F32 ? 4 : 2; }
 
-// A pointer that the compiler knows to be one to the device's memory, whose loads and stores are quicker than those of any memory.
+// A pointer that the compiler takes for one to the device's memory: loads and stores need not ask which memory they are for.
 template <class T> __device__ __forceinline__ T *global(u64 address) {
 #ifdef STEPSMITH_SHIM
+    shim::check_alignment(address, alignof(T));
     return (T *)address;
 #else
     return (T *)__cvta_global_to_generic((size_t)address);

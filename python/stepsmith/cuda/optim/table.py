@@ -121,7 +121,7 @@ class Table:
             row["data"], row["quads"] = tensors.addresses(k, order), tensors.quads(k, order)
             row["dtypes"][GRAD] = DTYPES[grads[k].dtype]
             native = row["dtypes"][GRAD] == row["compute"]
-            self._may_be_plain[i] = native and mask is None and order.axes == 0 and tensors.is_plain(k)
+            self._may_be_plain[i] = native and order.axes == 0 and tensors.is_plain(k)
         self._has_codes = bool(rows["codes"].any())
         self._walks = cupy().asarray(np.array(walks or [0], np.int64))
         rows["walk"] += np.uint64(self._walks.data.ptr)

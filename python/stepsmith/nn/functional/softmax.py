@@ -32,8 +32,9 @@ class SoftmaxSaved:
 def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> tuple[Array, SoftmaxSaved]:
     """Softmax: y = exp(x - max) / Σ exp(x - max) over an axis.
 
-    The sum is a float64 of fixed shape, so the result has the same bits at any thread count and CPU level. float32,
-    bfloat16 and float16 are computed in float32. A slice that holds NaN or Inf, or nothing but -Inf, becomes NaN.
+    The sum is a float64 of fixed shape, so the result has the same bits at any thread count and CPU level, and on a
+    GPU. float32, bfloat16 and float16 are computed in float32. A slice that holds NaN or Inf, or nothing but -Inf,
+    becomes NaN.
 
     Args:
         x: any shape with an axis, any layout; float32, float64, bfloat16 or float16.
