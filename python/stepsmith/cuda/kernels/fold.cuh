@@ -32,8 +32,10 @@ __device__ __forceinline__ void load_some(u64 at, int dtype, double (&x)[2], u32
 __device__ __forceinline__ void store_some(u64 at, int dtype, const float (&x)[4], u32 set) { store_quad(at, dtype, x, set); }
 __device__ __forceinline__ void store_some(u64 at, int dtype, const double (&x)[2], u32 set) { store_pair(at, dtype, x, set); }
 
-// Which operands a rule with so many states reads.
-template <int STATES> __device__ __forceinline__ bool is_read(int k) { return k < STATE + STATES || k == EMA; }
+// Which operands a step reads, of a rule with so many states; what only measures needs no copies.
+template <int STATES, bool COPIES> __device__ __forceinline__ bool is_read(int k) {
+    return k < STATE + STATES || (COPIES && k == EMA);
+}
 
 // Elements one by one: for arrays with gaps, and for the last ones. Loops that are not unrolled keep this small.
 template <class T, int N> __device__ __forceinline__ void load_each(const Row &row, int k, u64 i, T (&x)[N]) {
@@ -56,12 +58,12 @@ template <class T, int N> __device__ __forceinline__ void store_each(const Row &
 }
 
 // Reads the elements from `i` on, zeros behind the last one and where there is no array.
-template <int STATES, class T> __device__ __forceinline__ void gather(const Row &row, u64 i, Part<T> &part) {
+template <int STATES, bool COPIES, class T> __device__ __forceinline__ void gather(const Row &row, u64 i, Part<T> &part) {
     const int COUNT = Part<T>::COUNT;
     u32 at_once = i + COUNT <= row.len ? row.quads : 0;
 #pragma unroll
     for (int k = 0; k < OPERANDS; k++) {
-        if (!is_read<STATES>(k)) continue;
+        if (!is_read<STATES, COPIES>(k)) continue;
         int dtype = row.dtypes[k];
         bool is_at_once = at_once >> k & 1;
         load_some(row.data[k] + i * item_size(dtype), is_at_once ? dtype : ABSENT, part.x[k], Part<T>::storages(k));
@@ -75,7 +77,7 @@ template <int STATES, class T> __device__ __forceinline__ void scatter(const Row
     u32 at_once = i + COUNT <= row.len ? row.quads : 0;
 #pragma unroll
     for (int k = 0; k < OPERANDS; k++) {
-        if (!is_read<STATES>(k) && k != SHADOW) continue;
+        if (!is_read<STATES, true>(k) && k != SHADOW) continue;
         int dtype = row.dtypes[k];
         if (!(set >> k & 1) || dtype == ABSENT) continue;
         if (at_once >> k & 1) {

@@ -34,7 +34,7 @@ __device__ __forceinline__ void measure_block(const Pass &pass, const Row &row, 
         for (int n = 0; n < 8; n += Part<T>::COUNT) {
             u64 i = place_of_part(start, n);
             Part<T> part;
-            gather<R::STATES>(row, i, part);
+            gather<R::STATES, false>(row, i, part);
             if (pass.has_codes) stand_in<R::STATES>(row, n, part);
             make_ready(pass, row, scaled, i, i < row.len ? kept_from(row, i) : 0, part);
             measure_part(row, scaled.rule, i, n % 4, part, squares);

@@ -89,7 +89,7 @@ __device__ __forceinline__ void step_folded(const Pass &pass, const Row &row, co
     for (int n = 0; n < 8; n += COUNT) {
         u64 i = place_of_part(start, n);
         Part<T> part;
-        gather<R::STATES>(row, i, part);
+        gather<R::STATES, true>(row, i, part);
         if (pass.has_codes) stand_in<R::STATES>(row, n, part);
         fold(pass, row, scaled, i, part);
         if (pass.has_codes) take<R::STATES>(row, n, i, part);

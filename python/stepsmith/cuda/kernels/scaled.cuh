@@ -44,8 +44,8 @@ template <class L> __device__ __forceinline__ u32 encode_nearest(const L &levels
 }
 
 // The same, then changed for that of the level on the number's other side with the probability that makes it right on average, by a
-// random word: (y - level) / (other - level). A call: kernels would have it once for each number.
-template <class L> __device__ __noinline__ u32 encode_randomly(L levels, Scaling by, float x, u32 word) {
+// random word: (y - level) / (other - level).
+template <class L> __device__ __forceinline__ u32 encode_randomly(const L &levels, const Scaling &by, float x, u32 word) {
     u32 code = encode_nearest(levels, by, x);
     float y = x * by.lift * by.inverse, level = levels.level(code);
     y = y < L::LARGEST ? y : L::LARGEST;
@@ -92,8 +92,17 @@ __device__ __forceinline__ float encode_block_randomly(const L &levels, const fl
                                                        const u32 (&words)[8]) {
     Scaling by = scaling_of(largest_of_lanes(largest_bits(x), WARP), L::LARGEST);
     codes[0] = codes[1] = 0;
+    // Not unrolled: a kernel would have this eight times for each codec.
+#pragma unroll 1
+    for (int k = 0; k < 8; k++) {
+        float number = x[0];
+        u32 word = words[0];
 #pragma unroll
-    for (int k = 0; k < 8; k++) codes[k / 4] |= encode_randomly(levels, by, x[k], words[k]) << (k % 4 * 8);
+        for (int j = 1; j < 8; j++) number = j == k ? x[j] : number, word = j == k ? words[j] : word;
+        u32 code = encode_randomly(levels, by, number, word) << (k % 4 * 8);
+        codes[0] |= k < 4 ? code : 0;
+        codes[1] |= k < 4 ? 0 : code;
+    }
     return by.scale;
 }
 

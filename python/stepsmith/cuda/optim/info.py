@@ -11,7 +11,7 @@ __all__ = ["DeviceStepInfo"]
 
 
 class DeviceStepInfo:
-    """The same as `StepInfo`. A look waits for the step, the first time; of a recorded one for its last replay."""
+    """As `StepInfo`. The first look waits for the step; each look at a recorded one does, for its last replay."""
 
     def __init__(
         self,
