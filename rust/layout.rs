@@ -314,6 +314,18 @@ impl Walk {
         }
     }
 
+    /// Elements along each axis, outermost first.
+    #[must_use]
+    pub fn lengths(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The array's bytes from one element to the next along each axis.
+    #[must_use]
+    pub fn strides(&self, array: usize) -> &[isize] {
+        &self.strides[array]
+    }
+
     /// Bytes from the array's first element to the first of the walk.
     #[must_use]
     pub fn start(&self, array: usize) -> isize {

@@ -67,8 +67,8 @@ def test_a_bfloat16_tensor_shares_memory(stub) -> None:
 
 
 def test_a_tensor_elsewhere_is_refused(stub) -> None:
-    with pytest.raises(TypeError, match=r"^asarray: tensor must be on the CPU, got one on cuda:0$"):
-        ss.asarray(stub(np.ones(3), device="cuda:0"))
+    with pytest.raises(TypeError, match=r"^asarray: tensor must be on the CPU or a GPU of NVIDIA, got one on mps:0$"):
+        ss.asarray(stub(np.ones(3), device="mps:0"))
 
 
 class Dlpack:
@@ -86,13 +86,23 @@ def test_what_speaks_dlpack_shares_memory() -> None:
     memory = np.arange(5, dtype=np.float64)
     array = ss.asarray(Dlpack(memory))
     assert np.shares_memory(array, memory)
-    with pytest.raises(TypeError, match=r"^asarray: tensor must be on the CPU, got one on DLPack device \(2, 0\)$"):
-        ss.asarray(Dlpack(memory, device=2))
+    rule = "tensor must be on the CPU or a GPU of NVIDIA"
+    with pytest.raises(TypeError, match=rf"^asarray: {rule}, got one on DLPack device \(8, 0\)$"):
+        ss.asarray(Dlpack(memory, device=8))
+
+
+def test_what_is_on_a_gpu_needs_cupy(stub, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    for tensor in (Dlpack(np.ones(3), device=2), stub(np.ones(3), device="cuda:0")):
+        with pytest.raises(ImportError, match=r"stepsmith needs CuPy for arrays on a GPU: pip install"):
+            ss.asarray(tensor)
 
 
 @pytest.mark.parametrize("value", [[1.0], 1.0, None, np.float32(1)], ids=repr)
 def test_what_is_no_tensor_is_refused(value) -> None:
-    with pytest.raises(TypeError, match=r"^asarray: tensor must be a PyTorch CPU tensor or a NumPy array, got "):
+    with pytest.raises(
+        TypeError, match=r"^asarray: tensor must be a PyTorch tensor or an array of NumPy or CuPy, got "
+    ):
         ss.asarray(value)
 
 

@@ -18,9 +18,9 @@ from stepsmith import (
     train,
     transfer,
 )
-from stepsmith._backend import asarray
 from stepsmith._core import NonFiniteError, __version__
 from stepsmith._grads import clip_grad_norm, clip_grad_value, grad_norm
+from stepsmith._interchange import asarray
 from stepsmith._recycled import keep_memory
 from stepsmith._threads import threads
 from stepsmith.compare import Comparison, compare

@@ -1,21 +1,39 @@
-"""Kinds of arrays: what is an array here, which code works on it, and how a PyTorch tensor becomes one without a copy.
+"""Kinds of arrays: what is an array here, where it lies, and which code works on it.
 
 The only place that imports CuPy, and only once somebody has arrays of it or asks for a GPU.
 """
 
 import importlib
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _core
 
-__all__ = ["asarray", "core_of", "cupy", "is_on_gpu", "namespace", "one_core", "require_array"]
+__all__ = [
+    "address_of",
+    "addresses",
+    "as_device",
+    "assign",
+    "core_of",
+    "cupy",
+    "device_of",
+    "host_copy",
+    "is_on_gpu",
+    "moved",
+    "namespace",
+    "on_device",
+    "one_core",
+    "require_array",
+    "require_same_kind",
+    "same_stream",
+]
 
 Array = NDArray[Any]
 
@@ -42,6 +60,11 @@ def is_on_gpu(value: object) -> bool:
 def namespace(array: object) -> Any:
     """The module whose functions work on the array: NumPy or CuPy."""
     return np if type(array) is np.ndarray or not is_on_gpu(array) else sys.modules["cupy"]
+
+
+def address_of(array: Any) -> int:
+    """Where its first element lies."""
+    return int(array.data.ptr) if is_on_gpu(array) else int(array.ctypes.data)
 
 
 def core_of(array: object) -> Any:
@@ -71,50 +94,132 @@ def require_array(owner: str, name: str, value: object) -> Array:
     return value  # type: ignore[return-value] # both have the same interface
 
 
-def asarray(tensor: Any) -> Array:
-    """A NumPy array that shares memory with a PyTorch CPU tensor; writing to one changes the other.
+def require_same_kind(owner: str, name: str, array: object, other: object, what: str = "the parameters") -> None:
+    """Fails unless the array is one of NumPy or of CuPy, as another one is."""
+    if type(array) is np.ndarray and type(other) is np.ndarray:
+        return
+    require_array(owner, name, array)
+    if is_on_gpu(array) != is_on_gpu(other):
+        want, got = ("CuPy", "NumPy") if is_on_gpu(other) else ("NumPy", "CuPy")
+        raise TypeError(f"{owner}: {name} must be an array of {want} as {what} are, got one of {got}")
 
-    Leaves that require a gradient and bfloat16 tensors (as ml_dtypes.bfloat16) come too. A NumPy array is returned as
-    it is. Nothing is ever copied.
 
-    Args:
-        tensor: a PyTorch CPU tensor of any strides, a NumPy array, or an object with ``__dlpack__`` on the CPU.
+class _Addresses:
+    """Memory of the device as NumPy describes memory."""
 
-    Returns:
-        An array of the same shape, strides and memory. It is writable if the source lets itself be written.
+    def __init__(self, array: Any) -> None:
+        item = f"|V{array.dtype.itemsize}"
+        place = {"data": (array.data.ptr, False), "typestr": item, "version": 3}
+        self.__array_interface__ = place | {"shape": array.shape, "strides": array.strides}
+
+
+def addresses(array: Array) -> Array:
+    """The array, or one of NumPy at the addresses of one of CuPy: for questions about memory, never to be read."""
+    return array if type(array) is np.ndarray or not is_on_gpu(array) else np.asarray(_Addresses(array))
+
+
+# Devices.
+
+
+def as_device(owner: str, device: object) -> str:
+    """The device by its full name, "cpu" or "cuda:0"; "cuda" is CuPy's current one.
 
     Raises:
-        TypeError: for another kind of object, a tensor on another device, or a sparse or quantized one.
-
-    Example:
-        >>> x = np.zeros(3)
-        >>> asarray(x) is x
-        True
+        TypeError: no string.
+        ValueError: another name, or a GPU that this machine has not.
+        ImportError: CuPy is not installed.
+        RuntimeError: there is no GPU, or no driver.
     """
-    if isinstance(tensor, np.ndarray):
-        return tensor
-    if hasattr(tensor, "detach") and hasattr(tensor, "numpy"):
-        return _from_torch(tensor)
-    if hasattr(tensor, "__dlpack__") and hasattr(tensor, "__dlpack_device__"):
-        if tensor.__dlpack_device__()[0] != 1:
-            raise TypeError(
-                f"asarray: tensor must be on the CPU, got one on DLPack device {tensor.__dlpack_device__()}"
-            )
-        return np.from_dlpack(tensor)
-    kind = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
-    raise TypeError(f"asarray: tensor must be a PyTorch CPU tensor or a NumPy array, got {kind}")
+    rule = "device must be 'cpu', 'cuda' or 'cuda:N'"
+    if not isinstance(device, str):
+        raise TypeError(f"{owner}: {rule}, got {device!r}")
+    if device == "cpu":
+        return device
+    match = re.fullmatch(r"cuda(?::([0-9]+))?", device)
+    if match is None:
+        raise ValueError(f"{owner}: {rule}, got {device!r}")
+    count = _gpus(owner)
+    number = cupy().cuda.runtime.getDevice() if match[1] is None else int(match[1])
+    if number >= count:
+        known = ", ".join(f"cuda:{i}" for i in range(count))
+        raise ValueError(f"{owner}: device must be one of {known}, got {device!r}")
+    return f"cuda:{number}"
 
 
-def _from_torch(tensor: Any) -> Array:
-    """NumPy has no bfloat16 of its own, so the bits go through int16."""
-    device = str(tensor.device)
-    if device != "cpu":
-        raise TypeError(f"asarray: tensor must be on the CPU, got one on {device}")
-    plain = tensor.detach()
-    if str(plain.dtype) != "torch.bfloat16":
-        result: Array = plain.numpy()
-        return result
-    modules = [sys.modules.get(cls.__module__.partition(".")[0]) for cls in type(tensor).__mro__]
-    torch: Any = next(module for module in modules if hasattr(module, "int16"))
-    bits: Array = plain.view(torch.int16).numpy()
-    return bits.view(ml_dtypes.bfloat16)
+def _gpus(owner: str) -> int:
+    """How many there are; at least one."""
+    runtime = cupy().cuda.runtime
+    try:
+        count = int(runtime.getDeviceCount())
+    except runtime.CUDARuntimeError as error:
+        raise RuntimeError(f"{owner}: device 'cuda' needs a GPU of NVIDIA and its driver ({error})") from error
+    if count == 0:
+        raise RuntimeError(f"{owner}: device 'cuda' needs a GPU of NVIDIA, found none")
+    return count
+
+
+def device_of(array: Any) -> str:
+    """Where the array is: "cpu", "cuda:0" and so on."""
+    return "cpu" if type(array) is np.ndarray or not is_on_gpu(array) else f"cuda:{array.device.id}"
+
+
+def on_device(device: str) -> AbstractContextManager[Any]:
+    """While this lasts CuPy works on that GPU; the device by its full name."""
+    context: AbstractContextManager[Any] = cupy().cuda.Device(int(device.partition(":")[2]))
+    return context
+
+
+def same_stream() -> AbstractContextManager[Any]:
+    """For another thread: CuPy's device and stream of this one, since each thread has its own."""
+    cuda = cupy().cuda
+    return _on(cuda.Device(), cuda.get_current_stream())
+
+
+@contextmanager
+def _on(device: Any, stream: Any) -> Iterator[None]:
+    with device, stream:
+        yield
+
+
+def moved(array: Array, device: str) -> Array:
+    """The array on a device: itself if it is there, else a copy of the same bits, dtype and order of axes in memory.
+
+    A copy to the CPU waits for the GPU; one to a GPU goes by CuPy's current stream.
+
+    Args:
+        array: of NumPy or CuPy, any layout.
+        device: "cpu", "cuda" for CuPy's current device, or "cuda:N".
+
+    Raises:
+        TypeError, ValueError, ImportError, RuntimeError: as `as_device`.
+    """
+    target = as_device("moved", device)
+    if device_of(array) == target:
+        return array
+    if array.flags.c_contiguous:
+        return _copied(array, target)
+    axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    back = sorted(range(array.ndim), key=axes.__getitem__)
+    return _copied(array.transpose(axes), target).transpose(back)
+
+
+def _copied(array: Any, target: str) -> Array:
+    """A copy in C order."""
+    if target == "cpu":
+        copy: Array = array.get()
+        return copy
+    with on_device(target):
+        on_gpu: Array = array.copy() if is_on_gpu(array) else cupy().asarray(np.asarray(array, order="C"))
+    return on_gpu
+
+
+def host_copy(array: Array) -> Array:
+    """A copy of its own on the CPU."""
+    return moved(array, "cpu") if is_on_gpu(array) else array.copy()
+
+
+def assign(target: Array, source: Any) -> None:
+    """``target[...] = source``, also where the source is an array on another device."""
+    if isinstance(source, np.ndarray) or is_on_gpu(source):
+        source = moved(source, device_of(target))
+    target[...] = source

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith._backend import require_array
+from stepsmith._backend import addresses, assign, is_on_gpu, namespace, require_array, require_same_kind
 from stepsmith._recycled import empty
 
 __all__ = [
@@ -62,7 +62,7 @@ def outputs(owner: str, out: object, count: int) -> tuple[Any, ...]:
 
 def check_written(owner: str, arrays: dict[str, Array | None]) -> None:
     """Given outputs must be writable and share no element, so that an error comes before the first is written."""
-    given = [(name, array) for name, array in arrays.items() if array is not None]
+    given = [(name, addresses(array)) for name, array in arrays.items() if array is not None]
     for name, array in given:
         if not array.flags.writeable:
             raise ValueError(f"{owner}: {name} must be writable, got a read-only array")
@@ -80,16 +80,18 @@ def unwritten(array: Array | None, written: tuple[Array | None, ...]) -> Array |
     if array is None:
         return None
     for out in written:
-        if out is not None and np.may_share_memory(array, out):
+        if meets(array, out):
             return array.copy()
     return array
 
 
-def output(owner: str, name: str, given: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """The given array, which must fit, or a new one."""
+def output(
+    owner: str, name: str, given: object, shape: tuple[int, ...], dtype: np.dtype[Any], of: Array | None = None
+) -> Array:
+    """The given array, which must fit, or a new one; of CuPy if `of` is, of NumPy else."""
     if given is None:
-        return empty(shape, dtype)
-    return _fitting(owner, name, given, shape, dtype)
+        return empty(shape, dtype, of)
+    return _fitting(owner, name, given, shape, dtype, of)
 
 
 def compute_dtype(x: Array) -> np.dtype[Any]:
@@ -97,14 +99,20 @@ def compute_dtype(x: Array) -> np.dtype[Any]:
     return _FLOAT64 if x.dtype == _FLOAT64 else _FLOAT32
 
 
-def check_weight(owner: str, name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
-    """A weight or bias, which must have the shape and the compute type; None stays None."""
-    return None if value is None else _fitting(owner, name, value, shape, dtype)
+def check_weight(
+    owner: str, name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any], of: Array | None = None
+) -> Array | None:
+    """A weight or bias, which must have the shape, the compute type and the kind of `of`; None stays None."""
+    return None if value is None else _fitting(owner, name, value, shape, dtype, of)
 
 
-def _fitting(owner: str, name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """The array, which must have the dtype and the shape."""
+def _fitting(
+    owner: str, name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any], of: Array | None
+) -> Array:
+    """The array, which must have the dtype, the shape and the kind of `of`."""
     array = require_array(owner, name, value)
+    if of is not None:
+        require_same_kind(owner, name, array, of, "the other arrays")
     if array.dtype != dtype:
         raise TypeError(f"{owner}: {name} must have dtype {dtype}, got {array.dtype}")
     if array.shape != shape:
@@ -124,25 +132,25 @@ def apart(inputs: Four, given: tuple[Array | None, ...]) -> Four:
 def _apart(array: Array | None, outputs: list[Array]) -> Array | None:
     if array is None:
         return None
-    met = (np.may_share_memory(array, out) and not is_same(array, out) for out in outputs)
+    met = (meets(array, out) and not is_same(array, out) for out in outputs)
     return array.copy() if any(met) else array
 
 
 def meets(array: Array | None, given: Array | None) -> bool:
     """May the array share memory with a given output?"""
-    return array is not None and given is not None and np.may_share_memory(array, given)
+    return array is not None and given is not None and np.may_share_memory(addresses(array), addresses(given))
 
 
 def is_same(a: Array, b: Array) -> bool:
     """Do both have the same elements in the same order?"""
-    place_a, place_b = a.__array_interface__["data"][0], b.__array_interface__["data"][0]
+    place_a, place_b = (addresses(array).__array_interface__["data"][0] for array in (a, b))
     return bool(place_a == place_b and a.strides == b.strides and a.shape == b.shape and a.dtype == b.dtype)
 
 
 def of_places(owner: str, name: str, given: object, of: Array | None) -> Array | None:
     """Where the gradient of a weight or bias goes; None if there was none."""
     if of is not None:
-        return output(owner, name, given, of.shape, of.dtype)
+        return output(owner, name, given, of.shape, of.dtype, of)
     if given is not None:
         raise ValueError(f"{owner}: {name} must be None for what the forward pass did without, got an array")
     return None
@@ -151,6 +159,7 @@ def of_places(owner: str, name: str, given: object, of: Array | None) -> Array |
 def like(owner: str, name: str, value: object, x: Array, other: str = "x") -> Array:
     """The value, which must be an array of the dtype and shape of another one."""
     array = require_array(owner, name, value)
+    require_same_kind(owner, name, array, x, "the other arrays")
     if array.dtype != x.dtype:
         raise TypeError(f"{owner}: {name} must have the dtype of {other}, {x.dtype}, got {array.dtype}")
     if array.shape != x.shape:
@@ -177,8 +186,11 @@ def of_forward(owner: str, saved: object, kind: type[Kind]) -> Kind:
 
 
 def store(result: Array, draws: Array | float) -> Array:
-    """Fill the result with float64 numbers, each rounded once."""
-    result[...] = _odd_float32(np.asarray(draws)) if result.dtype == _BFLOAT16 else draws
+    """Fill the result with float64 numbers, each rounded once: where they are."""
+    if is_on_gpu(result) and not is_on_gpu(draws):
+        assign(result, store(np.empty(result.shape, result.dtype), draws))
+        return result
+    result[...] = _odd_float32(namespace(result).asarray(draws)) if result.dtype == _BFLOAT16 else draws
     return result
 
 
@@ -187,10 +199,11 @@ def _odd_float32(draws: Array) -> Array:
 
     An inexact number becomes the odd one of its two float32 neighbours, which no rounding further takes for a tie.
     """
-    single: Array = draws.astype(np.float32)
+    own, single = namespace(draws), draws.astype(np.float32)
     even = single.view(np.uint32) & 1 == 0
-    towards = np.where(draws > single, np.float32(np.inf), np.float32(-np.inf))
-    return np.where((single != draws) & even, np.nextafter(single, towards), single)
+    towards = own.where(draws > single, np.float32(np.inf), np.float32(-np.inf))
+    odd: Array = own.where((single != draws) & even, own.nextafter(single, towards), single)
+    return odd
 
 
 def overlaps_itself(array: Array) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check
+from stepsmith._backend import namespace
 
 __all__ = ["empty", "keep_memory"]
 
@@ -76,10 +77,14 @@ class _Lease:
         self._keep(self._block)
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """A new array in C order, as NumPy's, which holds whatever was in its memory."""
-    fresh = np.empty(shape, dtype)
-    return fresh if fresh.nbytes < LEAST or not _kept.limit else _recycled(shape, dtype, fresh.nbytes)
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any], of: Array | None = None) -> Array:
+    """A new array in C order that holds whatever was in its memory: of CuPy if `of` is, else NumPy's.
+
+    CuPy's own pool keeps the memory of its dead arrays.
+    """
+    fresh: Array = namespace(of).empty(shape, dtype)
+    is_small = fresh.nbytes < LEAST or not _kept.limit
+    return fresh if is_small or type(fresh) is not np.ndarray else _recycled(shape, dtype, fresh.nbytes)
 
 
 def _recycled(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> Array:

@@ -7,7 +7,8 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith import _check, _core
+from stepsmith import _check
+from stepsmith._backend import core_of, is_on_gpu
 
 __all__ = ["uniform"]
 
@@ -32,7 +33,7 @@ def uniform(
         step: third counter word, 0 to 2³² - 1.
         stream: fourth counter word, purpose·2²⁴ + index of the tensor or layer.
         start: the first element.
-        out: C-contiguous float32 array of that shape to fill.
+        out: C-contiguous float32 array of that shape to fill, of NumPy or CuPy.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong kind, range, dtype or layout.
@@ -52,11 +53,12 @@ def uniform(
     shape = shape if isinstance(shape, tuple) else (operator.index(shape),)
     if out is None:
         out = np.empty(shape, np.float32)
-    elif not isinstance(out, np.ndarray) or out.dtype != np.float32:
-        raise TypeError(f"uniform: out must be a float32 NumPy array, got {getattr(out, 'dtype', type(out).__name__)}")
+    elif not (isinstance(out, np.ndarray) or is_on_gpu(out)) or out.dtype != np.float32:
+        got = getattr(out, "dtype", type(out).__name__)
+        raise TypeError(f"uniform: out must be a float32 NumPy array or one of CuPy, got {got}")
     elif out.shape != shape:
         raise ValueError(f"uniform: out must have shape {shape}, got {out.shape}")
     if start + math.prod(shape) > 2**64:
         raise ValueError(f"uniform: start must leave room for {math.prod(shape)} elements below 2**64, got {start}")
-    _core.uniform(out, seed, step, stream, start)
+    core_of(out).uniform(out, seed, step, stream, start)
     return out

@@ -174,7 +174,8 @@ pub fn check_apart(gradients: &[Array], names: &[String]) -> Result<(), Error> {
     territory(gradients.iter().map(|array| array.layout.clone()).collect(), names).map(|_| ())
 }
 
-fn territory(layouts: Vec<Layout>, names: &[String]) -> Result<Territory, Error> {
+/// Arrays that are written, of these names; an error if an element is written twice.
+pub fn territory(layouts: Vec<Layout>, names: &[String]) -> Result<Territory, Error> {
     Territory::new(layouts).map_err(|conflict| match conflict {
         Conflict::Within(i) => Error::SelfOverlap(names[i].clone()),
         Conflict::Between(i, j) => Error::Overlap { first: names[i].clone(), second: names[j].clone() },

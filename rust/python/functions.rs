@@ -30,6 +30,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(philox4x32, module)?)?;
     module.add_function(wrap_pyfunction!(set_threads, module)?)?;
     module.add_function(wrap_pyfunction!(rules, module)?)?;
+    module.add_function(wrap_pyfunction!(traits, module)?)?;
     module.add_function(wrap_pyfunction!(info, module)?)
 }
 
@@ -187,6 +188,16 @@ fn rules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let all = PyDict::new(py);
     for entry in rule::RULES {
         all.set_item(entry.name, (entry.state.to_vec(), entry.scalars.to_vec()))?;
+    }
+    Ok(all)
+}
+
+/// For each rule whether norms are taken before its update, and whether its first two states may be means of rows and columns.
+#[pyfunction]
+fn traits(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let all = PyDict::new(py);
+    for entry in rule::RULES {
+        all.set_item(entry.name, (entry.measures, entry.factored))?;
     }
     Ok(all)
 }

@@ -9,6 +9,7 @@ mod call;
 mod cast;
 mod conv;
 mod functions;
+mod layouts;
 mod matmul;
 mod norm;
 mod optim;
@@ -56,6 +57,20 @@ fn index_text(mut element: usize, shape: &[usize]) -> String {
     format!("{index:?}")
 }
 
+/// What is wrong with a gradient of that shape: which element it is, and its value before it was divided.
+fn nonfinite_text(owner: &str, name: &str, shape: &[usize], (element, value): (usize, f64), grad_scale: f64) -> String {
+    let (value, index) = (python_float(value), index_text(element, shape));
+    match grad_scale {
+        1.0 => format!("{owner}: {name} must be finite, got {value} at index {index}"),
+        _ => format!("{owner}: {name} / grad_scale must be finite, got {value} / {grad_scale:?} at index {index}"),
+    }
+}
+
+/// `nan`, `inf` or `-inf`, or the number.
+fn python_float(value: f64) -> String {
+    if value.is_nan() { "nan".to_owned() } else { format!("{value:?}") }
+}
+
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Isa::current()?;
@@ -72,6 +87,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     quant::register(module)?;
     matmul::register(module)?;
     affine::register(module)?;
+    layouts::register(module)?;
     softmax::register(module)?;
     vectors::register(module)?;
     window::register(module)?;

@@ -4,6 +4,6 @@
 """
 
 from gpu_shim.host import SCHEDULES, RawModule, schedule
-from gpu_shim.install import device, has_gpu, install, installed
+from gpu_shim.install import device, has_gpu, install, installed, probe
 
-__all__ = ["SCHEDULES", "RawModule", "device", "has_gpu", "install", "installed", "schedule"]
+__all__ = ["SCHEDULES", "RawModule", "device", "has_gpu", "install", "installed", "probe", "schedule"]

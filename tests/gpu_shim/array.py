@@ -1,12 +1,15 @@
 """``cupy.ndarray`` as a strict stand-in: NumPy inside, nothing of NumPy outside."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from gpu_shim import capture
 from gpu_shim.memory import Block, MemoryPointer
+from gpu_shim.signatures import METHODS, checked, table
 
 SUPPORTED = frozenset("?bBhHiIlLqQefdFD") | {np.dtype(ml_dtypes.bfloat16).char}
 """Kinds of elements that CuPy has: neither objects nor strings nor the eight-bit floats of ml_dtypes."""
@@ -18,6 +21,7 @@ syncs = 0
 def count_sync() -> None:
     """The host waits for the device."""
     global syncs  # noqa: PLW0603
+    capture.refuse()
     syncs += 1
 
 
@@ -71,13 +75,20 @@ def _in_place(name: str) -> Callable[..., Any]:
     return apply
 
 
+_METHODS = table(METHODS)
+
+
 def _method(name: str) -> Callable[..., Any]:
     def apply(self: "ndarray", *args: Any, **kwargs: Any) -> Any:
-        out = kwargs.get("out")
-        result = getattr(self._host, name)(*map(unwrap, args), **{key: unwrap(x) for key, x in kwargs.items()})
-        return out if out is not None else wrap(result, self)
+        return checked(name, _METHODS[name], partial(_applied, self, name))(*args, **kwargs)
 
     return apply
+
+
+def _applied(array: "ndarray", name: str, *args: Any, **kwargs: Any) -> Any:
+    out = kwargs.get("out")
+    result = getattr(array._host, name)(*map(unwrap, args), **{key: unwrap(x) for key, x in kwargs.items()})
+    return out if out is not None else wrap(result, array)
 
 
 class ndarray:  # noqa: N801 - CuPy's name
@@ -146,7 +157,9 @@ class ndarray:  # noqa: N801 - CuPy's name
 
     # What brings elements to the host.
 
-    def get(self, stream: object = None, order: str = "C", out: Any = None) -> "np.ndarray[Any, Any]":
+    def get(
+        self, stream: object = None, order: str = "C", out: Any = None, blocking: bool = True
+    ) -> "np.ndarray[Any, Any]":
         """A copy on the host."""
         count_sync()
         if out is None:
@@ -154,11 +167,11 @@ class ndarray:  # noqa: N801 - CuPy's name
         np.copyto(out, self._host)
         return out  # type: ignore[no-any-return]
 
-    def set(self, array: Any, stream: object = None) -> None:
+    def set(self, arr: Any, stream: object = None) -> None:
         """Copies an array of the host here."""
-        if not isinstance(array, np.ndarray) or array.shape != self.shape or array.dtype != self.dtype:
+        if not isinstance(arr, np.ndarray) or arr.shape != self.shape or arr.dtype != self.dtype:
             raise TypeError("only a NumPy array of the same shape and dtype can be set")
-        np.copyto(self._host, array)
+        np.copyto(self._host, arr)
 
     def item(self) -> Any:
         count_sync()
@@ -183,10 +196,6 @@ class ndarray:  # noqa: N801 - CuPy's name
     def __float__(self) -> float:
         count_sync()
         return float(self._host)
-
-    def __index__(self) -> int:
-        count_sync()
-        return self._host.__index__()
 
     def __repr__(self) -> str:
         return repr(self._host)
@@ -219,6 +228,12 @@ class ndarray:  # noqa: N801 - CuPy's name
         result._host[...] = self._host
         return result
 
+    def __deepcopy__(self, memo: object) -> "ndarray":
+        return self.copy()
+
+    def argsort(self, axis: int = -1, kind: None = None) -> "ndarray":
+        return wrap(self._host.argsort(axis, "stable"))  # type: ignore[no-any-return]
+
     def fill(self, value: Any) -> None:
         self._host.fill(value._host.item() if isinstance(value, ndarray) else value)
 
@@ -245,7 +260,8 @@ class ndarray:  # noqa: N801 - CuPy's name
     ):
         locals()[f"__{_name}__"] = _operator(f"__{_name}__")
         locals()[f"__r{_name}__"] = _operator(f"__r{_name}__")
-        locals()[f"__i{_name}__"] = _in_place(f"__i{_name}__")
+        if _name != "matmul":
+            locals()[f"__i{_name}__"] = _in_place(f"__i{_name}__")
     for _name in ("neg", "pos", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge"):
         locals()[f"__{_name}__"] = _operator(f"__{_name}__")
     for _name in (
@@ -275,7 +291,6 @@ class ndarray:  # noqa: N801 - CuPy's name
         "take",
         "transpose",
         "var",
-        "argsort",
     ):
         locals()[_name] = _method(_name)
     del _name

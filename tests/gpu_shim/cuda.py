@@ -1,12 +1,17 @@
 """``cupy.cuda`` of the stand-in: one device, streams on which everything is done at once."""
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from gpu_shim import array as arrays
+from gpu_shim import capture
 from gpu_shim.memory import Block, MemoryPointer
+
+DLPACK = 2
+"""The type of device by which DLPack knows one of CUDA."""
 
 
 class Device:
@@ -35,25 +40,39 @@ class Device:
         arrays.count_sync()
 
 
-class Stream:
-    """A stream; `capturing` can be set by a test."""
+_thread = threading.local()
 
-    capturing = False
-    current: "Stream"
 
-    def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
-        self.ptr = 0 if null else id(self)
+def _entered() -> "list[BaseStream]":
+    """The streams that this thread has entered."""
+    if not hasattr(_thread, "entered"):
+        _thread.entered = []
+    return _thread.entered  # type: ignore[no-any-return]
 
-    def __enter__(self) -> "Stream":
-        self._before, Stream.current = Stream.current, self
+
+class BaseStream:
+    """What streams are."""
+
+    ptr: int
+
+    def __enter__(self) -> "BaseStream":
+        _entered().append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        Stream.current = self._before
+        _entered().pop()
 
     def is_capturing(self) -> bool:
         """Is its work being recorded into a graph?"""
-        return self.capturing
+        return capture.is_capturing()
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        """Records work from now on."""
+        capture.begin()
+
+    def end_capture(self) -> capture.Graph:
+        """What was recorded."""
+        return capture.end()
 
     def synchronize(self) -> None:
         """Waits for its work."""
@@ -74,15 +93,22 @@ class Stream:
         return True
 
 
-Stream.current = Stream(null=True)
-Stream.null = Stream.current  # type: ignore[attr-defined]
+class Stream(BaseStream):
+    """A stream of our own."""
+
+    null: "Stream"
+
+    def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
+        self.ptr = 0 if null else id(self)
 
 
-class ExternalStream(Stream):
+Stream.null = Stream(null=True)
+
+
+class ExternalStream(BaseStream):
     """A stream of somebody else."""
 
     def __init__(self, ptr: int, device_id: int = -1) -> None:
-        super().__init__()
         self.ptr = ptr
 
 
@@ -94,7 +120,7 @@ class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
         self.recorded = False
 
-    def record(self, stream: Stream | None = None) -> None:
+    def record(self, stream: BaseStream | None = None) -> None:
         """Sets the mark."""
         self.recorded = True
 
@@ -132,9 +158,9 @@ runtime = SimpleNamespace(
 )
 
 
-def get_current_stream(device_id: int = -1) -> Stream:
+def get_current_stream(device_id: int = -1) -> BaseStream:
     """Where work goes now."""
-    return Stream.current
+    return _entered()[-1] if _entered() else Stream.null
 
 
 def is_available() -> bool:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from gpu_shim import capture
+
 HERE = Path(__file__).parent
 COMPILER = os.environ.get("CXX", "g++")
 FLAGS = (
@@ -31,7 +33,7 @@ FLAGS = (
 SCHEDULES = ("forward", "reverse", "shuffled", "warps_first", "warps_last")
 """``enum class Order`` of shim.h: in which order threads run between barriers. Results must not depend on it."""
 
-_KERNEL = re.compile(r'extern "C" __global__ void (\w+)\s*\(')
+_KERNEL = re.compile(r'extern "C" __global__ void\s+(\w+)\s*\(')
 _TABLE = """
 template <class... A, size_t... I> void unpack(void (*kernel)(A...), void **args, std::index_sequence<I...>) {
     kernel(*(std::decay_t<A> *)args[I]...);
@@ -70,19 +72,23 @@ EXPORT const char *shim_launch(const char *name, const unsigned *grid, const uns
 
 
 @cache
-def _folder() -> "tempfile.TemporaryDirectory[str]":
+def _temporary() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="stepsmith-shim-")
+
+
+def folder() -> Path:
+    """Where compiled kernels lie: as ``STEPSMITH_SHIM_DIR`` says, else one of this process alone."""
+    path = Path(os.environ.get("STEPSMITH_SHIM_DIR") or _temporary().name)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def compiled(text: str, defines: Sequence[str] = ()) -> Path:
     """A library with the kernels of a source."""
-    named = os.environ.get("STEPSMITH_SHIM_DIR")
-    folder = Path(named) if named else Path(_folder().name)
-    folder.mkdir(parents=True, exist_ok=True)
     flags = [*FLAGS, *(f"-D{define}" for define in defines)]
     headers = [(HERE / name).read_text() for name in ("shim.h", "fiber.h")]
     key = "\0".join([text, _TABLE, *headers, *flags, platform.machine()])
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
+    path = folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
     if not path.exists():
         table = "".join(
             f'{{"{name}", [](void **args) {{ return bound(&{name}, args); }}, [] {{ return sizes(&{name}); }}}},\n'
@@ -138,6 +144,9 @@ class _Launcher:
         for i, (value, size) in enumerate(zip(held, self._sizes)):
             if len(value) != size:
                 raise TypeError(f"{self._name}: argument {i} must have {size} bytes, got {len(value)}: {args[i]!r}")
+        capture.do(lambda: self._run(grid, block, held, shared_mem))
+
+    def _run(self, grid: Sequence[int], block: Sequence[int], held: Sequence[bytes], shared_mem: int) -> None:
         buffers = [ctypes.create_string_buffer(value, len(value) + 16) for value in held]
         pointers = (ctypes.c_void_p * max(len(buffers), 1))(*map(ctypes.addressof, buffers))
         three = ctypes.c_uint * 3

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,10 +12,21 @@ from gpu_shim import standin
 from gpu_shim.host import compiled
 
 
-def _build(program: str) -> Path:
-    from stepsmith.cuda._source import source
+@cache
+def _rules() -> tuple[str, ...]:
+    """The programs that are a rule's."""
+    from stepsmith.cuda._source import FOLDER, programs
 
-    return compiled(source(program))
+    return tuple(name for name in programs() if "\nRULE(" in (FOLDER / f"{name}.cuh").read_text(encoding="utf-8"))
+
+
+def build(name: str, text: str) -> Path:
+    """As `stepsmith.cuda._module.build`, for the host. Rules are compiled together: most of each is the same."""
+    from gpu_shim import ahead
+    from stepsmith.cuda._source import text_of
+
+    ahead.wait()
+    return compiled(text_of(tuple(f"{rule}.cuh" for rule in _rules())) if name in _rules() else text)
 
 
 @contextmanager
@@ -23,7 +35,7 @@ def installed() -> Iterator[None]:
     from stepsmith.cuda import _module
 
     modules = mock.patch.dict(sys.modules, {"cupy": standin.module()})
-    loaded = mock.patch.multiple(_module, build=_build, _modules={}, _kernels={})
+    loaded = mock.patch.multiple(_module, build=build, _modules={}, _kernels={})
     with modules, loaded:
         yield
 
@@ -48,9 +60,17 @@ def device() -> Iterator[Any]:
     standin.check_borders()
 
 
+def probe(*needs: str, text: str) -> Any:
+    """A module of kernels that only a test wants, over files of the project."""
+    from stepsmith.cuda import _module
+    from stepsmith.cuda._source import text_of
+
+    return _module.cupy().RawModule(path=str(_module.build("probe", text_of(needs) + text)))
+
+
 def install() -> None:
     """For the rest of the process CuPy is the stand-in."""
     from stepsmith.cuda import _module
 
     sys.modules["cupy"] = standin.module()
-    _module.build = _build  # type: ignore[assignment]
+    _module.build = build  # type: ignore[assignment]

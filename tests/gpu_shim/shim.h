@@ -24,6 +24,7 @@
 #define __constant__ static const
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
 #define __builtin_assume(...)
@@ -34,6 +35,9 @@
 
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
+};
+struct alignas(8) float2 {
+    float x, y;
 };
 struct alignas(16) float4 {
     float x, y, z, w;
@@ -101,6 +105,11 @@ inline void wait_as(State state) {
 inline void refuse(const char *what) {
     if (error.empty()) error = what;
     wait_as(State::done);
+}
+
+// As a device, which reads no element that is on no boundary of its own.
+inline void check_alignment(uint64_t address, size_t alignment) {
+    if (address % alignment) refuse("misaligned address");
 }
 
 // Everyone's value, by lane; all lanes of a warp must come here.
@@ -263,6 +272,7 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == shim::FULL; }
 inline void __threadfence() {}
+inline void __threadfence_system() {}
 
 template <class T, class U> inline T atomicAdd(T *place, U value) {
     T old = *place;
@@ -301,6 +311,9 @@ inline float __uint_as_float(unsigned x) { return shim_bits<float>(x); }
 inline long long __double_as_longlong(double x) { return shim_bits<long long>(x); }
 inline double __longlong_as_double(long long x) { return shim_bits<double>(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((uint64_t(a) * b) >> 32); }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __clz(int x) { return x ? __builtin_clz(unsigned(x)) : 32; }
 inline int __ffs(int x) { return __builtin_ffs(x); }

@@ -6,7 +6,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-__all__ = ["ABSENT", "ARRAY", "DTYPES", "MOST_AXES", "argument", "merged"]
+__all__ = ["ABSENT", "ARRAY", "DIVISOR", "DTYPES", "MOST_AXES", "argument", "divisor", "merged"]
 
 MOST_AXES = 8
 
@@ -22,6 +22,9 @@ ARRAY = np.dtype(
     ]
 )
 """``struct Array`` of kernels/arrays.cuh."""
+
+DIVISOR = np.dtype([("n", np.uint64), ("inverse", np.uint64)], align=True)
+"""``struct Divisor`` of kernels/divide.cuh."""
 
 DTYPES = {
     np.dtype(np.float32): 1,
@@ -47,8 +50,8 @@ def merged(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[list[int],
     return [length for length, _ in axes], [stride for _, stride in axes]
 
 
-def argument(array: Any) -> "np.ndarray[Any, np.dtype[np.void]]":
-    """The array as a kernel takes it, by value; None is an array that is not there.
+def argument(array: Any, dtype: int | None = None) -> "np.ndarray[Any, np.dtype[np.void]]":
+    """The array as a kernel takes it, by value; None is an array that is not there. A number says what bytes stand for.
 
     Raises:
         ValueError: more axes that cannot be merged than a kernel takes.
@@ -64,10 +67,15 @@ def argument(array: Any) -> "np.ndarray[Any, np.dtype[np.void]]":
     value = np.zeros((), ARRAY)
     value["address"], value["dtype"], value["item"], value["axes"] = (
         array.data.ptr,
-        DTYPES[array.dtype],
+        DTYPES[array.dtype] if dtype is None else dtype,
         item,
         len(shape),
     )
     value["quads"] = not shape and array.data.ptr % (4 * item if item < 8 else 16) == 0
     value["shape"][: len(shape)], value["strides"][: len(shape)] = shape, strides
     return value
+
+
+def divisor(n: int) -> tuple[int, int]:
+    """A number that a kernel divides by."""
+    return n, (-(-(1 << 64) // n)) % (1 << 64) if n > 1 else 0

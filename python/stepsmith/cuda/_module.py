@@ -16,14 +16,13 @@ _kernels: dict[tuple[int, str, str], Kernel] = {}
 _modules: dict[tuple[int, str], Any] = {}
 
 
-def build(program: str) -> Path:
-    """The file with a program's machine code for the current device."""
+def build(name: str, text: str) -> Path:
+    """The file with the machine code of a source for the current device."""
     compiler = _nvrtc.compiler(cupy().cuda.runtime.runtimeGetVersion() // 1000)
     architecture, suffix = _architecture(compiler)
-    text = source(program)
     key = (text, architecture, *_nvrtc.OPTIONS, *map(str, compiler.version))
     return _cache.cached(
-        f"{program}-{architecture}", key, suffix, lambda: compiler.compile(f"{program}.cu", text, architecture).code
+        f"{name}-{architecture}", key, suffix, lambda: compiler.compile(f"{name}.cu", text, architecture).code
     )
 
 
@@ -51,5 +50,5 @@ def kernel(program: str, name: str) -> Kernel:
 def _module(device: int, program: str) -> Any:
     module = _modules.get((device, program))
     if module is None:
-        module = _modules[device, program] = cupy().RawModule(path=str(build(program)))
+        module = _modules[device, program] = cupy().RawModule(path=str(build(program, source(program))))
     return module

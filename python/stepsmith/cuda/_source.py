@@ -1,13 +1,16 @@
 """Kernel sources: files of one folder, put one after another in place of includes."""
 
+import re
 from functools import cache
 from pathlib import Path
 
-__all__ = ["FOLDER", "programs", "source"]
+__all__ = ["FOLDER", "programs", "source", "text_of"]
 
 FOLDER = Path(__file__).parent / "kernels"
 
 _NEEDS = "// needs:"
+_KERNELS = re.compile(r"^[A-Z_]+\(", re.MULTILINE)
+"""The macros that a line begins with make kernels."""
 
 
 @cache
@@ -32,15 +35,18 @@ def _in_order(name: str, seen: list[str]) -> list[str]:
 
 @cache
 def source(program: str) -> str:
-    """The whole text of a program; messages of a compiler name the file and line that a reader finds."""
-    return "".join(f'#line 1 "{name}"\n{_text(name)}' for name in _in_order(f"{program}.cuh", []))
+    """The whole text of a program."""
+    return text_of((f"{program}.cuh",))
+
+
+def text_of(names: tuple[str, ...]) -> str:
+    """Files after all that they need, each once; messages of a compiler name the file and line that a reader finds."""
+    seen: list[str] = []
+    for name in names:
+        _in_order(name, seen)
+    return "".join(f'#line 1 "{name}"\n{_text(name)}' for name in seen)
 
 
 def programs() -> list[str]:
     """Every file that has kernels, by name."""
-    return sorted(path.stem for path in FOLDER.glob("*.cuh") if "KERNEL(" in _body(path.name))
-
-
-def _body(name: str) -> str:
-    """The text without the lines that define macros or comment on them."""
-    return "\n".join(line for line in _text(name).splitlines() if not line.startswith(("#", "//", " ")))
+    return sorted(path.stem for path in FOLDER.glob("*.cuh") if _KERNELS.search(_text(path.name)))

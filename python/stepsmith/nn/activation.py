@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stepsmith import _check, _core
+from stepsmith import _check
+from stepsmith._backend import core_of
 from stepsmith._outputs import like
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array, Buffer
@@ -43,9 +44,10 @@ class _Activation(Module):
         return self._run(self._x, like(self._name, "dy", dy, self._x), self._dx) if input_grad else None
 
     def _run(self, x: Array, dy: Array | None, buffer: Buffer) -> Array:
-        out, activation = buffer.get(x.shape, x.dtype), self._activation
+        out, activation = buffer.get(x.shape, x.dtype, x), self._activation
         shape = 1, 1, x.size
-        _core.activate(self._name, activation.kind, activation.numbers, out, (x, None, dy), NO_SUMS, shape)
+        core = core_of(x)
+        core.activate(self._name, activation.kind, activation.numbers, out, (x, None, dy), NO_SUMS, shape)
         return out
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from stepsmith import _check
 from stepsmith import init as initializers
+from stepsmith._backend import namespace
 from stepsmith.nn.base import check_gradient
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Drawn
@@ -78,11 +79,13 @@ class MultiHeadAttention(Drawn):
         self._future = np.zeros((0, 0), np.bool_)
         self._start(rng)
 
-    def _fill(self, rng: np.random.Generator) -> None:
-        into, out = self.params["in_proj_weight"], self.params["out_proj_weight"]
-        initializers.xavier_uniform(into.shape, rng, out=into)
+    def _first(self, rng: np.random.Generator) -> dict[str, Array]:
+        into, out = self.params["in_proj_weight"].shape, self.params["out_proj_weight"].shape
         bound = 1.0 / math.sqrt(self.features)
-        initializers.uniform(out.shape, rng, a=-bound, b=bound, out=out)
+        return {
+            "in_proj_weight": initializers.xavier_uniform(into, rng, dtype=self.dtype),
+            "out_proj_weight": initializers.uniform(out, rng, a=-bound, b=bound, dtype=self.dtype),
+        }
 
     @property
     def attention(self) -> Array:
@@ -93,28 +96,29 @@ class MultiHeadAttention(Drawn):
         """Output of the shape of `x`, (samples, time, features); keeps `x` itself for `backward`, not a copy."""
         self._check_sequences(x, self.features)
         samples, steps, features = self._shape = x.shape
-        self._x = x.reshape(-1, features)
-        qkv = self._project("in_proj", self._x, self._qkv.get((samples * steps, 3 * features), self.dtype))
+        self._x, xp = x.reshape(-1, features), namespace(x)
+        qkv = self._project("in_proj", self._x, self._qkv.get((samples * steps, 3 * features), self.dtype, x))
         # The queries are scaled, which are fewer than their products.
-        np.multiply(qkv[:, :features], self._scale, out=qkv[:, :features])
+        xp.multiply(qkv[:, :features], self._scale, out=qkv[:, :features])
         q, k, v = self._split(qkv)
-        weights = self._weights.get((samples, self.heads, steps, steps), self.dtype)
-        np.matmul(q, k.swapaxes(2, 3), out=weights)
+        weights = self._weights.get((samples, self.heads, steps, steps), self.dtype, x)
+        xp.matmul(q, k.swapaxes(2, 3), out=weights)
         if self.causal:
-            np.copyto(weights, -np.inf, where=self._later(steps))
+            xp.copyto(weights, -np.inf, where=self._later(steps, x))
         weights, self._saved = softmax(weights, out=weights)
-        context = self._context.get(self._x.shape, self.dtype)
-        np.matmul(weights, v, out=self._split(context)[0])
-        return self._project("out_proj", context, self._y.get(self._x.shape, self.dtype)).reshape(x.shape)
+        context = self._context.get(self._x.shape, self.dtype, x)
+        xp.matmul(weights, v, out=self._split(context)[0])
+        return self._project("out_proj", context, self._y.get(self._x.shape, self.dtype, x)).reshape(x.shape)
 
     @property
     def _scale(self) -> float:
         return 1.0 / math.sqrt(self.features // self.heads)
 
     def _project(self, name: str, rows: Array, out: Array) -> Array:
-        np.matmul(rows, self.params[f"{name}_weight"].T, out=out)
+        xp = namespace(rows)
+        xp.matmul(rows, self.params[f"{name}_weight"].T, out=out)
         if f"{name}_bias" in self.params:
-            np.add(out, self.params[f"{name}_bias"], out=out)
+            xp.add(out, self.params[f"{name}_bias"], out=out)
         return out
 
     def _split(self, rows: Array) -> Array:
@@ -124,41 +128,43 @@ class MultiHeadAttention(Drawn):
         parts = rows.reshape(samples, steps, count, self.heads, self.features // self.heads)
         return parts.transpose(2, 0, 3, 1, 4)
 
-    def _later(self, steps: int) -> Array:
+    def _later(self, steps: int, of: Array) -> Array:
         if len(self._future) < steps:
-            self._future = np.arange(steps) > np.arange(steps)[:, None]
+            places = namespace(of).arange(steps)
+            self._future = places > places[:, None]
         return self._future[:steps, :steps]
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write the parameters' gradients; return that of the last input."""
-        check_gradient(self._owner, dy, self._shape, self.dtype)
-        context = self._context.get(self._x.shape, self.dtype)
-        dcontext = self._dcontext.get(self._x.shape, self.dtype)
+        check_gradient(self._owner, dy, self._shape, self.dtype, self._x)
+        context = self._context.get(self._x.shape, self.dtype, dy)
+        dcontext = self._dcontext.get(self._x.shape, self.dtype, dy)
         self._project_back("out_proj", dy.reshape(-1, self.features), context, dcontext)
-        dqkv = self._dqkv.get((len(self._x), 3 * self.features), self.dtype)
+        dqkv = self._dqkv.get((len(self._x), 3 * self.features), self.dtype, dy)
         self._attend_back(self._split(dcontext)[0], self._split(dqkv))
-        np.multiply(dqkv[:, : self.features], self._scale, out=dqkv[:, : self.features])
-        dx = self._dx.get(self._x.shape, self.dtype) if input_grad else None
+        namespace(dy).multiply(dqkv[:, : self.features], self._scale, out=dqkv[:, : self.features])
+        dx = self._dx.get(self._x.shape, self.dtype, dy) if input_grad else None
         self._project_back("in_proj", dqkv, self._x, dx)
         return None if dx is None else dx.reshape(self._shape)
 
     def _attend_back(self, dcontext: Array, grads: Array) -> None:
         """From the gradient of the context to those of queries, keys and values."""
-        q, k, v = self._split(self._qkv.get((len(self._x), 3 * self.features), self.dtype))
-        weights = self.attention
-        dweights = self._dweights.get(weights.shape, self.dtype)
-        np.matmul(dcontext, v.swapaxes(2, 3), out=dweights)
-        np.matmul(weights.swapaxes(2, 3), dcontext, out=grads[2])
+        q, k, v = self._split(self._qkv.get((len(self._x), 3 * self.features), self.dtype, dcontext))
+        weights, xp = self.attention, namespace(dcontext)
+        dweights = self._dweights.get(weights.shape, self.dtype, dcontext)
+        xp.matmul(dcontext, v.swapaxes(2, 3), out=dweights)
+        xp.matmul(weights.swapaxes(2, 3), dcontext, out=grads[2])
         softmax_backward(dweights, self._saved, out=dweights)
-        np.matmul(dweights, k, out=grads[0])
-        np.matmul(dweights.swapaxes(2, 3), q, out=grads[1])
+        xp.matmul(dweights, k, out=grads[0])
+        xp.matmul(dweights.swapaxes(2, 3), q, out=grads[1])
 
     def _project_back(self, name: str, dy: Array, rows: Array, dx: Array | None) -> None:
-        np.matmul(dy.T, rows, out=self.grads[f"{name}_weight"])
+        xp = namespace(dy)
+        xp.matmul(dy.T, rows, out=self.grads[f"{name}_weight"])
         if f"{name}_bias" in self.grads:
-            np.add.reduce(dy, axis=0, out=self.grads[f"{name}_bias"])
+            xp.add.reduce(dy, axis=0, out=self.grads[f"{name}_bias"])
         if dx is not None:
-            np.matmul(dy, self.params[f"{name}_weight"], out=dx)
+            xp.matmul(dy, self.params[f"{name}_weight"], out=dx)
 
     def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
         """8·features² for each position, and 4·features for each pair of positions."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check
-from stepsmith._backend import require_array
+from stepsmith._backend import device_of, namespace, require_same_kind
+from stepsmith.nn._moves import Movable
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.loss import CrossEntropy, Loss
 from stepsmith.nn.summary import Summary, summarize
@@ -34,7 +36,7 @@ class Counter:
     sample: int = 0
 
 
-class Module(ABC):
+class Module(Movable, ABC):
     """A layer or a tree of layers.
 
     A layer fills `params` and `grads` (same names, shapes and dtypes; arrays fixed for life) in its constructor,
@@ -46,8 +48,9 @@ class Module(ABC):
     the root's `seed` and i. So a model that is built twice, in two processes too, starts from the same numbers, its
     layers differ, and a trained layer that moves into another model keeps its weights.
 
-    ``copy.deepcopy`` makes a model with arrays of its own, as they are now; so a layer keeps arrays as attributes, but
-    no views of them.
+    ``copy.deepcopy`` makes a model with arrays of its own, as they are now, and `to` one that computes elsewhere; so a
+    layer keeps arrays as attributes, also in lists, tuples, dicts and dataclasses, but no views of them. Work on arrays
+    goes through ``namespace(x)`` or ``core_of(x)``, which are those of the input.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -61,6 +64,39 @@ class Module(ABC):
         self._loss: Loss | None = None
         self._scaled = Buffer()
 
+    def to(self, device: str) -> Self:
+        """Move parameters, gradients, buffers and whatever else the layers keep to a device, with all their bits.
+
+        The arrays are new ones: an optimizer over the old ones has to be moved too (`Optimizer.to`, or `Trainer.to` for
+        both). What layers keep for a backward pass is gone, so a forward pass comes first. Parameters that are not
+        drawn yet will have the numbers that they would have had on the CPU. Inputs must be where the model is.
+
+        Args:
+            device: "cpu", "cuda" for CuPy's current device, or "cuda:N".
+
+        Returns:
+            The module itself.
+
+        Raises:
+            TypeError, ValueError: Another device, or one that this machine has not.
+            ImportError: CuPy is missing.
+            RuntimeError: There is no GPU or no driver.
+
+        Example:
+            >>> model = ss.nn.Sequential(ss.nn.Linear(4, 3)).to("cpu")
+            >>> model.device
+            'cpu'
+        """
+        self._move(device)
+        return self
+
+    @property
+    def device(self) -> str:
+        """Where parameters and buffers are, "cpu", "cuda:0" and so on; "cpu" for a module without any."""
+        arrays = (chain(layer.params.values(), layer.state.values()) for _, layer in self.named_layers())
+        first = next(chain.from_iterable(arrays), None)
+        return "cpu" if first is None else device_of(first)
+
     @abstractmethod
     def forward(self, x: Array, training: bool = False) -> Array:
         """Output for a batch `x` of shape (samples, ...)."""
@@ -69,7 +105,7 @@ class Module(ABC):
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write the parameters' gradients; return the gradient of the last input, or None without `input_grad`."""
 
-    def draw(self, seed: int) -> None:  # noqa: B027 - a layer without parameters has nothing to draw
+    def draw(self, seed: int) -> None:
         """Draw the parameters from a Generator of (`seed`, `index`), unless they were drawn before."""
 
     def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
@@ -160,7 +196,7 @@ class Module(ABC):
         if loss_scale != 1.0:
             scale = _check.number("loss_and_grads", "loss_scale", loss_scale, low=0.0, open_low=True)
             # Not in place: a user's loss may keep what it returned.
-            dy = np.multiply(dy, scale, out=self._scaled.get(dy.shape, dy.dtype))
+            dy = namespace(dy).multiply(dy, scale, out=self._scaled.get(dy.shape, dy.dtype, dy))
         self.backward(dy, False)
         self.counter.step += 1
         return value, self.gradients()
@@ -174,9 +210,9 @@ def float_dtype(owner: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     return found
 
 
-def check_gradient(owner: str, dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Fails unless `dy` is like the output that the last input led to."""
-    require_array(owner, "dy", dy)
+def check_gradient(owner: str, dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any], of: Array) -> None:
+    """Fails unless `dy` is like the output that the last input led to, and where another array of the layer is."""
+    require_same_kind(owner, "dy", dy, of, "the layer's arrays")
     if dy.dtype != dtype:
         raise TypeError(f"{owner}: dy must have the dtype of the output, {dtype}, got {dy.dtype}")
     if dy.shape != shape:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from stepsmith import _check
+from stepsmith._backend import namespace
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array, Buffer
 
@@ -97,12 +96,18 @@ class Residual(Sequential):
             raise TypeError(f"Residual: layers must keep the dtype, {x.dtype}, got {change.dtype}")
         if change.shape != x.shape:
             raise ValueError(f"Residual: layers must keep the shape, {x.shape}, got {change.shape}")
-        return np.add(x, change, out=self._y.get(x.shape, x.dtype))
+        y = self._y.get(x.shape, x.dtype, x)
+        namespace(x).add(x, change, out=y)
+        return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """`dy` plus the gradient that comes back through the modules."""
         change = super().backward(dy, input_grad)
-        return None if change is None else np.add(dy, change, out=self._dx.get(dy.shape, dy.dtype))
+        if change is None:
+            return None
+        dx = self._dx.get(dy.shape, dy.dtype, dy)
+        namespace(dy).add(dy, change, out=dx)
+        return dx
 
 
 def _has_params(module: Module) -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from stepsmith import _check, _core
+from stepsmith import _check
 from stepsmith import init as initializers
-from stepsmith._backend import require_array
+from stepsmith._backend import core_of, require_same_kind
 from stepsmith.nn._windows import Pair, Windows, check_planes, pair
 from stepsmith.nn.base import check_gradient
 from stepsmith.nn.buffer import Array, Buffer
@@ -24,8 +24,8 @@ class Conv2d(Weighted):
 
     As ``torch.nn.Conv2d``. The window slides over planes of rows and columns with zeros around them; r and i belong to
     rows, s and j likewise to columns. Input and output channels are cut into `groups`; an output sees the inputs of
-    its group alone. The products are our own, not BLAS's: the order of each sum depends on the shapes alone, so that
-    results have the same bits at any CPU level and thread count.
+    its group alone. On the CPU the products are our own, not BLAS's: the order of each sum depends on the shapes alone,
+    so that results have the same bits at any CPU level and thread count. On a GPU they are those of cuBLAS.
 
     Args:
         in_channels: Of x, a multiple of groups.
@@ -95,21 +95,21 @@ class Conv2d(Weighted):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """The sums of all windows for `x` of shape (samples, in, rows, columns); keeps `x` itself for `backward`."""
-        require_array("Conv2d", "input", x)
+        require_same_kind("Conv2d", "input", x, self._weight)
         if x.dtype != self.dtype:
             raise TypeError(f"Conv2d: input must be {self.dtype} as the parameters, got {x.dtype}")
         check_planes("Conv2d", x, self.in_channels)
         self._x, (self._shape, self._y_shape) = x, self.windows.of(x, self.out_channels)
-        y = self._y.get(self._y_shape, self.dtype)
-        _core.convolve("Conv2d", y, (x, self._weight, self._bias), self._shape, self._counts)
+        y = self._y.get(self._y_shape, self.dtype, x)
+        core_of(x).convolve("Conv2d", y, (x, self._weight, self._bias), self._shape, self._counts)
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write dweight and dbias; return dx: for each element the weights by which it counts, times dy."""
-        check_gradient("Conv2d", dy, self._y_shape, self.dtype)
-        dx = self._dx.get(self._x.shape, self.dtype) if input_grad else None
+        check_gradient("Conv2d", dy, self._y_shape, self.dtype, self._weight)
+        dx = self._dx.get(self._x.shape, self.dtype, dy) if input_grad else None
         written, read = (dx, self._dweight, self._dbias), (self._x, self._weight, dy)
-        _core.convolve_backward("Conv2d", written, read, self._shape, self._counts)
+        core_of(dy).convolve_backward("Conv2d", written, read, self._shape, self._counts)
         return dx
 
     def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import init as initializers
-from stepsmith._backend import require_array
+from stepsmith._backend import assign, require_same_kind
 from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array
 
@@ -22,7 +22,7 @@ _INITIALIZATION = 3
 class Drawn(Module):
     """A layer that draws its parameters once, at its first use or at once from an `rng` of its own.
 
-    Its constructor calls `_allocate`, and `_start` at its end; `_fill` writes the parameters, which are zeros before.
+    Its constructor calls `_allocate`, and `_start` at its end; `_first` makes the parameters, which are zeros before.
     """
 
     def _allocate(self, shapes: Mapping[str, tuple[int, ...]], dtype: npt.DTypeLike) -> None:
@@ -36,9 +36,14 @@ class Drawn(Module):
         if rng is not None:
             self._fill(np.random.default_rng(rng))
 
-    @abstractmethod
     def _fill(self, rng: np.random.Generator) -> None:
-        """Draw the parameters."""
+        """Draw the parameters on the CPU, wherever they are: they have the same bits everywhere."""
+        for name, first in self._first(rng).items():
+            assign(self.params[name], first)
+
+    @abstractmethod
+    def _first(self, rng: np.random.Generator) -> Mapping[str, Array]:
+        """What the parameters are at first, in arrays of NumPy; those without a name stay zeros."""
 
     def draw(self, seed: int) -> None:
         """Draw the parameters, unless `rng` or an earlier use has done so."""
@@ -48,7 +53,7 @@ class Drawn(Module):
 
     def _check_sequences(self, x: Array, features: int) -> None:
         """Raise unless `x` is a batch of sequences of that many features."""
-        require_array(self._owner, "input", x)
+        require_same_kind(self._owner, "input", x, next(iter(self.params.values())))
         if x.dtype != self.dtype:
             raise TypeError(f"{self._owner}: input must be {self.dtype} as the parameters, got {x.dtype}")
         if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != features:
@@ -77,5 +82,5 @@ class Weighted(Drawn):
         """The bias, or None."""
         return self._bias
 
-    def _fill(self, rng: np.random.Generator) -> None:
-        self._weight[...] = self._init(self._weight.shape, rng, dtype=self.dtype)
+    def _first(self, rng: np.random.Generator) -> dict[str, Array]:
+        return {"weight": self._init(self._weight.shape, rng, dtype=self.dtype)}

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from stepsmith import _check, random
+from stepsmith._backend import namespace, require_same_kind
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array, Buffer
 
@@ -50,23 +51,28 @@ class Dropout(Module):
         self._active = (training or self.always) and self.p > 0.0
         if not self._active:
             return x
-        return np.multiply(x, self._mask(x), out=self._y.get(x.shape, x.dtype))
+        y = self._y.get(x.shape, x.dtype, x)
+        namespace(x).multiply(x, self._mask(x), out=y)
+        return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """`dy` under the last mask, which was none outside training."""
         if not input_grad or not self._active:
             return dy if input_grad else None
-        return np.multiply(dy, self._last_mask, out=self._dx.get(dy.shape, dy.dtype))
+        require_same_kind(type(self).__name__, "dy", dy, self._last_mask, "the last input")
+        dx = self._dx.get(dy.shape, dy.dtype, dy)
+        namespace(dy).multiply(dy, self._last_mask, out=dx)
+        return dx
 
     def _mask(self, x: Array) -> Array:
         """1 / (1 - p) where the element is kept, 0 where it is dropped."""
-        counter, shape = self.counter, self._mask_shape(x)
+        counter, shape, xp = self.counter, self._mask_shape(x), namespace(x)
         start = counter.sample * math.prod(shape[1:])
-        out = self._uniform.get(shape, np.dtype(np.float32))
+        out = self._uniform.get(shape, np.dtype(np.float32), x)
         random.uniform(shape, seed=counter.seed, step=counter.step, stream=self.index, start=start, out=out)
-        kept = np.greater_equal(out, self.p, out=self._kept.get(shape, np.dtype(np.bool_)))
-        factor = self._factor.get(shape, x.dtype)
-        np.multiply(kept, factor.dtype.type(1.0 / (1.0 - self.p)), out=factor)
+        kept = xp.greater_equal(out, self.p, out=self._kept.get(shape, np.dtype(np.bool_), x))
+        factor = self._factor.get(shape, x.dtype, x)
+        xp.multiply(kept, factor.dtype.type(1.0 / (1.0 - self.p)), out=factor)
         self._last_mask = factor
         return factor
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stepsmith import _check
 from stepsmith import init as initializers
-from stepsmith._backend import require_array
+from stepsmith._backend import core_of, is_on_gpu, namespace, require_same_kind
 from stepsmith.nn.base import check_gradient
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Drawn
@@ -64,42 +64,54 @@ class Embedding(Drawn):
         self._indices, self._places, self._y = Buffer(), Buffer(), Buffer()
         self._start(rng)
 
-    def _fill(self, rng: np.random.Generator) -> None:
-        self.params["weight"][...] = self._init((self.count, self.features), rng, dtype=self.dtype)
+    def _first(self, rng: np.random.Generator) -> dict[str, Array]:
+        weight = self._init((self.count, self.features), rng, dtype=self.dtype)
         if self.padding_index is not None:
-            self.params["weight"][self.padding_index] = 0.0
+            weight = np.array(weight)
+            weight[self.padding_index] = 0.0
+        return {"weight": weight}
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """The rows, (..., features); keeps a copy of `x`."""
-        require_array("Embedding", "input", x)
+        require_same_kind("Embedding", "input", x, self.params["weight"])
         if x.dtype.kind not in "iu":
             raise TypeError(f"Embedding: input must be integers, got {x.dtype}")
         self._check_range(x)
         self._shape = x.shape
-        indices = self._indices.get(x.shape, np.dtype(np.intp))
-        np.copyto(indices, x, casting="unsafe")
+        indices = self._indices.get(x.shape, np.dtype(np.intp), x)
+        namespace(x).copyto(indices, x, casting="unsafe")
+        y = self._y.get((*x.shape, self.features), self.dtype, x)
+        if is_on_gpu(x):
+            return self.params["weight"].take(indices, 0, y)
         # Checked already: "clip" takes without a copy of the output, which "raise" makes.
-        y = self._y.get((*x.shape, self.features), self.dtype)
         return np.take(self.params["weight"], indices, axis=0, out=y, mode="clip")
 
     def _check_range(self, x: Array) -> None:
-        for extreme in (x.min(), x.max()) if x.size else ():
+        # On a GPU both wait in the queue before the first one is waited for.
+        for extreme in map(int, (x.min(), x.max()) if x.size else ()):
             if not 0 <= extreme < self.count:
                 raise ValueError(f"Embedding: input must be in [0, {self.count}), got {extreme}")
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write dweight; integers have no gradient."""
-        check_gradient("Embedding", dy, (*self._shape, self.features), self.dtype)
-        indices, dweight = self._indices.get(self._shape, np.dtype(np.intp)), self.grads["weight"]
-        places = self._places.get((*self._shape, self.features), np.dtype(np.intp))
+        dweight = self.grads["weight"]
+        check_gradient("Embedding", dy, (*self._shape, self.features), self.dtype, dweight)
+        indices = self._indices.get(self._shape, np.dtype(np.intp), dy)
+        if is_on_gpu(dy):
+            core_of(dy).sum_rows(dweight, dy.reshape(-1, self.features), indices.reshape(-1))
+        else:
+            self._sum_rows(dweight, dy, indices)
+        if self.padding_index is not None:
+            dweight[self.padding_index] = 0.0
+        return None
+
+    def _sum_rows(self, dweight: Array, dy: Array, indices: Array) -> None:
+        places = self._places.get((*self._shape, self.features), np.dtype(np.intp), dy)
         np.multiply(indices[..., None], self.features, out=places)
         np.add(places, np.arange(self.features), out=places)
         dweight[...] = 0.0
         # Of one axis `add.at` runs eight times as fast as of rows.
         np.add.at(dweight.reshape(-1), places.reshape(-1), dy.reshape(-1))
-        if self.padding_index is not None:
-            dweight[self.padding_index] = 0.0
-        return None
 
 
 class PositionalEmbedding(Drawn):
@@ -142,8 +154,8 @@ class PositionalEmbedding(Drawn):
         self._allocate({"weight": (self.length, self.features)}, dtype)
         self._start(rng)
 
-    def _fill(self, rng: np.random.Generator) -> None:
-        self.params["weight"][...] = self._init((self.length, self.features), rng, dtype=self.dtype)
+    def _first(self, rng: np.random.Generator) -> dict[str, Array]:
+        return {"weight": self._init((self.length, self.features), rng, dtype=self.dtype)}
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """`x` with the positions' rows added."""
@@ -151,12 +163,14 @@ class PositionalEmbedding(Drawn):
         self._shape, steps = x.shape, x.shape[1]
         if steps > self.length:
             raise ValueError(f"PositionalEmbedding: time must be at most {self.length}, got {steps}")
-        return np.add(x, self.params["weight"][:steps], out=self._y.get(x.shape, self.dtype))
+        y = self._y.get(x.shape, self.dtype, x)
+        namespace(x).add(x, self.params["weight"][:steps], out=y)
+        return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write dweight; return `dy` itself."""
-        check_gradient("PositionalEmbedding", dy, self._shape, self.dtype)
-        dweight, steps = self.grads["weight"], dy.shape[1]
-        np.add.reduce(dy, axis=0, out=dweight[:steps])
+        dweight, steps = self.grads["weight"], self._shape[1]
+        check_gradient("PositionalEmbedding", dy, self._shape, self.dtype, dweight)
+        namespace(dy).add.reduce(dy, axis=0, out=dweight[:steps])
         dweight[steps:] = 0.0
         return dy if input_grad else None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stepsmith import _check
 from stepsmith import init as initializers
-from stepsmith._backend import require_array
+from stepsmith._backend import namespace, require_same_kind
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Weighted
 
@@ -65,29 +65,30 @@ class Linear(Weighted):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """x·weightᵀ + bias for `x` of shape (samples, ..., in); keeps `x` itself for `backward`, not a copy."""
-        require_array("Linear", "input", x)
+        require_same_kind("Linear", "input", x, self._weight)
         if x.dtype != self.dtype:
             raise TypeError(f"Linear: input must be {self.dtype} as the parameters, got {x.dtype}")
         if x.ndim < 2 or x.shape[-1] != self.in_features:
             raise ValueError(f"Linear: input must have shape (samples, ..., {self.in_features}), got {x.shape}")
-        self._x = x
-        y = self._y.get((*x.shape[:-1], self.out_features), self.dtype)
+        self._x, xp = x, namespace(x)
+        y = self._y.get((*x.shape[:-1], self.out_features), self.dtype, x)
         # One product of all rows: of more than two axes NumPy would make one for each sample.
-        np.matmul(rows(x), self._weight.T, out=rows(y))
+        xp.matmul(rows(x), self._weight.T, out=rows(y))
         if self._bias is not None:
-            np.add(y, self._bias, out=y)
+            xp.add(y, self._bias, out=y)
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write dweight and dbias; return dy·weight."""
-        dy = rows(dy)
-        np.matmul(dy.T, rows(self._x), out=self._dweight)
+        require_same_kind("Linear", "dy", dy, self._weight)
+        dy, xp = rows(dy), namespace(dy)
+        xp.matmul(dy.T, rows(self._x), out=self._dweight)
         if self._dbias is not None:
-            np.add.reduce(dy, axis=0, out=self._dbias)
+            xp.add.reduce(dy, axis=0, out=self._dbias)
         if not input_grad:
             return None
-        dx = self._dx.get(self._x.shape, self.dtype)
-        np.matmul(dy, self._weight, out=rows(dx))
+        dx = self._dx.get(self._x.shape, self.dtype, dy)
+        xp.matmul(dy, self._weight, out=rows(dx))
         return dx
 
     def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:

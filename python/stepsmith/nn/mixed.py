@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from stepsmith._backend import namespace
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array
 from stepsmith.quant.cast import cast
@@ -70,7 +71,8 @@ class MixedPrecision(Module):
         self._single_grads = super().prepare()
         self._single = super().parameters()
         self._stored = {name: cast(param, self.dtype) for name, param in self._single.items()}
-        self._gradients = {name: np.zeros(grad.shape, self.dtype) for name, grad in self._single_grads.items()}
+        grads = self._single_grads.items()
+        self._gradients = {name: namespace(grad).zeros(grad.shape, self.dtype) for name, grad in grads}
         return self._gradients
 
     def parameters(self) -> dict[str, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check, norm
-from stepsmith._backend import require_array
+from stepsmith._backend import require_same_kind
 from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array, Buffer
 
@@ -71,13 +71,14 @@ class Norm(Module):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """The normalized input; keeps `x` itself for `backward`, not a copy."""
-        require_array(self._owner, "input", x)
+        own = next(iter(self.state.values()), x) if self.weight is None else self.weight
+        require_same_kind(self._owner, "input", x, own)
         if x.dtype not in _INPUTS[self.dtype]:
             allowed = " or ".join(map(str, _INPUTS[self.dtype]))
             raise TypeError(f"{self._owner}: input must be {allowed} with {self.dtype} parameters, got {x.dtype}")
         if not self._fits(x.shape):
             raise ValueError(f"{self._owner}: input must have {self._shape()}, got {x.shape}")
-        y = self._y.get(x.shape, x.dtype)
+        y = self._y.get(x.shape, x.dtype, x)
         self._saved = self._normalize(x, y, training)
         return y
 
@@ -85,7 +86,7 @@ class Norm(Module):
         """Write the parameters' gradients; return that of the input, computed along with them in any case."""
         if not input_grad and not self.params:
             return None
-        dx = self._dx.get(dy.shape, dy.dtype)
+        dx = self._dx.get(dy.shape, dy.dtype, dy)
         self._differentiate(dy, dx)
         return dx if input_grad else None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from stepsmith import _check, _core
+from stepsmith import _check
+from stepsmith._backend import core_of
 from stepsmith._outputs import require_floats
 from stepsmith.nn._windows import Pair, Windows, check_planes, pair
 from stepsmith.nn.base import Module, check_gradient
@@ -39,12 +40,12 @@ class _Pool(Module):
         require_floats(self._owner, "input", x)
         check_planes(self._owner, x)
         self._x, (self._shape, self._y_shape) = x, self.windows.of(x, x.shape[1])
-        return self._y.get(self._y_shape, x.dtype)
+        return self._y.get(self._y_shape, x.dtype, x)
 
     def _begin_backward(self, dy: Array) -> Array:
         """The gradient to fill for that of the output."""
-        check_gradient(self._owner, dy, self._y_shape, self._x.dtype)
-        return self._dx.get(self._x.shape, self._x.dtype)
+        check_gradient(self._owner, dy, self._y_shape, self._x.dtype, self._x)
+        return self._dx.get(self._x.shape, self._x.dtype, dy)
 
 
 class MaxPool2d(_Pool):
@@ -79,7 +80,7 @@ class MaxPool2d(_Pool):
     def forward(self, x: Array, training: bool = False) -> Array:
         """The largest of each window for `x` of shape (samples, channels, rows, columns)."""
         y = self._begin(x)
-        _core.max_pool(self._owner, y, x, self._shape)
+        core_of(x).max_pool(self._owner, y, x, self._shape)
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
@@ -87,7 +88,7 @@ class MaxPool2d(_Pool):
         if not input_grad:
             return None
         dx = self._begin_backward(dy)
-        _core.max_pool_backward(self._owner, dx, self._x, dy, self._shape)
+        core_of(dy).max_pool_backward(self._owner, dx, self._x, dy, self._shape)
         return dx
 
 
@@ -122,7 +123,7 @@ class AvgPool2d(_Pool):
     def forward(self, x: Array, training: bool = False) -> Array:
         """The mean of each window for `x` of shape (samples, channels, rows, columns)."""
         y = self._begin(x)
-        _core.average_pool(self._owner, y, x, self._shape, self.count_include_pad)
+        core_of(x).average_pool(self._owner, y, x, self._shape, self.count_include_pad)
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
@@ -130,7 +131,7 @@ class AvgPool2d(_Pool):
         if not input_grad:
             return None
         dx = self._begin_backward(dy)
-        _core.average_pool_backward(self._owner, dx, dy, self._shape, self.count_include_pad)
+        core_of(dy).average_pool_backward(self._owner, dx, dy, self._shape, self.count_include_pad)
         return dx
 
 

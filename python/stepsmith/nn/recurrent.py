@@ -5,24 +5,29 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import defaultdict
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stepsmith import _check, _core
+from stepsmith import _check
 from stepsmith import init as initializers
-from stepsmith._backend import require_array
+from stepsmith._backend import core_of, namespace, require_array, require_same_kind
 from stepsmith.nn.base import check_gradient
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Drawn
 from stepsmith.nn.functional.activation import NO_SUMS
 
-__all__ = ["Recurrent", "State", "activate"]
+__all__ = ["Recurrent", "State", "Where", "activate"]
 
 _SPAN = 16384
 """Elements of a state of so many steps as are differentiated in one go: few calls, but all in the cache."""
 
 State = Array | tuple[Array, ...]
+
+Where = tuple[Any, Any]
+"""Namespace and core of the arrays of a pass: looked up once, not at every step."""
 
 
 class Recurrent(Drawn):
@@ -82,16 +87,17 @@ class Recurrent(Drawn):
         self._last = np.zeros((len(self._slots), self.hidden, 0), self.dtype)
         self._start(rng)
 
-    def _fill(self, rng: np.random.Generator) -> None:
+    def _first(self, rng: np.random.Generator) -> dict[str, Array]:
         bound = 1.0 / math.sqrt(self.hidden)
-        for param in self.params.values():
-            initializers.uniform(param.shape, rng, a=-bound, b=bound, out=param)
+        draw = partial(initializers.uniform, rng=rng, a=-bound, b=bound, dtype=self.dtype)
+        return {name: draw(param.shape) for name, param in self.params.items()}
 
     @abstractmethod
-    def _step(self, product: Array, kept: Array, before: Array, after: Array) -> None:
+    def _step(self, on: Where, product: Array, kept: Array, before: Array, after: Array) -> None:
         """Write the state after a step and what the backward pass needs of it.
 
         Args:
+            on: What works on the arrays.
             product: weight_hh·h, (rows, samples).
             kept: The input's product and the biases in its first rows, to be written; (blocks·hidden, samples).
             before: State, (slots, hidden, samples).
@@ -103,7 +109,7 @@ class Recurrent(Drawn):
         """Write what some steps multiply the gradients of their states with; the steps are an axis more."""
 
     @abstractmethod
-    def _step_back(self, factors: Array, kept: Array, grad: Array) -> None:
+    def _step_back(self, on: Where, factors: Array, kept: Array, grad: Array) -> None:
         """Turn the factors into gradients, and the gradient of the state after a step into that of the one before."""
 
     def _turn_to_input(self, sums: Array, factors: Array) -> None:
@@ -120,7 +126,8 @@ class Recurrent(Drawn):
 
     @initial_state.setter
     def initial_state(self, state: State | None) -> None:
-        self._initial = None if state is None else np.stack([part.T for part in self._parts(state)])
+        parts = None if state is None else self._parts(state)
+        self._initial = None if parts is None else namespace(parts[0]).stack([part.T for part in parts])
 
     @property
     def last_state(self) -> State:
@@ -138,6 +145,7 @@ class Recurrent(Drawn):
             raise TypeError(f"{self._owner}: initial_state must be {wanted}, got {type(state).__name__}")
         found = [require_array(self._owner, "initial_state", part) for part in parts]
         for part in found:
+            require_same_kind(self._owner, "initial_state", part, found[0], "its other parts")
             if part.dtype != self.dtype:
                 raise TypeError(f"{self._owner}: initial_state must be {self.dtype}, got {part.dtype}")
             if part.ndim != 2 or part.shape[1] != self.hidden or part.shape != found[0].shape:
@@ -149,84 +157,93 @@ class Recurrent(Drawn):
         """Output (samples, time, hidden), or (samples, hidden), for `x` of shape (samples, time, in)."""
         self._check_sequences(x, self.in_features)
         samples, steps, _ = x.shape
-        if self._initial is not None and self._initial.shape[2] != samples:
-            raise ValueError(f"{self._owner}: initial_state must have {samples} samples, got {self._initial.shape[2]}")
+        if self._initial is not None:
+            self._check_initial(self._initial, x)
         self._shape = x.shape
-        states, kept = self._states(), self._take("kept", steps, self._kept * self.hidden, samples)
+        states, kept = self._states(x), self._take(x, "kept", steps, self._kept * self.hidden, samples)
         self._give(x, kept[:, : self._rows])
         states[:, 0] = 0.0 if self._initial is None else self._initial
-        product, weight = self._take("product", self._rows, samples), self.params["weight_hh"]
+        product, weight = self._take(x, "product", self._rows, samples), self.params["weight_hh"]
+        on = xp, _ = namespace(x), core_of(x)
         for t in range(steps):
-            np.matmul(weight, states[0, t], out=product)
-            self._step(product, kept[t], states[:, t], states[:, t + 1])
+            xp.matmul(weight, states[0, t], out=product)
+            self._step(on, product, kept[t], states[:, t], states[:, t + 1])
         self._last = states[:, steps]
         return self._output(states[0, 1:])
 
-    def _take(self, name: str, *shape: int) -> Array:
-        return self._scratch[name].get(shape, self.dtype)
+    def _check_initial(self, states: Array, x: Array) -> None:
+        require_same_kind(self._owner, "initial_state", states, x, "the inputs")
+        if states.shape[2] != len(x):
+            raise ValueError(f"{self._owner}: initial_state must have {len(x)} samples, got {states.shape[2]}")
 
-    def _states(self) -> Array:
+    def _take(self, of: Array, name: str, *shape: int) -> Array:
+        return self._scratch[name].get(shape, self.dtype, of)
+
+    def _states(self, of: Array) -> Array:
         """Those before, between and after the steps."""
-        return self._take("states", len(self._slots), self._shape[1] + 1, self.hidden, self._shape[0])
+        return self._take(of, "states", len(self._slots), self._shape[1] + 1, self.hidden, self._shape[0])
 
     def _give(self, x: Array, out: Array) -> None:
         """The input's product and the biases for all steps, (steps, rows, samples); its rows stay for the way back."""
         samples, steps, features = x.shape
-        rows, product = self._take("x", steps, samples, features), self._take("given", self._rows, steps, samples)
-        np.copyto(rows, x.transpose(1, 0, 2))
-        np.matmul(self.params["weight_ih"], rows.reshape(-1, features).T, out=product.reshape(self._rows, -1))
+        rows, product = self._take(x, "x", steps, samples, features), self._take(x, "given", self._rows, steps, samples)
+        xp = namespace(x)
+        xp.copyto(rows, x.transpose(1, 0, 2))
+        xp.matmul(self.params["weight_ih"], rows.reshape(-1, features).T, out=product.reshape(self._rows, -1))
         bias = self._bias()[:, None] if "bias_ih" in self.params else self.dtype.type(0.0)
-        np.add(product.transpose(1, 0, 2), bias, out=out)
+        xp.add(product.transpose(1, 0, 2), bias, out=out)
 
     def _output(self, states: Array) -> Array:
         steps, hidden, samples = states.shape
         if not self.return_sequences:
-            return _copied(states[-1].T, self._take("y", samples, hidden))
-        return _copied(states.transpose(2, 0, 1), self._take("y", samples, steps, hidden))
+            return _copied(states[-1].T, self._take(states, "y", samples, hidden))
+        return _copied(states.transpose(2, 0, 1), self._take(states, "y", samples, steps, hidden))
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Back through time: write the parameters' gradients; return that of the last input."""
         samples, steps, features = self._shape
         shape = (samples, steps, self.hidden) if self.return_sequences else (samples, self.hidden)
-        check_gradient(self._owner, dy, shape, self.dtype)
-        factors = self._walk_back(dy)
-        sums = self._take("given", self._rows, steps, samples)
-        flat, before = sums.reshape(self._rows, -1), self._take("before", steps, samples, self.hidden)
-        np.copyto(before, self._states()[0, :-1].transpose(0, 2, 1))
-        np.copyto(sums, factors[:, : self._rows].transpose(1, 0, 2))
+        check_gradient(self._owner, dy, shape, self.dtype, self.params["weight_hh"])
+        factors, xp = self._walk_back(dy), namespace(dy)
+        sums = self._take(dy, "given", self._rows, steps, samples)
+        flat, before = sums.reshape(self._rows, -1), self._take(dy, "before", steps, samples, self.hidden)
+        xp.copyto(before, self._states(dy)[0, :-1].transpose(0, 2, 1))
+        xp.copyto(sums, factors[:, : self._rows].transpose(1, 0, 2))
         self._of_weights("hh", flat, before.reshape(-1, self.hidden))
         self._turn_to_input(sums, factors)
-        self._of_weights("ih", flat, self._take("x", steps, samples, features).reshape(-1, features))
+        self._of_weights("ih", flat, self._take(dy, "x", steps, samples, features).reshape(-1, features))
         if not input_grad:
             return None
-        rows = self._take("dx_rows", steps, samples, features)
-        np.matmul(flat.T, self.params["weight_ih"], out=rows.reshape(-1, features))
-        return _copied(rows.transpose(1, 0, 2), self._take("dx", samples, steps, features))
+        rows = self._take(dy, "dx_rows", steps, samples, features)
+        xp.matmul(flat.T, self.params["weight_ih"], out=rows.reshape(-1, features))
+        return _copied(rows.transpose(1, 0, 2), self._take(dy, "dx", samples, steps, features))
 
     def _walk_back(self, dy: Array) -> Array:
         """From the last step to the first; the gradients of all steps' products."""
         samples, steps, _ = self._shape
-        states, kept = self._states(), self._take("kept", steps, self._kept * self.hidden, samples)
-        factors = self._take("factors", steps, self._factors * self.hidden, samples)
-        grad = self._take("grad", len(self._slots), self.hidden, samples)
+        states, kept = self._states(dy), self._take(dy, "kept", steps, self._kept * self.hidden, samples)
+        factors = self._take(dy, "factors", steps, self._factors * self.hidden, samples)
+        grad = self._take(dy, "grad", len(self._slots), self.hidden, samples)
+        on = xp, _ = namespace(dy), core_of(dy)
         grad[...] = 0.0
         given = dy.transpose(1, 2, 0) if self.return_sequences else dy.T[None]
-        given, span = _copied(given, self._take("dy", *given.shape)), max(_SPAN // max(grad[0].size, 1), 1)
+        given, span = _copied(given, self._take(dy, "dy", *given.shape)), max(_SPAN // max(grad[0].size, 1), 1)
         for t in range(steps - 1, -1, -1):
             if (steps - 1 - t) % span == 0:
                 some = slice(max(t + 1 - span, 0), t + 1)
                 before, after = states[:, :-1][:, some], states[:, 1:][:, some]
                 self._differentiate(kept[some], before, after, factors[some])
             if t >= steps - len(given):
-                np.add(grad[0], given[t - steps], out=grad[0])
-            self._step_back(factors[t], kept[t], grad)
+                xp.add(grad[0], given[t - steps], out=grad[0])
+            self._step_back(on, factors[t], kept[t], grad)
         return factors
 
     def _of_weights(self, which: str, grad: Array, rows: Array) -> None:
         """Write the gradients of one weight and bias, each a sum over all steps."""
-        np.matmul(grad, rows, out=self.grads[f"weight_{which}"])
+        xp = namespace(grad)
+        xp.matmul(grad, rows, out=self.grads[f"weight_{which}"])
         if f"bias_{which}" in self.grads:
-            np.add.reduce(grad, axis=1, out=self.grads[f"bias_{which}"])
+            xp.add.reduce(grad, axis=1, out=self.grads[f"bias_{which}"])
 
     def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
         """2·(in + hidden)·rows for each step of each sample."""
@@ -234,12 +251,12 @@ class Recurrent(Drawn):
 
 
 def _copied(source: Array, target: Array) -> Array:
-    np.copyto(target, source)
+    namespace(target).copyto(target, source)
     return target
 
 
-def activate(kind: str, x: Array, out: Array | None = None) -> Array:
+def activate(on: Where, kind: str, x: Array, out: Array | None = None) -> Array:
     """An activation by the core, in place if nowhere else."""
     y = x if out is None else out
-    _core.activate("nn", kind, (), y, (x, None, None), NO_SUMS, (1, 1, x.size))
+    on[1].activate("nn", kind, (), y, (x, None, None), NO_SUMS, (1, 1, x.size))
     return y

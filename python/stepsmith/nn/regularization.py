@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from stepsmith import _check, _core
+from stepsmith import _check
+from stepsmith._backend import core_of, namespace
 from stepsmith.nn.buffer import Array, Buffer
 
 __all__ = ["L1", "L2", "ElasticNet", "MaxNorm", "Regularizer"]
@@ -94,7 +95,7 @@ class Regularizer(ABC):  # noqa: B024 - a subclass writes the half that it needs
         return any(fnmatchcase(name, glob) for glob in globs)
 
     def _like(self, param: Array) -> Array:
-        return self._scratch.get(param.shape, param.dtype)
+        return self._scratch.get(param.shape, param.dtype, param)
 
 
 class ElasticNet(Regularizer):
@@ -143,18 +144,19 @@ class ElasticNet(Regularizer):
             assert grad is not None
             self._add(param, grad, scale)
         names, arrays = list(chosen), list(chosen.values())
-        penalty = self.l1 * _core.reduce(self._owner, names, arrays, "sum_abs") if self.l1 else 0.0
+        core = core_of(arrays[0] if arrays else None)
+        penalty = self.l1 * core.reduce(self._owner, names, arrays, "sum_abs") if self.l1 else 0.0
         if self.l2:
-            penalty += 0.5 * self.l2 * _core.reduce(self._owner, names, arrays, "sum_squares")
+            penalty += 0.5 * self.l2 * core.reduce(self._owner, names, arrays, "sum_squares")
         return penalty
 
     def _add(self, param: Array, grad: Array, scale: float) -> None:
-        term = self._like(param)
+        term, xp = self._like(param), namespace(param)
         if self.l1:
-            np.multiply(np.sign(param, out=term), scale * self.l1, out=term)
-            np.add(grad, term, out=grad)
+            xp.multiply(xp.sign(param, out=term), scale * self.l1, out=term)
+            xp.add(grad, term, out=grad)
         if self.l2:
-            np.add(grad, np.multiply(param, scale * self.l2, out=term), out=grad)
+            xp.add(grad, xp.multiply(param, scale * self.l2, out=term), out=grad)
 
     @property
     def acts_after(self) -> bool:
@@ -171,11 +173,12 @@ class ElasticNet(Regularizer):
                 self._shrink(param, rate)
 
     def _shrink(self, param: Array, lr: float) -> None:
+        xp = namespace(param)
         if self.l1:
             # w - w is 0, and all else is abs(w) - lr·l1 with w's sign.
-            np.subtract(param, np.clip(param, -lr * self.l1, lr * self.l1, out=self._like(param)), out=param)
+            xp.subtract(param, xp.clip(param, -lr * self.l1, lr * self.l1, out=self._like(param)), out=param)
         if self.l2:
-            np.multiply(param, 1.0 - lr * self.l2, out=param)
+            xp.multiply(param, 1.0 - lr * self.l2, out=param)
 
 
 class L1(ElasticNet):
@@ -266,9 +269,9 @@ class MaxNorm(Regularizer):
             if not -param.ndim <= self.axis < param.ndim:
                 raise ValueError(f"MaxNorm: axis must be one of {name!r}, of shape {param.shape}, got {self.axis}")
         for param in chosen.values():
-            others = tuple(axis for axis in range(param.ndim) if axis != self.axis % param.ndim)
-            squares = self._scratch.get(param.shape, np.dtype(np.float64))
-            np.multiply(param, param, out=squares, dtype=np.float64)
-            norms = np.sqrt(np.add.reduce(squares, axis=others, keepdims=True))
-            factors = self.limit / np.maximum(norms, self.limit)
-            np.multiply(param, factors.astype(param.dtype, copy=False), out=param)
+            others, xp = tuple(axis for axis in range(param.ndim) if axis != self.axis % param.ndim), namespace(param)
+            squares = self._scratch.get(param.shape, np.dtype(np.float64), param)
+            xp.multiply(param, param, out=squares, dtype=np.float64)
+            norms = xp.sqrt(xp.add.reduce(squares, axis=others, keepdims=True))
+            factors = self.limit / xp.maximum(norms, self.limit)
+            xp.multiply(param, factors.astype(param.dtype, copy=False), out=param)

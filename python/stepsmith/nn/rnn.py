@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check
+from stepsmith._backend import namespace
 from stepsmith.nn.buffer import Array
-from stepsmith.nn.recurrent import Recurrent, activate
+from stepsmith.nn.recurrent import Recurrent, Where, activate
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -56,18 +57,19 @@ class RNN(Recurrent):
         self.nonlinearity = _check.one_of("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(in_features, hidden, bias, return_sequences=return_sequences, rng=rng, dtype=dtype)
 
-    def _step(self, product: Array, kept: Array, before: Array, after: Array) -> None:
-        activate(self.nonlinearity, np.add(kept, product, out=after[0]))
+    def _step(self, on: Where, product: Array, kept: Array, before: Array, after: Array) -> None:
+        activate(on, self.nonlinearity, on[0].add(kept, product, out=after[0]))
 
     def _differentiate(self, kept: Array, before: Array, after: Array, factors: Array) -> None:
         if self.nonlinearity == "tanh":
             _tanh_slope(after[0], factors)
         else:
-            np.greater(after[0], 0.0, out=factors)
+            namespace(kept).greater(after[0], 0.0, out=factors)
 
-    def _step_back(self, factors: Array, kept: Array, grad: Array) -> None:
-        np.multiply(factors, grad[0], out=factors)
-        np.matmul(self.params["weight_hh"].T, factors, out=grad[0])
+    def _step_back(self, on: Where, factors: Array, kept: Array, grad: Array) -> None:
+        xp = on[0]
+        xp.multiply(factors, grad[0], out=factors)
+        xp.matmul(self.params["weight_hh"].T, factors, out=grad[0])
 
 
 class LSTM(Recurrent):
@@ -101,36 +103,36 @@ class LSTM(Recurrent):
 
     _gates, _kept, _factors, _slots = 4, 5, 5, ("h", "c")
 
-    def _step(self, product: Array, kept: Array, before: Array, after: Array) -> None:
-        n, (h, c) = self.hidden, after
-        np.add(kept[: 4 * n], product, out=kept[: 4 * n])
-        activate("sigmoid", kept[: 2 * n])
+    def _step(self, on: Where, product: Array, kept: Array, before: Array, after: Array) -> None:
+        xp, n, (h, c) = on[0], self.hidden, after
+        xp.add(kept[: 4 * n], product, out=kept[: 4 * n])
+        activate(on, "sigmoid", kept[: 2 * n])
         i, f, g, o, tanh_c = _blocks(kept, n)
-        np.multiply(f, before[1], out=c)
-        np.add(c, np.multiply(i, activate("tanh", g), out=h), out=c)
-        np.multiply(activate("sigmoid", o), activate("tanh", c, out=tanh_c), out=h)
+        xp.multiply(f, before[1], out=c)
+        xp.add(c, xp.multiply(i, activate(on, "tanh", g), out=h), out=c)
+        xp.multiply(activate(on, "sigmoid", o), activate(on, "tanh", c, out=tanh_c), out=h)
 
     def _differentiate(self, kept: Array, before: Array, after: Array, factors: Array) -> None:
         """Of i, f, g by the gradient of c, of o by that of h, and of c by that of h."""
-        n = self.hidden
+        xp, n = namespace(kept), self.hidden
         i, _, g, o, tanh_c = _blocks(kept, n)
         for_i, for_f, for_g, for_o, for_c = _blocks(factors, n)
         _sigmoid_slope(kept[..., : 2 * n, :], factors[..., : 2 * n, :])
-        np.multiply(for_i, g, out=for_i)
-        np.multiply(for_f, before[1], out=for_f)
-        np.multiply(_tanh_slope(g, for_g), i, out=for_g)
-        np.multiply(_sigmoid_slope(o, for_o), tanh_c, out=for_o)
-        np.multiply(_tanh_slope(tanh_c, for_c), o, out=for_c)
+        xp.multiply(for_i, g, out=for_i)
+        xp.multiply(for_f, before[1], out=for_f)
+        xp.multiply(_tanh_slope(g, for_g), i, out=for_g)
+        xp.multiply(_sigmoid_slope(o, for_o), tanh_c, out=for_o)
+        xp.multiply(_tanh_slope(tanh_c, for_c), o, out=for_c)
 
-    def _step_back(self, factors: Array, kept: Array, grad: Array) -> None:
-        n, (dh, dc) = self.hidden, grad
+    def _step_back(self, on: Where, factors: Array, kept: Array, grad: Array) -> None:
+        xp, n, (dh, dc) = on[0], self.hidden, grad
         for_o, for_c = factors[3 * n : 4 * n], factors[4 * n :]
-        np.add(dc, np.multiply(for_c, dh, out=for_c), out=dc)
+        xp.add(dc, xp.multiply(for_c, dh, out=for_c), out=dc)
         by_cell = factors[: 3 * n].reshape(3, n, -1)
-        np.multiply(by_cell, dc, out=by_cell)
-        np.multiply(for_o, dh, out=for_o)
-        np.multiply(dc, kept[n : 2 * n], out=dc)
-        np.matmul(self.params["weight_hh"].T, factors[: 4 * n], out=dh)
+        xp.multiply(by_cell, dc, out=by_cell)
+        xp.multiply(for_o, dh, out=for_o)
+        xp.multiply(dc, kept[n : 2 * n], out=dc)
+        xp.matmul(self.params["weight_hh"].T, factors[: 4 * n], out=dh)
 
 
 class GRU(Recurrent):
@@ -169,37 +171,38 @@ class GRU(Recurrent):
         hidden[2 * self.hidden :] = 0.0
         return self.params["bias_ih"] + hidden
 
-    def _step(self, product: Array, kept: Array, before: Array, after: Array) -> None:
-        size, h = self.hidden, after[0]
+    def _step(self, on: Where, product: Array, kept: Array, before: Array, after: Array) -> None:
+        xp, size, h = on[0], self.hidden, after[0]
         r, z, n, reset = _blocks(kept, size)
-        activate("sigmoid", np.add(kept[: 2 * size], product[: 2 * size], out=kept[: 2 * size]))
-        np.copyto(reset, product[2 * size :])
+        activate(on, "sigmoid", xp.add(kept[: 2 * size], product[: 2 * size], out=kept[: 2 * size]))
+        xp.copyto(reset, product[2 * size :])
         if "bias_hh" in self.params:
-            np.add(reset, self.params["bias_hh"][2 * size :, None], out=reset)
-        activate("tanh", np.add(n, np.multiply(r, reset, out=h), out=n))
-        np.multiply(np.subtract(before[0], n, out=h), z, out=h)
-        np.add(h, n, out=h)
+            xp.add(reset, self.params["bias_hh"][2 * size :, None], out=reset)
+        activate(on, "tanh", xp.add(n, xp.multiply(r, reset, out=h), out=n))
+        xp.multiply(xp.subtract(before[0], n, out=h), z, out=h)
+        xp.add(h, n, out=h)
 
     def _differentiate(self, kept: Array, before: Array, after: Array, factors: Array) -> None:
         """Of r, z, the hidden product of n, and n."""
+        xp = namespace(kept)
         r, z, n, reset = _blocks(kept, self.hidden)
         for_r, for_z, for_reset, for_n = _blocks(factors, self.hidden)
-        np.multiply(_tanh_slope(n, for_n), np.subtract(1.0, z, out=for_z), out=for_n)
-        np.multiply(_sigmoid_slope(z, for_z), np.subtract(before[0], n, out=for_reset), out=for_z)
-        np.multiply(for_n, reset, out=for_reset)
-        np.multiply(_sigmoid_slope(r, for_r), for_reset, out=for_r)
-        np.multiply(for_n, r, out=for_reset)
+        xp.multiply(_tanh_slope(n, for_n), xp.subtract(1.0, z, out=for_z), out=for_n)
+        xp.multiply(_sigmoid_slope(z, for_z), xp.subtract(before[0], n, out=for_reset), out=for_z)
+        xp.multiply(for_n, reset, out=for_reset)
+        xp.multiply(_sigmoid_slope(r, for_r), for_reset, out=for_r)
+        xp.multiply(for_n, r, out=for_reset)
 
-    def _step_back(self, factors: Array, kept: Array, grad: Array) -> None:
-        size, dh = self.hidden, grad[0]
+    def _step_back(self, on: Where, factors: Array, kept: Array, grad: Array) -> None:
+        xp, size, dh = on[0], self.hidden, grad[0]
         blocks = factors.reshape(4, size, -1)
-        np.multiply(blocks, dh, out=blocks)
-        np.multiply(dh, kept[size : 2 * size], out=dh)
-        through = self._take("product", size, dh.shape[1])
-        np.add(dh, np.matmul(self.params["weight_hh"].T, factors[: 3 * size], out=through), out=dh)
+        xp.multiply(blocks, dh, out=blocks)
+        xp.multiply(dh, kept[size : 2 * size], out=dh)
+        through = self._take(grad, "product", size, dh.shape[1])
+        xp.add(dh, xp.matmul(self.params["weight_hh"].T, factors[: 3 * size], out=through), out=dh)
 
     def _turn_to_input(self, sums: Array, factors: Array) -> None:
-        np.copyto(sums[2 * self.hidden :], factors[:, 3 * self.hidden :].transpose(1, 0, 2))
+        namespace(sums).copyto(sums[2 * self.hidden :], factors[:, 3 * self.hidden :].transpose(1, 0, 2))
 
 
 def _blocks(rows: Array, size: int) -> list[Array]:
@@ -209,9 +212,13 @@ def _blocks(rows: Array, size: int) -> list[Array]:
 
 def _sigmoid_slope(y: Array, out: Array) -> Array:
     """y·(1 - y) of a sigmoid's value."""
-    return np.multiply(np.subtract(1.0, y, out=out), y, out=out)
+    xp = namespace(y)
+    xp.multiply(xp.subtract(1.0, y, out=out), y, out=out)
+    return out
 
 
 def _tanh_slope(y: Array, out: Array) -> Array:
     """1 - y² of a tanh's value."""
-    return np.subtract(1.0, np.multiply(y, y, out=out), out=out)
+    xp = namespace(y)
+    xp.subtract(1.0, xp.multiply(y, y, out=out), out=out)
+    return out

@@ -39,12 +39,12 @@ class Softmax(_Softmax):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """Softmax of an array of any shape that has the axis."""
-        y, self._saved = softmax(x, self.axis, out=self._output.get(x.shape, x.dtype))
+        y, self._saved = softmax(x, self.axis, out=self._output.get(x.shape, x.dtype, x))
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """y·(dy - Σ dy·y) with the last output y."""
-        return softmax_backward(dy, self._saved, out=self._dx.get(dy.shape, dy.dtype)) if input_grad else None
+        return softmax_backward(dy, self._saved, out=self._dx.get(dy.shape, dy.dtype, dy)) if input_grad else None
 
 
 class LogSoftmax(_Softmax):
@@ -65,9 +65,9 @@ class LogSoftmax(_Softmax):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """Logarithm of the softmax of an array of any shape that has the axis."""
-        y, self._saved = log_softmax(x, self.axis, out=self._output.get(x.shape, x.dtype))
+        y, self._saved = log_softmax(x, self.axis, out=self._output.get(x.shape, x.dtype, x))
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Dy - exp(y)·Σ dy with the last output y."""
-        return log_softmax_backward(dy, self._saved, out=self._dx.get(dy.shape, dy.dtype)) if input_grad else None
+        return log_softmax_backward(dy, self._saved, out=self._dx.get(dy.shape, dy.dtype, dy)) if input_grad else None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check
+from stepsmith._backend import is_on_gpu, moved
 from stepsmith._table import Table
 from stepsmith.nn.buffer import Array
 
@@ -77,7 +78,7 @@ class Summary:
 
 def summarize(model: Module, inputs: Sequence[int] | Array, dtype: npt.DTypeLike = np.float32) -> Summary:
     """See `Module.summary`."""
-    x = _example(inputs, dtype)
+    x = _example(inputs, dtype, model.device)
     model.gradients()
     params, layers = model.parameters(), list(model.named_layers())
     rows = [_row(prefix, layer, params) for prefix, layer in layers]
@@ -86,16 +87,17 @@ def summarize(model: Module, inputs: Sequence[int] | Array, dtype: npt.DTypeLike
     return Summary(rows, sum(params[name].size for name in model.gradients()))
 
 
-def _example(inputs: Sequence[int] | Array, dtype: npt.DTypeLike) -> Array:
-    """A batch: the given one, or zeros."""
-    if isinstance(inputs, np.ndarray):
+def _example(inputs: Any, dtype: npt.DTypeLike, device: str) -> Array:
+    """A batch: the given one, or zeros on the device."""
+    if isinstance(inputs, np.ndarray) or is_on_gpu(inputs):
         if inputs.ndim == 0 or len(inputs) == 0:
             raise ValueError(f"summary: inputs must be a batch of samples, got an array of shape {inputs.shape}")
-        return inputs
+        batch: Array = inputs
+        return batch
     if not isinstance(inputs, tuple | list):
         raise TypeError(f"summary: inputs must be a sample's shape or an array, got {inputs!r}")
     shape = [_check.integer("summary", f"inputs[{axis}]", length, low=1) for axis, length in enumerate(inputs)]
-    return np.zeros((_SAMPLES, *shape), dtype)
+    return moved(np.zeros((_SAMPLES, *shape), dtype), device)
 
 
 def _row(prefix: str, layer: Module, params: dict[str, Array]) -> LayerRow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stepsmith import _check, norm
+from stepsmith._backend import assign, moved
 from stepsmith.nn.base import Module
 from stepsmith.nn.buffer import Array
 
@@ -59,9 +60,11 @@ class WeightNorm(Module):
         self.layer.index, self.layer.counter = self.index, self.counter
         if not self._drawn:
             self.layer.draw(seed)
-            _, saved = norm.weight_norm(self._w, np.ones_like(self._g), self.axis)
+            # On the CPU, as all that is drawn, so that the bits are the same everywhere.
+            weight = moved(self._w, "cpu")
+            _, saved = norm.weight_norm(weight, np.ones(self._g.shape, self._g.dtype), self.axis)
             self._v[...] = self._w
-            self._g[...] = 1.0 / saved.rstd
+            assign(self._g, 1.0 / saved.rstd)
             self._drawn = True
 
     def forward(self, x: Array, training: bool = False) -> Array:

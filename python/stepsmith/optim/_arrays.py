@@ -9,11 +9,12 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith._backend import assign, core_of, device_of, is_on_gpu, moved
 from stepsmith.optim._codes import fill, part_slot, scheme_of, zero_code
 from stepsmith.optim._options import Options
 from stepsmith.optim._slab import FILE, Spec, allocate, map_file, place, state_dtype_of, wide_dtype_of
 from stepsmith.quant import QuantizedArray
-from stepsmith.quant._scheme import CodecScheme
+from stepsmith.quant._scheme import CodecScheme, kept_dtype
 
 __all__ = ["Arrays", "Wanted"]
 
@@ -33,6 +34,16 @@ class Wanted(NamedTuple):
     """Means of the parameter's axes: in C order, whatever the parameter's."""
 
 
+def _set(target: Array, source: float | Array) -> None:
+    """``target[...] = source``, on a GPU by the kernels of steps, which round as they do."""
+    if is_on_gpu(source) and source.dtype != target.dtype:  # type: ignore[union-attr] # it is an array
+        core_of(target).assign("assign", ["target"], [target], 1.0, [source])
+    elif is_on_gpu(target) and not is_on_gpu(source):
+        assign(target, np.asarray(source, target.dtype))
+    else:
+        target[...] = source
+
+
 class Arrays:
     """Makes all of them and keeps them by name and slot."""
 
@@ -41,12 +52,14 @@ class Arrays:
         self._hidden = {(want.name, want.slot) for want in wanted if want.hidden}
         self._means = {(want.name, want.slot) for want in wanted if want.mean}
         self._schemes = {(want.name, want.slot): scheme for want in wanted if (scheme := self._scheme(want))}
+        self._coded_dtypes: dict[tuple[str, str], np.dtype[Any]] = {}
         specs: dict[tuple[str, str], Spec] = {}
         for want in wanted:
             param = params[want.name]
             if scheme := self._schemes.get((want.name, want.slot)):
                 for part, (shape, dtype) in scheme.parts(want.shape).items():
-                    specs[want.name, part_slot(want.slot, part)] = Spec(shape, dtype)
+                    specs[want.name, part_slot(want.slot, part)] = Spec(shape, kept_dtype(dtype, param))
+                    self._coded_dtypes[want.name, part_slot(want.slot, part)] = dtype
                 continue
             dtype = wide_dtype_of(param) if want.hidden else state_dtype_of(param, options.state_dtype)
             like = None if want.mean else param
@@ -58,12 +71,12 @@ class Arrays:
             if (want.name, want.slot) in self._schemes:
                 fill(self.coded(want.name, want.slot), want.initial)
             elif want.initial is not None:
-                self._all[want.name, want.slot][...] = want.initial
+                _set(self._all[want.name, want.slot], want.initial)
         for (name, slot), array in self._all.items():
             if slot in {"master", "ema"}:
-                array[...] = params[name]
+                _set(array, params[name])
             if slot == "ema" and options.masks and name in options.masks:
-                array[~options.masks[name]] = 0
+                array[~moved(options.masks[name], device_of(array))] = 0
 
     def _made(self, specs: Mapping[tuple[str, str], Spec]) -> dict[tuple[str, str], Array]:
         """In memory; with a state directory all but what means nothing between steps in its file."""
@@ -71,7 +84,7 @@ class Arrays:
         self.mapping: tuple[int, int] | None = None
         """Address and bytes of the mapped file."""
         if options.state_dir is None:
-            return dict(zip(specs, allocate(list(specs.values()))))
+            return dict(zip(specs, allocate(list(specs.values()), next(iter(self._params.values())))))
         inside = {key: spec for key, spec in specs.items() if key not in self._hidden}
         outside = {key: spec for key, spec in specs.items() if key in self._hidden}
         slab = map_file(options.owner, list(inside.values()), options.state_dir)
@@ -143,7 +156,7 @@ class Arrays:
         """Brings parameters with a master copy, and shadow arrays of the user's own, to what a load brought back."""
         for name, param in self._params.items():
             if (name, "master") in self._all:
-                param[...] = self._all[name, "master"]
+                _set(param, self._all[name, "master"])
         if isinstance(self._options.shadow, Mapping):
             self.fill_shadows()
 
@@ -153,19 +166,23 @@ class Arrays:
             for name, param in self._params.items():
                 shadow = self.shadow(name)
                 if shadow is not None:
-                    shadow[...] = param.astype(np.float32, copy=False)
+                    _set(shadow, param.astype(np.float32, copy=False))
 
     def prune(self, masks: Mapping[str, NDArray[np.bool_]]) -> None:
         """Zeroes what belongs to a pruned weight: parameter, copies and state; a mean belongs to no single one."""
         parts = {(name, part_slot(slot, "scales")) for name, slot in self._schemes}
         for name, mask in masks.items():
-            pruned = ~mask
+            pruned = ~moved(mask, device_of(self._params[name]))
             for array in (self._params[name], self.shadow(name)):
                 if array is not None:
-                    np.copyto(array, array.dtype.type(0), where=pruned)
+                    array[pruned] = 0
             for key in [key for key in self.kept if key[0] == name and key not in parts | self._means]:
                 scheme, array = self._schemes.get(key), self._all[key]
-                np.copyto(array, array.dtype.type(0) if scheme is None else zero_code(scheme), where=pruned)
+                array[pruned] = 0 if scheme is None else zero_code(scheme, array.dtype)
+
+    def saved_dtype(self, key: tuple[str, str]) -> np.dtype[Any]:
+        """The type under which an array is saved: that of codes may be one that a GPU does not know."""
+        return self._coded_dtypes.get(key, self._all[key].dtype)
 
     def hidden(self, slot: str) -> dict[str, Array]:
         """Name → array of a slot that is not shown."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith._backend import namespace
 from stepsmith.quant import Dynamic8, Float8, QuantizedArray, Scheme, quantize
 from stepsmith.quant._scheme import CodecScheme
 
@@ -40,18 +41,19 @@ def part_slot(slot: str, part: str) -> str:
     return slot if part == "codes" else f"{slot}_{part}"
 
 
-def zero_code(scheme: Scheme) -> Any:
-    """The code of 0."""
-    return quantize(np.zeros(1, np.float32), scheme).codes[0]
+def zero_code(scheme: Scheme, dtype: Any) -> Any:
+    """The code of 0, as an array of codes holds it."""
+    return quantize(np.zeros(1, np.float32), scheme).codes.view(dtype)[0]
 
 
 def fill(q: QuantizedArray, initial: float | Array | None) -> None:
     """What a state array holds before the first update."""
     if initial is None:
         q.scales[...] = 0.0
-        q.codes[...] = zero_code(q.scheme)
+        q.codes[...] = zero_code(q.scheme, q.codes.dtype)
     else:
-        quantize(np.array(np.broadcast_to(initial, q.shape), np.float32), q.scheme, out=q)
+        own = namespace(q.codes)
+        quantize(own.array(own.broadcast_to(own.asarray(initial, own.float32), q.shape)), q.scheme, out=q)
 
 
 def quantized(x: Array, scheme: Scheme, slot: str) -> dict[str, Array]:

@@ -7,12 +7,13 @@ from typing import Any, NoReturn, cast
 from numpy.typing import NDArray
 
 from stepsmith import _check
-from stepsmith._backend import require_array
+from stepsmith._backend import device_of, moved, require_array
 from stepsmith.schedules import Schedule
 
 __all__ = [
     "Check",
     "Group",
+    "Held",
     "Number",
     "Params",
     "Scalar",
@@ -27,6 +28,7 @@ __all__ = [
     "lr",
     "make_groups",
     "nonnegative",
+    "params_on",
     "real",
     "refuse_copy",
     "scheduled_in",
@@ -37,6 +39,9 @@ Params = Mapping[str, Array] | Iterable[Array] | Iterable[Mapping[str, Any]]
 
 Scalar = float | Schedule
 """A hyperparameter: a number, or a schedule of numbers."""
+
+Held = tuple[dict[str, Any], tuple[str, ...]]
+"""The hyperparameters of a group, and the names of those that are scheduled."""
 
 Check = Callable[[str, str, object], Any]
 """Owner, name, value → the value to keep, or an error."""
@@ -115,6 +120,22 @@ def checked(owner: str, checks: Mapping[str, Check], values: Mapping[str, Any]) 
     return {key: checks[key](owner, key, value) for key, value in values.items()}
 
 
+def params_on(
+    owner: str, device: str, params: Mapping[str, Array], given: Mapping[str, Array] | None
+) -> Mapping[str, Array]:
+    """The arrays that are given, which must be on the device, or copies of the parameters there."""
+    if given is None:
+        return {name: _copied(param, device) for name, param in params.items()}
+    for name, param in given.items():
+        if device_of(require_array(owner, f"params[{name!r}]", param)) != device:
+            raise ValueError(f"{owner}: params[{name!r}] must be on {device}, got an array on {device_of(param)}")
+    return given
+
+
+def _copied(array: Array, device: str) -> Array:
+    return array.copy(order="K") if device_of(array) == device else moved(array, device)
+
+
 def refuse_copy(owner: str) -> NoReturn:
     """An optimizer holds on to arrays in place: neither pickle nor copy can say what becomes of them."""
     raise TypeError(f"{owner}: an optimizer must be saved by state_dict(), got a request to pickle or copy it")
@@ -135,7 +156,7 @@ class Group(MutableMapping[str, Any]):
 
     def hold(self, values: Mapping[str, Any]) -> None:
         """Takes checked hyperparameters, all at once."""
-        self.held: tuple[dict[str, Any], tuple[str, ...]] = dict(values), scheduled_in(values)
+        self.held: Held = dict(values), scheduled_in(values)
 
     @property
     def values_now(self) -> dict[str, Any]:

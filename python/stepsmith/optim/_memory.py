@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stepsmith.optim._state_dict import VERSION, _array_problem, _compare, _count_problem
+from stepsmith.optim._state_dict import VERSION, _array_problem, _compare, _count_problem, on_host
 from stepsmith.optim._vectors import Vector
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def dump(optimizer: LBFGS, memory: Memory) -> dict[str, Any]:
 def _row(memory: Memory, k: int) -> dict[str, Any]:
     if memory.direction is None or memory.grad is None:
         return {}
-    direction = memory.direction[k]
+    direction = on_host(memory.direction[k])
     return {
-        "direction": direction.copy(order="K"),
-        "grad": memory.grad[k].copy(order="K"),
-        "s": np.stack([pair.s[k] for pair in memory.pairs] or [direction])[: len(memory.pairs)],
-        "y": np.stack([pair.y[k] for pair in memory.pairs] or [direction])[: len(memory.pairs)],
+        "direction": direction,
+        "grad": on_host(memory.grad[k]),
+        "s": np.stack([on_host(pair.s[k]) for pair in memory.pairs] or [direction])[: len(memory.pairs)],
+        "y": np.stack([on_host(pair.y[k]) for pair in memory.pairs] or [direction])[: len(memory.pairs)],
     }
 
 
@@ -96,7 +96,7 @@ def load(optimizer: LBFGS, state_dict: Mapping[str, Any]) -> tuple[dict[str, Any
     group, numbers = state_dict["groups"][0], state_dict["memory"]
     rows = [state_dict["state"][name] for name in optimizer.params]
     started = numbers["iterations"] > 0
-    copy = optimizer._space.copy
+    copy = optimizer._space.taken
     pairs = [
         Pair(copy([row["s"][i] for row in rows]), copy([row["y"][i] for row in rows]), rho)
         for i, rho in enumerate(numbers["rho"])
@@ -166,8 +166,7 @@ def _state_problems(optimizer: LBFGS, state_dict: Mapping[str, Any]) -> list[str
             problems.append(f"state[{name!r}] must be a mapping, got {type(row).__name__}")
             continue
         problems += _compare(f"state[{name!r}]", slots, row)
-        history = np.broadcast_to(param, (len(numbers["rho"]), *param.shape))
         for slot in (slot for slot in slots if slot in row):
-            like = param if slot in {"direction", "grad"} else history
-            problems += _array_problem(f"state[{name!r}][{slot!r}]", like, row[slot])
+            shape = param.shape if slot in {"direction", "grad"} else (len(numbers["rho"]), *param.shape)
+            problems += _array_problem(f"state[{name!r}][{slot!r}]", (shape, param.dtype), row[slot])
     return problems

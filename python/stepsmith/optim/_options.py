@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check
+from stepsmith._backend import is_on_gpu, moved, namespace
 from stepsmith.optim._codes import STATE_DTYPES, UNCODED
 
 __all__ = ["Masks", "Options", "Shadow", "StepOptions", "mask_arrays", "mask_bits"]
@@ -54,9 +55,9 @@ class StepOptions(TypedDict, total=False):
     the whole tensor below two axes) is clipped to agc times the parameter's, which counts as at least 1e-3. A step
     needs some 40 bytes a unit for that."""
     masks: Masks | None
-    """Name → boolean array of the parameter's shape: where it is False the weight is pruned, and the parameter, its
-    state and its average are exactly zero after each step; see `Optimizer.set_masks`. A tensor whose gradient is None
-    is skipped with all its stages."""
+    """Name → boolean array of the parameter's shape, of NumPy or CuPy: where it is False the weight is pruned, and the
+    parameter, its state and its average are exactly zero after each step; see `Optimizer.set_masks`. A tensor whose
+    gradient is None is skipped with all its stages."""
     ema: float | None
     """Decay of a moving average of the parameters, in [0, 1): ``opt.state[name]["ema"]`` starts as a copy and becomes
     a + (1 - ema)(p - a); None (the default) keeps none."""
@@ -142,11 +143,12 @@ class Options:
         if self.master and self.rounding == "stochastic":
             raise ValueError(f"{owner}: rounding must be 'nearest' beside master=True, got 'stochastic'")
 
-    def of_clone(self) -> dict[str, Any]:
-        """The arguments for an optimizer over other arrays: what belongs to these ones is left out."""
+    def of_clone(self, device: str) -> dict[str, Any]:
+        """The arguments for an optimizer over other arrays on a device: what belongs to these ones is left out."""
         values = {name: getattr(self, name) for name in StepOptions.__annotations__}
         if isinstance(self.shadow, Mapping):
-            values["shadow"] = {name: np.zeros_like(array) for name, array in self.shadow.items()}
+            zeros = {name: namespace(array).zeros_like(array) for name, array in self.shadow.items()}
+            values["shadow"] = {name: moved(array, device) for name, array in zeros.items()}
         return {name: value for name, value in values.items() if name not in ("masks", "state_dir")}
 
     def check_slots(self, slots: Sequence[str]) -> None:
@@ -160,6 +162,8 @@ class Options:
     def check_params(self, params: Mapping[str, Array]) -> None:
         """Nothing is asked for that these parameters cannot have."""
         owner = self.owner
+        if self.state_dir is not None and any(is_on_gpu(param) for param in params.values()):
+            raise ValueError(f"{owner}: state_dir must be None for parameters on a GPU, got {str(self.state_dir)!r}")
         halves = [name for name, param in params.items() if param.dtype.itemsize == 2]
         wide = [name for name in params if name not in halves]
         for asked, what in ((self.master, "master"), (self.rounding == "stochastic", "rounding='stochastic'")):
@@ -171,20 +175,23 @@ class Options:
             for name, array in self.shadow.items():
                 self._check_shadow(params, name, array)
 
-    def _check_shadow(self, params: Mapping[str, Array], name: str, array: object) -> None:
+    def _check_shadow(self, params: Mapping[str, Array], name: str, array: Array) -> None:
         owner, known = self.owner, f"shadow[{name!r}]"
         if name not in params or params[name].dtype.itemsize == 2:
             raise ValueError(f"{owner}: {known} must belong to a float32 or float64 parameter, got another name")
-        if not isinstance(array, np.ndarray) or array.dtype.name not in ("bfloat16", "float16"):
+        kind = "CuPy" if is_on_gpu(params[name]) else "NumPy"
+        is_one = is_on_gpu(array) if kind == "CuPy" else isinstance(array, np.ndarray)
+        if not is_one or array.dtype.name not in ("bfloat16", "float16"):
             got = getattr(array, "dtype", type(array).__name__)
-            raise TypeError(f"{owner}: {known} must be a bfloat16 or float16 NumPy array, got {got}")
+            raise TypeError(f"{owner}: {known} must be a bfloat16 or float16 {kind} array, got {got}")
         if array.shape != params[name].shape:
             raise ValueError(f"{owner}: {known} must have shape {params[name].shape}, got {array.shape}")
 
     def settings(self, mapping: tuple[int, int] | None) -> dict[str, object]:
-        """What the core wants to know; `mapping` is address and bytes of the state's mapped file."""
+        """What a stepper wants to know; `mapping` is address and bytes of the state's mapped file."""
         return {
             "check_finite": self.on_nonfinite != "propagate",
+            "skips": self.on_nonfinite == "skip",
             "clip_value": self.clip_value,
             "max_norm": self.max_norm,
             "norm": _NORMS[self.norm_type],
@@ -207,17 +214,18 @@ def mask_bits(owner: str, params: Mapping[str, Array], masks: Masks | None) -> l
         raise ValueError(f"{owner}: masks must have names of params, got {unknown}")
     given = {name: np.asarray(mask) if isinstance(mask, np.bool_) else mask for name, mask in given.items()}
     for name, mask in given.items():
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+        if not (isinstance(mask, np.ndarray) or is_on_gpu(mask)) or mask.dtype != np.bool_:
             got = getattr(mask, "dtype", type(mask).__name__)
             raise TypeError(f"{owner}: masks[{name!r}] must be a boolean NumPy array, got {got}")
         if mask.shape != params[name].shape:
             raise ValueError(f"{owner}: masks[{name!r}] must have shape {params[name].shape}, got {mask.shape}")
-    packed = {name: np.packbits(mask.reshape(-1), bitorder="little").tobytes() for name, mask in given.items()}
+    flat = {name: moved(mask, "cpu").reshape(-1) for name, mask in given.items()}
+    packed = {name: np.packbits(mask, bitorder="little").tobytes() for name, mask in flat.items()}
     return [packed.get(name) for name in params]
 
 
 def mask_arrays(params: Mapping[str, Array], bits: Sequence[bytes | None]) -> dict[str, NDArray[np.bool_]]:
-    """The masks as boolean arrays again, those that there are."""
+    """The masks as boolean arrays of NumPy again, those that there are."""
     masks = {}
     for (name, param), own in zip(params.items(), bits):
         if own is not None:

@@ -1,8 +1,9 @@
 """How the tensors of an optimizer are told to the core: those that share a step's scalars form a cohort."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-__all__ = ["Cohort", "Numbers", "Partition"]
+__all__ = ["Cohort", "Numbers", "Partition", "Plan"]
 
 
 class Cohort:
@@ -40,3 +41,25 @@ class Numbers(NamedTuple):
     carried: list[float]
     moment: tuple[int, int]
     """Updates made and the partition's number when these were computed."""
+
+
+class Plan(NamedTuple):
+    """What says the numbers of any update, for a device that counts updates itself."""
+
+    numbers: Callable[[int, Sequence[float]], Numbers]
+    """Updates made so far and what cohorts carry → those of the next one."""
+    lrs: Callable[[int], tuple[float, ...]]
+    """Updates made so far → the learning rates of the next one."""
+    held: tuple[tuple[dict[str, Any], tuple[str, ...]], ...]
+    """Of each group the hyperparameters and the names of those that are scheduled; replaced whenever one is set."""
+    setting: int
+    """The partition's number."""
+
+    def is_same(self, other: "Plan") -> bool:
+        """Has nobody set anything in between?"""
+        return self.setting == other.setting and all(a is b for a, b in zip(self.held, other.held))
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Is some hyperparameter a schedule?"""
+        return any(scheduled for _, scheduled in self.held)

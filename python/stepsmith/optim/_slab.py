@@ -13,6 +13,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith._backend import address_of, cupy, is_on_gpu, namespace
+
 __all__ = ["FILE", "Spec", "allocate", "map_file", "place", "state_dtype_of", "wide_dtype_of"]
 
 Array = NDArray[Any]
@@ -43,9 +45,9 @@ def state_dtype_of(param: Array, state_dtype: str) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16) if state_dtype == "bfloat16" else wide_dtype_of(param)
 
 
-def allocate(specs: Sequence[Spec]) -> list[Array]:
-    """Zeros, one array after another in one allocation."""
-    return place(specs, np.zeros(_bytes(specs), np.uint8))
+def allocate(specs: Sequence[Spec], like: object = None) -> list[Array]:
+    """Zeros, one array after another in one allocation; on a GPU if `like` is an array there."""
+    return place(specs, namespace(like).zeros(_bytes(specs), np.uint8))
 
 
 def map_file(owner: str, specs: Sequence[Spec], directory: str | os.PathLike[str]) -> Array:
@@ -82,13 +84,20 @@ def _bytes(specs: Sequence[Spec]) -> int:
 
 def place(specs: Sequence[Spec], slab: Array) -> list[Array]:
     """Views of the slab, one after another."""
-    offset = -slab.ctypes.data % _ALIGNMENT
+    offset = -address_of(slab) % _ALIGNMENT
     views = []
     for spec, size in zip(specs, _sizes(specs)):
-        strides = _strides_like(spec)
-        views.append(np.ndarray(spec.shape, spec.dtype, buffer=slab, offset=offset, strides=strides))
+        views.append(_view(slab, offset, spec))
         offset += size
     return views
+
+
+def _view(slab: Any, offset: int, spec: Spec) -> Array:
+    strides = _strides_like(spec)
+    if is_on_gpu(slab):
+        view: Array = cupy().ndarray(spec.shape, spec.dtype, slab.data + offset, strides)
+        return view
+    return np.ndarray(spec.shape, spec.dtype, buffer=slab, offset=offset, strides=strides)
 
 
 def _strides_like(spec: Spec) -> tuple[int, ...]:

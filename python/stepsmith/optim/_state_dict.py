@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith._backend import is_on_gpu, moved
 from stepsmith.optim._options import mask_bits
 from stepsmith.schedules import Schedule, from_dict
 
 if TYPE_CHECKING:
     from stepsmith.optim.base import Optimizer
 
-__all__ = ["VERSION", "dump", "load"]
+__all__ = ["VERSION", "dump", "load", "on_host"]
 
 VERSION = 1
 _KEYS = ("version", "optimizer", "groups", "steps", "state")
@@ -55,13 +56,20 @@ def dump(
         ],
         "steps": steps,
         "state": {
-            name: {slot: array.copy(order="K") for slot, array in row.items()}
+            name: {
+                slot: on_host(array).view(optimizer._arrays.saved_dtype((name, slot))) for slot, array in row.items()
+            }
             | {key: np.array(value) for key, value in zip(optimizer.carried, carried[name])}
             for name, row in optimizer._arrays.rows().items()
         },
         **mode,
         **({"masks": masks} if masks else {}),
     }
+
+
+def on_host(array: Array) -> Array:
+    """A copy in memory of the host."""
+    return moved(array, "cpu") if is_on_gpu(array) else array.copy(order="K")
 
 
 def _plain(value: Any) -> Any:
@@ -104,7 +112,10 @@ def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_di
         [_values(optimizer, group) for group in state_dict["groups"]],
         dict(state_dict["steps"]),
         state_dict["groups"][0]["step"],
-        [(array, _apart(state_dict["state"][name][slot], array)) for (name, slot), array in arrays.items()],
+        [
+            (array, _apart(state_dict["state"][name][slot].view(array.dtype), array))
+            for (name, slot), array in arrays.items()
+        ],
         [tuple(float(state_dict["state"][name][key]) for key in optimizer.carried) for name in optimizer.params],
         optimizer.modes.index(state_dict["mode"]) if optimizer.modes else 0,
         dict(state_dict["masks"]) if optional else None,
@@ -113,7 +124,8 @@ def load(optimizer: Optimizer, arrays: Mapping[tuple[str, str], Array], state_di
 
 def _apart(source: Array, target: Array) -> Array:
     """The source, copied if it lies in the state that is about to be overwritten."""
-    return source.copy() if target.base is not None and np.may_share_memory(source, target.base) else source
+    is_shared = isinstance(target.base, np.ndarray) and np.may_share_memory(source, target.base)
+    return source.copy() if is_shared else source
 
 
 def _compare(what: str, want: Any, got: Any) -> list[str]:
@@ -192,13 +204,15 @@ def _state_problems(optimizer: Optimizer, state: Any) -> list[str]:
         problems += _compare(f"state[{name!r}]", wanted, state[name])
         for slot, array in wanted.items():
             if slot in state[name]:
-                problems += _array_problem(f"state[{name!r}][{slot!r}]", array, state[name][slot])
+                dtype = array.dtype if array is _SCALAR else optimizer._arrays.saved_dtype((name, slot))
+                problems += _array_problem(f"state[{name!r}][{slot!r}]", (array.shape, dtype), state[name][slot])
     return problems
 
 
-def _array_problem(what: str, want: Array, got: Any) -> list[str]:
+def _array_problem(what: str, want: tuple[tuple[int, ...], Any], got: Any) -> list[str]:
+    """What is wrong with an array that must have a shape and a dtype."""
     if not isinstance(got, np.ndarray):
         return [f"{what} must be a NumPy array, got {type(got).__name__}"]
-    if (got.shape, got.dtype) != (want.shape, want.dtype):
-        return [f"{what} must be {want.dtype} of shape {want.shape}, got {got.dtype} of shape {got.shape}"]
+    if (got.shape, got.dtype) != want:
+        return [f"{what} must be {want[1]} of shape {want[0]}, got {got.dtype} of shape {got.shape}"]
     return []

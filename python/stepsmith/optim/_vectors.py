@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _core
+from stepsmith._backend import address_of, assign, device_of, moved, one_core
 from stepsmith.optim._arrays import Arrays
 from stepsmith.optim._options import Options
 from stepsmith.optim._slab import Spec, allocate
@@ -22,9 +23,10 @@ Vector = list[Array]
 
 def guard(owner: str, params: Mapping[str, Array]) -> _core.Stepper:
     """Checks that the arrays can be written in place; what it returns lets one caller at a time in."""
-    options = Options(owner)
+    options, core = Options(owner), one_core(owner, params)
     rows = [Arrays(options, {name: param}, []).row(name, ()) for name, param in params.items()]
-    return _core.Stepper(owner, "sgd", list(params), rows, options.settings(None))
+    stepper: _core.Stepper = core.Stepper(owner, "sgd", list(params), rows, options.settings(None))
+    return stepper
 
 
 class Vectors:
@@ -39,6 +41,7 @@ class Vectors:
         self._params = [f"params[{name!r}]" for name in params]
         self._grads = [f"grads[{name!r}]" for name in params]
         self._bound = [_fingerprint(array) for array in self.params]
+        self._core = one_core(owner, params)
 
     def check(self) -> None:
         """Fails if a parameter is no longer the array in memory that it was."""
@@ -52,15 +55,19 @@ class Vectors:
         """Writes the parameters back, wherever they are still the arrays that they were."""
         for array, bound, old in zip(self.params, self._bound, before):
             if _fingerprint(array) == bound:
-                np.copyto(array, old)
+                assign(array, old)
 
     def zeros(self) -> Vector:
         """A new vector, each array laid out like its parameter."""
-        return allocate([Spec(array.shape, array.dtype, array) for array in self.params])
+        return allocate([Spec(array.shape, array.dtype, array) for array in self.params], *self.params[:1])
 
     def copy(self, vector: Sequence[Array]) -> Vector:
         """A new vector with these elements."""
         return self.multiple(1.0, vector)
+
+    def taken(self, arrays: Sequence[Array]) -> Vector:
+        """A new vector of arrays that may be on another device."""
+        return self.copy([moved(array, device_of(param)) for array, param in zip(arrays, self.params)])
 
     def multiple(self, factor: float, vector: Sequence[Array]) -> Vector:
         """The vector times the factor, as a new one."""
@@ -73,34 +80,37 @@ class Vectors:
         out = self.zeros()
         present = [k for k, grad in enumerate(grads) if grad is not None]
         names = [self._grads[k] for k in present]
-        _core.assign(self._owner, names, [out[k] for k in present], 1.0, [grads[k] for k in present])
+        self._core.assign(self._owner, names, [out[k] for k in present], 1.0, [grads[k] for k in present])
         return out
 
     def assign(self, out: Sequence[Array], factor: float, vector: Sequence[Array]) -> None:
         """Writes factor·vector to `out`."""
-        _core.assign(self._owner, self._params, out, factor, vector)
+        self._core.assign(self._owner, self._params, out, factor, vector)
 
     def add(self, out: Sequence[Array], factor: float, vector: Sequence[Array]) -> None:
         """Adds factor·vector to `out`."""
-        _core.axpy(self._owner, self._params, out, factor, vector)
+        self._core.axpy(self._owner, self._params, out, factor, vector)
 
     def scale(self, out: Sequence[Array], factor: float) -> None:
         """Multiplies `out` by the factor."""
-        _core.scale(self._owner, self._params, out, factor)
+        self._core.scale(self._owner, self._params, out, factor)
 
     def dot(self, a: Sequence[Array], b: Sequence[Array]) -> float:
         """Σ a·b."""
-        return _core.dot(self._owner, self._params, a, b)
+        product: float = self._core.dot(self._owner, self._params, a, b)
+        return product
 
     def norm(self, vector: Sequence[Array], kind: str) -> float:
         """Norm "sum_abs" or "max_abs"; the latter is NaN if an element is."""
-        return _core.reduce(self._owner, self._params, vector, kind)
+        norm: float = self._core.reduce(self._owner, self._params, vector, kind)
+        return norm
 
     def nonfinite(self, vector: Sequence[Array]) -> str | None:
         """The first gradient element that is NaN or infinite, in words."""
         for name, array in zip(self._grads, vector):
-            for index in np.argwhere(~np.isfinite(array)):
-                return f"{name} must be finite, got {array[tuple(index)]} at index {index.tolist()}"
+            there = moved(array, "cpu")
+            for index in np.argwhere(~np.isfinite(there)):
+                return f"{name} must be finite, got {there[tuple(index)]} at index {index.tolist()}"
         return None
 
 
@@ -108,7 +118,7 @@ _FIELDS = "dtype", "shape", "data pointer", "strides", "flags"
 
 
 def _fingerprint(array: Array) -> tuple[Any, ...]:
-    return array.dtype, array.shape, array.ctypes.data, array.strides, array.flags.num
+    return array.dtype, array.shape, address_of(array), array.strides, getattr(array.flags, "num", None)
 
 
 def match(owner: str, names: Iterable[str], grads: object) -> list[Array | None]:

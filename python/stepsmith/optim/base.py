@@ -2,7 +2,8 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, NoReturn, SupportsIndex, Unpack
@@ -11,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
+from stepsmith._backend import as_device, assign, device_of, on_device, one_core
 from stepsmith.optim import _state_dict, _torch
 from stepsmith.optim._arrays import Arrays, Wanted
-from stepsmith.optim._groups import Check, Group, Params, checked, evaluate, make_groups, refuse_copy
+from stepsmith.optim._groups import Check, Group, Held, Params, checked, evaluate, make_groups, params_on, refuse_copy
 from stepsmith.optim._options import Masks, Options, StepOptions, mask_arrays, mask_bits
-from stepsmith.optim._partition import Cohort, Numbers, Partition
+from stepsmith.optim._partition import Cohort, Numbers, Partition, Plan
 from stepsmith.optim._vectors import match
 from stepsmith.schedules.base import adopt
 
@@ -89,7 +91,11 @@ class Optimizer(ABC):
             arrays |= named
             given |= dict.fromkeys(named, self.groups[-1])
         self.params: Mapping[str, Array] = MappingProxyType(arrays)
-        self._make_state(given)
+        self._core = one_core(owner, {f"params[{name!r}]": param for name, param in arrays.items()})
+        self.device = device_of(next(iter(arrays.values())))
+        """Where the parameters are: "cpu", "cuda:0" and so on."""
+        with nullcontext() if self.device == "cpu" else on_device(self.device):
+            self._make_state(given)
         self._bound_present: tuple[bool, ...] | None = None
         first = tuple(self.carried.values())
         self._set_steps([0] * len(arrays), [first] * len(arrays), (True,) * len(arrays))
@@ -126,9 +132,12 @@ class Optimizer(ABC):
         return param.shape
 
     def _rehearse(  # noqa: B027
-        self, grads: list[Array | None] | None, present: tuple[bool, ...], numbers: Numbers, grad_scale: float
+        self, grads: list[Array | None] | None, present: tuple[bool, ...], numbers: Numbers | Plan, grad_scale: float
     ) -> None:
-        """Comes before each update and prepares hidden arrays for it; must change nothing else."""
+        """Comes before each update and prepares hidden arrays for it; must change nothing else.
+
+        `numbers` are those of the update, or on a GPU what says those of any.
+        """
 
     def _check_together(self, group: Mapping[str, Any]) -> None:  # noqa: B027
         """Rules about several hyperparameters of a group."""
@@ -167,7 +176,9 @@ class Optimizer(ABC):
         arrays = self._arrays = Arrays(options, params, wanted)
         rows = [arrays.row(name, self.slots) for name in params]
         try:
-            self._stepper = _core.Stepper(self._owner, self.name, list(params), rows, options.settings(arrays.mapping))
+            self._stepper: _core.Stepper = self._core.Stepper(
+                self._owner, self.name, list(params), rows, options.settings(arrays.mapping)
+            )
         except BaseException:
             arrays.discard()
             raise
@@ -192,7 +203,10 @@ class Optimizer(ABC):
 
     @property
     def masks(self) -> dict[str, NDArray[np.bool_]]:
-        """The masks that hold from the next step, as copies; parameters that keep every weight may have none."""
+        """The masks that hold from the next step, as copies; parameters that keep every weight may have none.
+
+        They are arrays of NumPy, also of an optimizer on a GPU.
+        """
         return mask_arrays(self.params, self._masks)
 
     def set_masks(self, masks: Masks | None, at_once: bool = False) -> None:
@@ -239,12 +253,16 @@ class Optimizer(ABC):
 
         Returns:
             Norm of the gradients (if it was needed), whether the step was skipped, learning rates, number of updates.
+            On a GPU the step is launched and nobody waits; the first look at what was returned does.
 
         Raises:
-            NonFiniteError: a gradient is NaN or infinite in its parameter's compute type, or their norm overflows.
+            NonFiniteError: a gradient is NaN or infinite in its parameter's compute type, or their norm overflows. On a
+                GPU it is raised by the next step that knows of it, or a look at what this one returned; until then
+                steps do nothing.
             ValueError: names or shapes that do not fit, arrays that share elements or changed since they were bound.
             TypeError: arrays of another kind or dtype.
-            RuntimeError: no gradients, or another step of this optimizer is running.
+            RuntimeError: no gradients, or another step of this optimizer is running; on a GPU, a step that is recorded
+                into a CUDA graph and would bring something to the device.
         """
         if grads is None:
             matched, present = None, self._bound_present
@@ -257,6 +275,8 @@ class Optimizer(ABC):
             raise ValueError(f"{self._owner}: grad_scale must not be 0, got {grad_scale!r}")
         if present != self._partition.present:
             self._set_steps(self._steps(), self._carried(), present)
+        if self.device != "cpu":
+            return self._launch(matched, present, grad_scale)
         numbers = self._numbers()
         updates, stepper = numbers.moment[0], self._stepper
         try:
@@ -268,10 +288,46 @@ class Optimizer(ABC):
             raise
         return StepInfo(norm, False, numbers.lrs, updates + 1)
 
+    def _launch(self, grads: list[Array | None] | None, present: tuple[bool, ...], grad_scale: float) -> StepInfo:
+        """The step on a GPU, which counts updates itself: it is told the numbers of any."""
+        plan = self._plan()
+        self._rehearse(grads, present, plan, grad_scale)
+        stepper: Any = self._stepper
+        info: StepInfo = stepper.step(grads, plan, float(grad_scale))
+        return info
+
+    def _plan(self) -> Plan:
+        held, partition = tuple([group.held for group in self.groups]), self._partition
+        return Plan(partial(self._numbers_of, partition), partial(self._lrs_of, held), held, partition.setting)
+
+    def refill(self) -> None:
+        """Prepares the next 256 replays of a step that was recorded into a CUDA graph; nothing on a CPU.
+
+        A replay takes the hyperparameters of its update from a table on the device, which ends 256 updates after the
+        last call. A step past it does nothing, and the next call of `refill` or `step` is a RuntimeError. What was set
+        in ``groups`` since then holds from here on. Waits for the device.
+
+        Raises:
+            NonFiniteError: a replay met a gradient that is not finite (``on_nonfinite="raise"``).
+            RuntimeError: a replay was past the table.
+        """
+        if self.device != "cpu":
+            stepper: Any = self._stepper
+            stepper.refill(self._plan())
+
+    def _lrs_of(self, held: Iterable[Held], updates: int) -> tuple[float, ...]:
+        """Learning rates of the update after so many."""
+        return tuple([evaluate(self._owner, self.checks, "lr", values["lr"], updates) for values, _ in held])
+
     def _numbers(self) -> Numbers:
         """What the coming update says for each cohort."""
-        partition, stepper, width = self._partition, self._stepper, len(self.carried)
-        updates, before = stepper.now(partition.setting) if width else (stepper.updates, ())
+        partition, stepper = self._partition, self._stepper
+        updates, before = stepper.now(partition.setting) if self.carried else (stepper.updates, ())
+        return self._numbers_of(partition, updates, before)
+
+    def _numbers_of(self, partition: Partition, updates: int, before: Sequence[float]) -> Numbers:
+        """What the update after so many says for each cohort, `before` being what they carry into it."""
+        width = len(self.carried)
         groups = [self._values(group, updates) for group in self.groups]
         lrs = tuple([values["lr"] for values in groups])
         scalars: list[float] = []
@@ -358,7 +414,7 @@ class Optimizer(ABC):
 
     def _take_back(self, loaded: _state_dict.Loaded) -> None:
         for target, source in loaded.copies:
-            target[...] = source
+            assign(target, source)
         for group, values in zip(self.groups, loaded.groups):
             group.hold({key: adopt(group[key], value) for key, value in values.items()})
         self._arrays.follow()
@@ -367,7 +423,7 @@ class Optimizer(ABC):
         """An optimizer of the same kind, settings, groups and state over other arrays.
 
         Args:
-            params: an array for each name of this one, of the same shape and dtype.
+            params: an array for each name of this one, of the same shape and dtype; all may be on another device.
 
         Returns:
             It, with state of its own: in memory where this one's is in a file, shadow copies of its own.
@@ -390,9 +446,37 @@ class Optimizer(ABC):
             {"params": {name: params[name] for name in group.names}, **copy.deepcopy(group.values_now)}
             for group in self.groups
         ]
-        twin: Optimizer = type(self)(groups, **self._options.of_clone(), masks=self.masks or None)
+        device = device_of(next(iter(params.values())))
+        twin: Optimizer = type(self)(groups, **self._options.of_clone(device), masks=self.masks or None)
         twin.load_state_dict(self.state_dict())
         return twin
+
+    def to(self, device: str, params: Mapping[str, Array] | None = None) -> "Optimizer":
+        """An optimizer of the same kind, settings, groups, state and step counts on another device, bit for bit.
+
+        Args:
+            device: "cpu", "cuda" for CuPy's current device, or "cuda:0" and so on.
+            params: an array there for each name; without them copies of this one's parameters.
+
+        Returns:
+            It; ``params`` of it are the arrays that it steps.
+
+        Raises:
+            TypeError, ValueError, ImportError, RuntimeError: another name or array, or no such device.
+
+        Example:
+            >>> opt = ss.optim.SGD({"w": np.array([1.0, 2.0])}, lr=0.1, momentum=0.9)
+            >>> info = opt.step({"w": np.ones(2)})
+            >>> there = opt.to("cpu")
+            >>> info = there.step({"w": np.ones(2)})
+            >>> opt.params["w"].tolist(), there.params["w"].round(2).tolist(), there.device
+            ([0.9, 1.9], [0.71, 1.71], 'cpu')
+        """
+        return self.clone(params_on(self._owner, as_device(self._owner, device), self.params, params))
+
+    def _on_host(self) -> "Optimizer":
+        """Itself, or one with the same state in memory of the host."""
+        return self if self.device == "cpu" else self.to("cpu")
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse_copy(self._owner)
@@ -414,7 +498,7 @@ class Optimizer(ABC):
             ImportError: PyTorch is missing.
             ValueError: PyTorch lacks the optimizer or a setting; names or shapes are not the model's.
         """
-        return _torch.to_torch(self, model)
+        return _torch.to_torch(self._on_host(), model)
 
     def load_torch_state_dict(self, state_dict: Mapping[str, Any], model: Any) -> None:
         """Takes what ``torch.optim.X.state_dict()`` gave: state, step counts and hyperparameters.
@@ -429,7 +513,7 @@ class Optimizer(ABC):
             ImportError: PyTorch is missing.
             ValueError: as `load_state_dict`; nothing has changed then.
         """
-        self.load_state_dict(_torch.from_torch(self, state_dict, model))
+        self.load_state_dict(_torch.from_torch(self._on_host(), state_dict, model))
 
     def sweeper(self, grads: Grads) -> Callable[[], None]:
         """A function with a step's memory traffic and next to no arithmetic, for benchmarks; it spoils every array."""

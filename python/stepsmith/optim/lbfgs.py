@@ -11,7 +11,8 @@ from typing import Any, ClassVar, NamedTuple, NoReturn, SupportsIndex
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith.optim._groups import Check, Group, Params, checked, make_groups, refuse_copy
+from stepsmith._backend import as_device, device_of
+from stepsmith.optim._groups import Check, Group, Params, checked, make_groups, params_on, refuse_copy
 from stepsmith.optim._line_search import Point, strong_wolfe
 from stepsmith.optim._memory import Memory, Pair, dump, load
 from stepsmith.optim._vectors import Vector, Vectors, guard, loss_of, match, pair_of
@@ -67,8 +68,8 @@ class LBFGS:
     c2 0.9), and a trial whose loss or gradient is not finite counts as too long.
 
     Args:
-        params: mapping name → array or sequence of arrays, float32 or float64, any layout; changed in place. There are
-            no groups, and a 16-bit type is refused: a line search sees differences that it cannot hold.
+        params: mapping name → array or sequence of arrays of NumPy or CuPy, float32 or float64, any layout; changed in
+            place. There are no groups. A 16-bit type is refused: a line search sees differences that it cannot hold.
         lr: length of a step, or of a line search's first trial; more than 0.
         max_iter: updates a `step`.
         max_eval: no update begins after that many evaluations in a `step`; None is max_iter·5 // 4.
@@ -145,6 +146,18 @@ class LBFGS:
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse_copy(self._owner)
+
+    @property
+    def device(self) -> str:
+        """Where the parameters are: "cpu", "cuda:0" and so on."""
+        return device_of(next(iter(self.params.values())))
+
+    def to(self, device: str, params: Mapping[str, Array] | None = None) -> LBFGS:
+        """An optimizer with the same settings and history on another device, bit for bit; as `Optimizer.to`."""
+        target = as_device(self._owner, device)
+        there = type(self)(params_on(self._owner, target, self.params, params), **self.groups[0].values_now)
+        there.load_state_dict(self.state_dict())
+        return there
 
     def _set_values(self, group: Group, values: dict[str, Any]) -> None:
         group.values_now.update(self._checked(values))

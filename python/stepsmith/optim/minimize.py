@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
+from stepsmith._backend import is_on_gpu
 from stepsmith.optim._groups import make_groups
 from stepsmith.optim._vectors import guard, loss_of, match, pair_of
 
@@ -141,6 +142,7 @@ class Problem:
         if len(groups) != 1 or groups[0][1]:
             raise ValueError(f"{_OWNER}: params must be one group without hyperparameters, got {len(groups)} group(s)")
         self.arrays = groups[0][0]
+        refuse_gpu(_OWNER, self.arrays)
         guard(_OWNER, self.arrays)
         self.before = {name: array.copy(order="K") for name, array in self.arrays.items()}
         self.start = self.flat(list(self.arrays.values()), "params")
@@ -215,6 +217,14 @@ class Problem:
         after, before = self.call(vector + step * direction)[1], self.call(vector - step * direction)[1]
         result: Flat = (after - before) / (2.0 * step)
         return result
+
+
+def refuse_gpu(owner: str, arrays: Named) -> None:
+    """SciPy works on the CPU."""
+    for name, array in arrays.items():
+        if is_on_gpu(array):
+            rule = "must be a NumPy array, since SciPy works on these"
+            raise TypeError(f"{owner}: params[{name!r}] {rule}, got one of CuPy")
 
 
 def _unit(array: Array) -> float:

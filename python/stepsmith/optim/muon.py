@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
+from stepsmith._backend import is_on_gpu, namespace
 from stepsmith.optim._groups import Params, Scalar, decay_rate, flag, lr, nonnegative
-from stepsmith.optim._partition import Numbers
+from stepsmith.optim._partition import Numbers, Plan
 from stepsmith.optim.base import Grads, Optimizer, StepInfo, StepOptions
 
 __all__ = ["Muon", "orthogonalized"]
@@ -31,10 +32,10 @@ def orthogonalized(
     """The matrix with its singular values brought close to 1, by Newton-Schulz steps of its normed self.
 
     X = U / max(‖U‖, ε), transposed if it is tall; then `steps` times X = aX + (bA + cA²)X with A = XXᵀ. Products are
-    NumPy's, in the matrix's own type.
+    NumPy's or CuPy's, in the matrix's own type.
 
     Args:
-        update: matrix, float32 or float64.
+        update: matrix, float32 or float64, of NumPy or CuPy.
         coefficients: a, b, c.
         steps: how often.
         eps: ε.
@@ -50,15 +51,24 @@ def orthogonalized(
         True
     """
     rows, columns = update.shape
-    a, b, c = (update.dtype.type(coefficient) for coefficient in coefficients)
-    norm = sqrt(_core.reduce("orthogonalized", ["update"], [update], "sum_squares"))
+    a, b, c = map(float, coefficients)
+    norm = _norm_of(update, eps)
     with np.errstate(all="ignore"):
-        x: Array = (update if rows <= columns else update.T) / update.dtype.type(max(eps, norm))
+        x: Array = (update if rows <= columns else update.T) / norm
         for _ in range(steps):
             gram = x @ x.T
             x = a * x + (b * gram + c * (gram @ gram)) @ x
     result: Array = x if rows <= columns else x.T
     return result
+
+
+def _norm_of(update: Array, eps: float) -> Any:
+    """max(‖U‖, ε) in the matrix's type; of one on a GPU it stays there."""
+    if not is_on_gpu(update):
+        norm = sqrt(_core.reduce("orthogonalized", ["update"], [update], "sum_squares"))
+        return update.dtype.type(max(eps, norm))
+    xp = namespace(update)
+    return xp.maximum(xp.sqrt(xp.sum(xp.square(update.astype(xp.float64)))), eps).astype(update.dtype)
 
 
 def _coefficients(owner: str, name: str, value: object) -> tuple[float, ...]:
@@ -85,8 +95,8 @@ class Muon(Optimizer):
     b += (1 - μ)(g - b); u = g + μ(b - g) (Nesterov) or b; X = `orthogonalized`(u); p *= 1 - lr·λ;
     p -= lr·√max(1, rows / columns)·X. All parameters must be matrices; others belong to another optimizer.
 
-    X is made by NumPy's BLAS in the compute type (PyTorch: in bfloat16), with temporary arrays; its bits depend on
-    BLAS. Everything else is as in other optimizers, all or nothing too.
+    X is made by the BLAS of NumPy or CuPy in the compute type (PyTorch: in bfloat16), with temporary arrays; its bits
+    depend on BLAS. Everything else is as in other optimizers, all or nothing too.
 
     Args:
         params: mapping name → matrix, sequence of matrices, or sequence of groups; changed in place.
@@ -178,13 +188,17 @@ class Muon(Optimizer):
         return 1.0 - lr * group["weight_decay"], momentum, 1.0 - momentum, lr, group["nesterov"], False
 
     def _rehearse(
-        self, grads: list[Array | None] | None, present: tuple[bool, ...], numbers: Numbers, grad_scale: float
+        self, grads: list[Array | None] | None, present: tuple[bool, ...], numbers: Numbers | Plan, grad_scale: float
     ) -> None:
         """Lets the core write u into the hidden arrays, then makes it orthogonal and scales it there."""
-        width = len(self._stepper.scalars)
-        scalars = list(numbers.scalars)
-        scalars[width - 1 :: width] = [True] * (len(scalars) // width)
-        self._stepper.step(grads, numbers.moment, scalars, numbers.signs, [], grad_scale, only_rule=True)
+        stepper: Any = self._stepper
+        if isinstance(numbers, Plan):
+            stepper.rehearse(grads, numbers, grad_scale)
+        else:
+            width = len(stepper.scalars)
+            scalars = list(numbers.scalars)
+            scalars[width - 1 :: width] = [True] * (len(scalars) // width)
+            stepper.step(grads, numbers.moment, scalars, numbers.signs, [], grad_scale, only_rule=True)
         there = iter(present)
         for group in self.groups:
             for name in group.names:
@@ -193,4 +207,5 @@ class Muon(Optimizer):
 
     def _orthogonalize(self, update: Array, group: Mapping[str, Any]) -> None:
         x = orthogonalized(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
-        np.multiply(x, update.dtype.type(_ADJUSTMENTS[group["adjust_lr_fn"]](*update.shape)), out=update)
+        factor = _ADJUSTMENTS[group["adjust_lr_fn"]](*update.shape)
+        namespace(update).multiply(x, factor, out=update)

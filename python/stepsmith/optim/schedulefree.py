@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Unpack
 
-from stepsmith import _check, _core
+from stepsmith import _check
 from stepsmith.optim._groups import Number, Params, Scalar, Several, decay_rate, flag, lr, nonnegative
 from stepsmith.optim.base import Array, Optimizer, StepOptions
 
@@ -146,7 +146,7 @@ class ScheduleFreeAdamW(Optimizer):
         names = [f"params[{name!r}]" for name in self.params]
         ends = [self._arrays.kept[name, "z"] for name in self.params]
         # A partial has no line of Python at which an interrupt could part the arrays from the mode.
-        return partial(_core.lerp, self._owner, names, arrays, ends, shadows, weights)
+        return partial(self._core.lerp, self._owner, names, arrays, ends, shadows, weights)
 
     def _initial(self, slot: str, param: Array, group: Mapping[str, Any]) -> float | Array | None:
         return param if slot == "z" else None

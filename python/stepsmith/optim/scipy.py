@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stepsmith import _check
 from stepsmith.optim._groups import make_groups, refuse_copy
-from stepsmith.optim.minimize import METHODS, MinimizeResult, minimize
+from stepsmith.optim.minimize import METHODS, MinimizeResult, minimize, refuse_gpu
 
 __all__ = ["ScipyMinimizer"]
 
@@ -57,6 +57,7 @@ class ScipyMinimizer:
         groups = make_groups(owner, params)
         if len(groups) != 1 or groups[0][1]:
             raise ValueError(f"{owner}: params must be one group without hyperparameters, got {len(groups)} group(s)")
+        refuse_gpu(owner, groups[0][0])
         self.params: Mapping[str, Array] = MappingProxyType(groups[0][0])
 
     def step(self, closure: Callable[[], tuple[Any, Grads]]) -> MinimizeResult:

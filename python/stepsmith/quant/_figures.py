@@ -6,12 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith._backend import is_on_gpu, namespace
+
 __all__ = ["QuantizationError", "compare"]
 
 Array = NDArray[Any]
 
 CHUNK = 16 * 1024
 """Elements of a chunk, which stays in a cache as float64."""
+GPU_CHUNK = 4 * 1024 * 1024
+"""The same on a GPU, where each chunk waits for the host."""
 
 
 class QuantizationError(NamedTuple):
@@ -30,18 +34,24 @@ class QuantizationError(NamedTuple):
 def compare(x: Array, y: Array) -> QuantizationError:
     """Figures of two arrays of one shape, in float64, chunk by chunk in C order."""
     largest, noise, signal, decoded, product = 0.0, 0.0, 0.0, 0.0, 0.0
-    flat_x, flat_y = (array.reshape(-1) if array.flags.c_contiguous else array.flat for array in (x, y))
+    own, chunk = namespace(x), GPU_CHUNK if is_on_gpu(x) else CHUNK
+    flat_x, flat_y = (_flat(array) for array in (x, y))
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, x.size, CHUNK):
-            of_x, of_y = (np.asarray(flat[start : start + CHUNK], np.float64) for flat in (flat_x, flat_y))
+        for start in range(0, x.size, chunk):
+            of_x, of_y = (own.asarray(flat[start : start + chunk], np.float64) for flat in (flat_x, flat_y))
             error = of_y - of_x
-            largest = float(np.maximum(largest, np.abs(error).max()))
-            noise += float(np.square(error).sum())
-            signal += float(np.square(of_x).sum())
-            decoded += float(np.square(of_y).sum())
+            largest = float(np.maximum(largest, float(own.abs(error).max())))
+            noise += float(own.square(error).sum())
+            signal += float(own.square(of_x).sum())
+            decoded += float(own.square(of_y).sum())
             product += float((of_x * of_y).sum())
     rms = sqrt(noise / max(x.size, 1))
     return QuantizationError(largest, rms, _decibels(signal, noise), _cosine(product, signal, decoded))
+
+
+def _flat(array: Array) -> Any:
+    """What is cut into chunks in C order; CuPy has no other view of a strided array than a copy."""
+    return array.reshape(-1) if array.flags.c_contiguous or is_on_gpu(array) else array.flat
 
 
 def _decibels(signal: float, noise: float) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith._backend import require_array
+from stepsmith._backend import moved, require_array
 from stepsmith.quant._archive import HASH, KEY, OTHERS, PLAIN, Archive, Record, listed, sha256
 from stepsmith.quant._tensors import Path, write
 from stepsmith.quant.array import QuantizedArray
@@ -42,7 +42,7 @@ def save(path: Path, tensors: Mapping[str, QuantizedArray | Array], metadata: Ma
 
     Args:
         path: of the file.
-        tensors: name → array of any layout.
+        tensors: name → array of any layout; those of CuPy are copied to the host and come back as NumPy's.
         metadata: further entries, strings by name.
 
     Raises:
@@ -61,9 +61,10 @@ def save(path: Path, tensors: Mapping[str, QuantizedArray | Array], metadata: Ma
     further = _further(metadata)
     stored: dict[str, Array] = {}
     records: dict[str, Record] = {}
-    for name, value in tensors.items():
+    for name, given in tensors.items():
         if not isinstance(name, str):
             raise TypeError(f"save: tensors must have strings as names, got {name!r}")
+        value = _on_host(name, given)
         for place, array in _places(name, value).items():
             if place in stored or place == "__metadata__":
                 raise ValueError(f"save: names of tensors and parts must differ, got '{place}' for something else too")
@@ -99,11 +100,18 @@ def _further(metadata: Mapping[str, str] | None) -> dict[str, str]:
     return further
 
 
+def _on_host(name: str, value: QuantizedArray | Array) -> QuantizedArray | Array:
+    """The value as NumPy has it."""
+    if isinstance(value, QuantizedArray):
+        return value.to("cpu")
+    return moved(require_array("save", f"tensors['{name}']", value), "cpu")
+
+
 def _places(name: str, value: QuantizedArray | Array) -> Mapping[str, Array]:
     """Name in the file → array."""
     if isinstance(value, QuantizedArray):
         return {f"{name}.{part}": array for part, array in value.parts.items()}
-    return {name: require_array("save", f"tensors['{name}']", value)}
+    return {name: value}
 
 
 def _as_stored(place: str, array: Array) -> Array:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith import _check, _core
-from stepsmith._outputs import output, require_floats
+from stepsmith import _check
+from stepsmith._backend import addresses, one_core
+from stepsmith._outputs import meets, output, require_floats
 from stepsmith.quant._scheme import FLOAT32, Scheme, as_bytes
 from stepsmith.quant.affine import Affine
 from stepsmith.quant.array import QuantizedArray
@@ -56,12 +57,13 @@ def matmul(q: QuantizedArray, x: Array, out: Array | None = None, activations: s
     rows, length = q.shape
     if x.ndim < 1 or x.shape[-1] != length:
         raise ValueError(f"matmul: x must have shape (..., {length}) for weights of shape {q.shape}, got {x.shape}")
-    out = output("matmul", "out", out, (*x.shape[:-1], rows), FLOAT32)
+    core = one_core("matmul", {"x": x, "q": q.codes, "out": out})
+    out = output("matmul", "out", out, (*x.shape[:-1], rows), FLOAT32, x)
     for name, part in {"x": x, **{f"q.parts['{name}']": part for name, part in q.parts.items()}}.items():
-        if np.may_share_memory(part, out) and np.shares_memory(part, out):
+        if meets(part, out) and np.shares_memory(addresses(part), addresses(out)):
             raise ValueError(f"matmul: out and {name} must not share memory, got ones that overlap")
-    codes, scales = as_bytes(q.codes), q.scales.reshape(-1)
-    _core.matmul_codes("matmul", kind, codes, scales, (rows, length), steps, x, out, activations == "int8")
+    codes, scales = as_bytes(q.codes, x), q.scales.reshape(-1)
+    core.matmul_codes("matmul", kind, codes, scales, (rows, length), steps, x, out, activations == "int8")
     return out
 
 

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith import _check, _core
+from stepsmith import _check
+from stepsmith._backend import core_of, is_on_gpu, namespace
 
-__all__ = ["REGISTRY", "Blocks", "CodecScheme", "Parts", "Scheme", "Spec", "scheme"]
+__all__ = ["REGISTRY", "Blocks", "CodecScheme", "Parts", "Scheme", "Spec", "kept_dtype", "scheme"]
 
 Array = NDArray[Any]
 Parts = Mapping[str, Array]
@@ -117,20 +118,28 @@ class CodecScheme(Scheme):
         """Fills the parts in one sweep over `x`."""
         if not x.size:
             return
-        codes, scales = as_bytes(parts["codes"]), as_bytes(parts.get("scales"))
-        _core.quantize(owner, self._core_scheme(x.shape), x, codes, scales, nan == "zero", checks_first)
+        codes, scales = as_bytes(parts["codes"], x), as_bytes(parts.get("scales"), x)
+        core_of(x).quantize(owner, self._core_scheme(x.shape), x, codes, scales, nan == "zero", checks_first)
 
     def dequantize(self, owner: str, parts: Parts, out: Array) -> None:
         """Fills `out` in one sweep."""
         if not out.size:
             return
-        codes, scales = as_bytes(parts["codes"]), as_bytes(parts.get("scales"))
-        _core.dequantize(owner, self._core_scheme(out.shape), codes, scales, out)
+        codes, scales = as_bytes(parts["codes"], out), as_bytes(parts.get("scales"), out)
+        core_of(out).dequantize(owner, self._core_scheme(out.shape), codes, scales, out)
 
 
-def as_bytes(part: Array | None) -> NDArray[np.uint8]:
-    """The bytes of a part, which is in C order; none without one."""
-    return np.empty(0, np.uint8) if part is None else part.reshape(-1).view(np.uint8)
+def as_bytes(part: Array | None, of: Array) -> NDArray[np.uint8]:
+    """The bytes of a part, which is in C order; without one none, where another array is."""
+    if part is None:
+        none: NDArray[np.uint8] = namespace(of).empty(0, np.uint8)
+        return none
+    return part.reshape(-1).view(np.uint8)
+
+
+def kept_dtype(dtype: np.dtype[Any], of: object) -> np.dtype[Any]:
+    """The dtype of a part where another array is: CuPy has no floats of 8 bits, and keeps their bytes."""
+    return UINT8 if is_on_gpu(of) and dtype.itemsize == 1 and dtype.kind not in "iu" else dtype
 
 
 def flat_blocks(shape: tuple[int, ...], block: int) -> Blocks:

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stepsmith import _check, _core
+from stepsmith import _check
+from stepsmith._backend import core_of, is_on_gpu, namespace, one_core
 from stepsmith._outputs import require_floats
 from stepsmith._recycled import empty
+from stepsmith.quant._numbers import as_numbers, is_array, one_of, spread
 from stepsmith.quant._scheme import FLOAT32, UINT8, Parts, Scheme, Spec, as_bytes
 from stepsmith.quant.array import QuantizedArray, check_out
 
@@ -135,16 +137,16 @@ class Affine(Scheme):
     def quantize(self, owner: str, x: Array, parts: Parts, nan: str, checks_first: bool) -> None:
         """Fills the parts."""
         scales, zero_points = parts["scales"].reshape(-1), _points(parts)
-        codes, zeroes = as_bytes(parts["codes"]), nan == "zero"
-        _core.affine_quantize(
+        codes, zeroes = as_bytes(parts["codes"], x), nan == "zero"
+        core_of(x).affine_quantize(
             owner, self._grid(), self._cut(x.shape), x, codes, scales, zero_points, zeroes, checks_first
         )
 
     def dequantize(self, owner: str, parts: Parts, out: Array) -> None:
         """Fills `out`."""
         scales, zero_points = parts["scales"].reshape(-1), _points(parts)
-        codes = as_bytes(parts["codes"])
-        _core.affine_dequantize(owner, self._grid(), self._cut(out.shape), codes, scales, zero_points, out)
+        codes = as_bytes(parts["codes"], out)
+        core_of(out).affine_dequantize(owner, self._grid(), self._cut(out.shape), codes, scales, zero_points, out)
 
     def steps(self, low: ArrayLike, high: ArrayLike) -> tuple[Array, Array]:
         """Scales and zero points of ranges of numbers.
@@ -154,22 +156,25 @@ class Affine(Scheme):
             high: the largest numbers, likewise.
 
         Returns:
-            float32 and int32, of the shape that `low` and `high` broadcast to.
+            float32 and int32, of the shape that `low` and `high` broadcast to; of CuPy if these are.
         """
-        below, above = np.broadcast_arrays(np.asarray(low, np.float64), np.asarray(high, np.float64))
-        if np.isnan(below).any() or np.isnan(above).any():
+        core = one_core("Affine", {"low": low if is_array(low) else None, "high": high if is_array(high) else None})
+        own = namespace(low if is_on_gpu(low) else high)
+        below, above = own.broadcast_arrays(own.asarray(low, np.float64), own.asarray(high, np.float64))
+        shape = below.shape
+        if own.isnan(below).any() or own.isnan(above).any():
             raise ValueError("Affine: low and high must not be NaN, got one")
         with np.errstate(over="ignore", under="ignore"):
-            below, above = (np.maximum(x, 0.0).astype(np.float32).ravel() for x in (-below, above))
-        shape = np.broadcast_shapes(np.shape(low), np.shape(high))
-        scales, zero_points = np.empty(shape, np.float32), np.empty(shape, np.int32)
-        _core.affine_steps(self._grid(), below, above, scales.reshape(-1), zero_points.reshape(-1))
+            below, above = (own.maximum(x, 0.0).astype(np.float32).ravel() for x in (-below, above))
+        scales, zero_points = own.empty(shape, np.float32), own.empty(shape, np.int32)
+        core.affine_steps(self._grid(), below, above, scales.reshape(-1), zero_points.reshape(-1))
         return scales, zero_points
 
 
 def _points(parts: Parts) -> Array:
     points = parts.get("zero_points")
-    return np.empty(0, np.int32) if points is None else points.reshape(-1)
+    none: Array = namespace(parts["scales"]).empty(0, np.int32)
+    return none if points is None else points.reshape(-1)
 
 
 def quantize_affine(
@@ -185,7 +190,8 @@ def quantize_affine(
     Args:
         x: float32, float64, bfloat16 or float16, of any shape and layout.
         scheme: how.
-        scale: one number, or one for each that the scheme has; finite and above 0, rounded to float32.
+        scale: one number, or one for each that the scheme has, of CuPy if `x` is; finite and above 0, rounded to
+            float32.
         zero_point: likewise, codes of the scheme; None or 0 for symmetric codes.
         out: what a call with the same scheme and shape returned; its arrays are filled again.
         nan: "raise" a ValueError at NaN, or take it for "zero". With `out` NaN is looked for before anything is
@@ -209,14 +215,14 @@ def quantize_affine(
         raise TypeError(f"{owner}: scheme must be an Affine, got {scheme!r}")
     _check.one_of(owner, "nan", nan, ("raise", "zero"))
     specs = scheme.parts(x.shape)
-    scales = given_scales(owner, scale, specs["scales"].shape)
-    points = _given_points(owner, zero_point, scheme, scales.shape)
+    scales = _given_scales(owner, scale, specs["scales"].shape, x)
+    points = _given_points(owner, zero_point, scheme, scales)
     if out is not None:
         check_out(owner, out, x, scheme)
-    codes = empty(*specs["codes"]) if out is None else out.codes
+    codes = empty(*specs["codes"], x) if out is None else out.codes
     cut, zeroes = scheme._cut(x.shape), nan == "zero"
-    _core.affine_quantize_given(
-        owner, scheme._grid(), cut, x, as_bytes(codes), scales.ravel(), points.ravel(), zeroes, out is not None
+    core_of(x).affine_quantize_given(
+        owner, scheme._grid(), cut, x, as_bytes(codes, x), scales.ravel(), points.ravel(), zeroes, out is not None
     )
     parts = {"codes": codes, "scales": scales} | ({} if scheme.symmetric else {"zero_points": points})
     if out is None:
@@ -226,34 +232,30 @@ def quantize_affine(
     return out
 
 
-def given_scales(owner: str, scale: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The scales as float32 of that shape."""
-    numbers = np.asarray(scale)
+def _given_scales(owner: str, scale: ArrayLike, shape: tuple[int, ...], x: Array) -> NDArray[np.float32]:
+    """The scales as float32 of that shape, where `x` is."""
+    numbers = as_numbers(owner, "scale", scale, x)
     if numbers.dtype.kind not in "iuf" and numbers.dtype != "bfloat16":
         raise TypeError(f"{owner}: scale must be numbers, got {numbers.dtype}")
     with np.errstate(over="ignore", under="ignore"):
-        scales: NDArray[np.float32] = np.array(_spread(owner, "scale", numbers, shape), np.float32)
-    good = np.isfinite(scales) & (scales >= np.finfo(np.float32).tiny)
+        single = numbers.astype(np.float32, copy=False)
+    good = namespace(single).isfinite(single) & (single >= np.finfo(np.float32).tiny)
+    scales: NDArray[np.float32] = spread(owner, "scale", single, shape, x, np.float32)
     if not good.all():
         rule = "finite normal float32 numbers above 0"
-        raise ValueError(f"{owner}: scale must be {rule}, got {numbers.ravel()[0] if not shape else scales[~good][0]}")
+        raise ValueError(f"{owner}: scale must be {rule}, got {one_of(numbers if not shape else single[~good])}")
     return scales
 
 
-def _given_points(owner: str, zero_point: ArrayLike | None, scheme: Affine, shape: tuple[int, ...]) -> Array:
-    points = np.asarray(0 if zero_point is None else zero_point)
+def _given_points(owner: str, zero_point: ArrayLike | None, scheme: Affine, scales: Array) -> Array:
+    points = as_numbers(owner, "zero_point", 0 if zero_point is None else zero_point, scales)
     if points.dtype.kind not in "iu":
         raise TypeError(f"{owner}: zero_point must be integers, got {points.dtype}")
-    points = _spread(owner, "zero_point", points, shape)
     low, high = (0, 0) if scheme.symmetric else (scheme.qmin, scheme.qmax)
+    placed = spread(owner, "zero_point", points, scales.shape, scales, np.int32)
     bad = points[(points < low) | (points > high)]
     if bad.size:
         rule = "0 for symmetric codes" if scheme.symmetric else f"in [{low}, {high}]"
-        raise ValueError(f"{owner}: zero_point must be {rule}, got {bad[0]}")
-    return np.empty(0, np.int32) if scheme.symmetric else np.array(points, np.int32)
-
-
-def _spread(owner: str, name: str, numbers: Array, shape: tuple[int, ...]) -> Array:
-    if numbers.shape not in ((), shape):
-        raise ValueError(f"{owner}: {name} must have shape {shape} or be one number, got shape {numbers.shape}")
-    return np.broadcast_to(numbers, shape)
+        raise ValueError(f"{owner}: zero_point must be {rule}, got {one_of(bad)}")
+    none: Array = namespace(scales).empty(0, np.int32)
+    return none if scheme.symmetric else placed

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from stepsmith import _check
-from stepsmith._outputs import FLOATS, output, require_floats
+from stepsmith._backend import addresses, as_device, device_of, moved, one_core, require_same_kind
+from stepsmith._outputs import FLOATS, meets, output, require_floats
 from stepsmith._recycled import empty
 from stepsmith.quant._figures import QuantizationError, compare
-from stepsmith.quant._scheme import Scheme
+from stepsmith.quant._scheme import Scheme, kept_dtype
 
 __all__ = ["QuantizedArray", "check_out", "dequantize", "quantize"]
 
@@ -27,7 +28,8 @@ class QuantizedArray:
     Args:
         scheme: how elements became codes.
         shape: of the array that was quantized.
-        parts: name → array, "codes", and "scales" where the scheme has them, as ``scheme.parts(shape)`` says.
+        parts: name → array, "codes", and "scales" where the scheme has them, as ``scheme.parts(shape)`` says; all of
+            NumPy or all of CuPy, which has no floats of 8 bits: theirs are uint8.
 
     Raises:
         TypeError, ValueError: parts that are not what the scheme says.
@@ -38,9 +40,11 @@ class QuantizedArray:
         if set(specs) != set(parts):
             raise ValueError(f"QuantizedArray: parts must be {sorted(specs)}, got {sorted(parts)}")
         for name, (wanted, dtype) in specs.items():
-            part = output("QuantizedArray", f"parts['{name}']", parts[name], wanted, dtype)
+            kept = kept_dtype(dtype, parts[name])
+            part = output("QuantizedArray", f"parts['{name}']", parts[name], wanted, kept)
             if not part.flags.c_contiguous:
                 raise ValueError(f"QuantizedArray: parts['{name}'] must be in C order, got strides {part.strides}")
+        one_core("QuantizedArray", {f"parts['{name}']": part for name, part in parts.items()})
         self.scheme = scheme
         self.shape = shape
         self.parts: Mapping[str, Array] = MappingProxyType(dict(parts))
@@ -72,6 +76,37 @@ class QuantizedArray:
         """Bytes of all parts."""
         return sum(part.nbytes for part in self.parts.values())
 
+    @property
+    def device(self) -> str:
+        """Where the parts are: "cpu", "cuda:0" and so on."""
+        return device_of(self.codes)
+
+    def to(self, device: str) -> "QuantizedArray":
+        """The same codes and scales, bit by bit, on a device.
+
+        Args:
+            device: "cpu", "cuda" for CuPy's current device, or "cuda:N".
+
+        Returns:
+            Itself if it is there, else one with copies of the parts; those of floats of 8 bits are uint8 on a GPU.
+
+        Raises:
+            TypeError, ValueError: another device, or one that this machine has not.
+            ImportError: CuPy is missing.
+            RuntimeError: there is no GPU or no driver.
+
+        Example:
+            >>> q = ss.quant.quantize(np.ones(3, np.float32), ss.quant.NF4())
+            >>> q.to("cpu") is q
+            True
+        """
+        target = as_device("QuantizedArray.to", device)
+        if self.device == target:
+            return self
+        specs = self.scheme.parts(self.shape)
+        parts = {name: _moved(part, specs[name].dtype, target) for name, part in self.parts.items()}
+        return QuantizedArray(self.scheme, self.shape, parts)
+
     def dequantize(self, out: Array | None = None, dtype: DTypeLike = np.float32) -> Array:
         """The array that the codes stand for; see `dequantize`."""
         return dequantize(self, out=out, dtype=dtype)
@@ -95,6 +130,7 @@ class QuantizedArray:
             '0.0593 0.0296 28.06 dB 0.999288'
         """
         require_floats("QuantizedArray.error", "x", x)
+        require_same_kind("QuantizedArray.error", "x", x, self.codes, "its parts")
         if x.shape != self.shape:
             raise ValueError(f"QuantizedArray.error: x must have shape {self.shape}, got {x.shape}")
         return compare(x, self.dequantize())
@@ -113,6 +149,13 @@ class QuantizedArray:
         return f"QuantizedArray(shape={self.shape}, scheme={self.scheme!r}, nbytes={self.nbytes})"
 
 
+def _moved(part: Array, dtype: np.dtype[Any], device: str) -> Array:
+    """A part of that dtype on a device."""
+    has_bytes = dtype.itemsize == 1
+    there = moved(part.view(np.uint8) if has_bytes else part, device)
+    return there.view(kept_dtype(dtype, there)) if has_bytes else there
+
+
 def quantize(x: Array, scheme: Scheme, out: QuantizedArray | None = None, nan: str = "raise") -> QuantizedArray:
     """Codes and scales of an array, in one sweep over it where a scale does not span more.
 
@@ -122,10 +165,10 @@ def quantize(x: Array, scheme: Scheme, out: QuantizedArray | None = None, nan: s
         x: float32, float64, bfloat16 or float16, of any shape and layout.
         scheme: how.
         out: what a call with the same scheme and shape returned; its arrays are filled again.
-        nan: "raise" a ValueError at NaN, or take it for "zero".
+        nan: "raise" a ValueError at NaN, or take it for "zero", which does not wait for a GPU.
 
     Returns:
-        The codes and scales, `out` if it was given.
+        The codes and scales where x is, `out` if it was given.
 
     Raises:
         TypeError, ValueError: another kind of array, a shape that the scheme cannot hold, NaN, an `out` that does not
@@ -145,7 +188,7 @@ def quantize(x: Array, scheme: Scheme, out: QuantizedArray | None = None, nan: s
         check_out("quantize", out, x, scheme)
         scheme.quantize("quantize", x, out.parts, nan, True)
         return out
-    parts = {name: empty(shape, dtype) for name, (shape, dtype) in specs.items()}
+    parts = {name: empty(shape, kept_dtype(dtype, x), x) for name, (shape, dtype) in specs.items()}
     scheme.quantize("quantize", x, parts, nan, False)
     return QuantizedArray(scheme, x.shape, parts)
 
@@ -163,10 +206,11 @@ def check_out(owner: str, out: object, x: Array, scheme: Scheme) -> None:
         raise TypeError(f"{owner}: out must be a QuantizedArray, got {type(out).__name__}")
     if (out.scheme, out.shape) != (scheme, x.shape):
         raise ValueError(f"{owner}: out must have scheme {scheme!r} and shape {x.shape}, got {out!r}")
+    require_same_kind(owner, "out.parts['codes']", out.codes, x, "the others")
     for name, part in out.parts.items():
-        if not part.flags.writeable:
+        if not addresses(part).flags.writeable:
             raise ValueError(f"{owner}: out.parts['{name}'] must be writable, got a read-only array")
-        if np.may_share_memory(part, x):
+        if meets(part, x):
             raise ValueError(f"{owner}: out.parts['{name}'] and x must not share memory, got arrays that overlap")
 
 
@@ -190,12 +234,12 @@ def dequantize(q: QuantizedArray, out: Array | None = None, dtype: DTypeLike = n
         wanted = np.dtype(dtype)
         if wanted not in FLOATS:
             raise TypeError(f"dequantize: dtype must be float32, float64, bfloat16 or float16, got {wanted}")
-        out = empty(q.shape, wanted)
+        out = empty(q.shape, wanted, q.codes)
     else:
         require_floats("dequantize", "out", out)
-        output("dequantize", "out", out, q.shape, out.dtype)
+        output("dequantize", "out", out, q.shape, out.dtype, q.codes)
         for name, part in q.parts.items():
-            if np.may_share_memory(part, out):
+            if meets(part, out):
                 raise ValueError(f"dequantize: out and q.parts['{name}'] must not share memory, got ones that overlap")
     q.scheme.dequantize("dequantize", q.parts, out)
     return out

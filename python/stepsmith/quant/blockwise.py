@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
-import numpy as np
-
-from stepsmith import _check, _core
+from stepsmith import _check
+from stepsmith._backend import core_of, namespace
 from stepsmith.quant._scheme import FLOAT32, UINT8, Array, Blocks, CodecScheme, Parts, Spec, flat_blocks, power_of_two
 
 __all__ = ["FP4", "NF4", "Dynamic8"]
@@ -89,9 +88,9 @@ class FourBit(CodecScheme):
         """Fills the parts in one sweep over `x`; double quantization goes over the scales once more."""
         if not self.double_quant:
             return super().quantize(owner, x, parts, nan, checks_first)
-        scales = np.empty(parts["scale_codes"].shape, FLOAT32)
+        scales = namespace(x).empty(parts["scale_codes"].shape, FLOAT32)
         super().quantize(owner, x, {"codes": parts["codes"], "scales": scales}, nan, checks_first)
-        total = _core.reduce(owner, ["scales"], [scales], "sum")
+        total = core_of(x).reduce(owner, ["scales"], [scales], "sum")
         parts["scale_offset"][...] = total / max(scales.size, 1)
         scales -= parts["scale_offset"]
         Dynamic8(SCALE_BLOCK).quantize(owner, scales, _nested(parts), nan, False)
@@ -101,10 +100,11 @@ class FourBit(CodecScheme):
         """Fills `out` in one sweep."""
         if not self.double_quant:
             return super().dequantize(owner, parts, out)
-        scales = np.empty(parts["scale_codes"].shape, FLOAT32)
+        own = namespace(out)
+        scales = own.empty(parts["scale_codes"].shape, FLOAT32)
         Dynamic8(SCALE_BLOCK).dequantize(owner, _nested(parts), scales)
         scales += parts["scale_offset"]
-        np.maximum(scales, 0, out=scales)
+        own.maximum(scales, 0, out=scales)
         return super().dequantize(owner, {"codes": parts["codes"], "scales": scales}, out)
 
 

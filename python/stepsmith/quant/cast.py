@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from stepsmith import _check, _core
-from stepsmith._backend import require_array
+from stepsmith import _check
+from stepsmith._backend import addresses, core_of, is_on_gpu, namespace, require_array
 from stepsmith._outputs import FLOATS, check_written, is_same, meets, output
 from stepsmith._recycled import empty
 
@@ -21,7 +21,9 @@ FLOAT8 = (np.dtype(ml_dtypes.float8_e4m3fn), np.dtype(ml_dtypes.float8_e5m2))
 CASTS = FLOATS + FLOAT8
 
 
-def cast(x: Array, dtype: DTypeLike, out: Array | None = None, saturate: bool = True) -> Array:
+def cast(
+    x: Array, dtype: DTypeLike, out: Array | None = None, saturate: bool = True, x_dtype: DTypeLike | None = None
+) -> Array:
     """An array as another floating-point type, each number rounded to the nearest one, half to even.
 
     float64 becomes a narrower type by way of float32; the same type is copied. NaN stays NaN and keeps its sign. In
@@ -29,12 +31,16 @@ def cast(x: Array, dtype: DTypeLike, out: Array | None = None, saturate: bool = 
     finite number (448 and 57344), infinity too, or without `saturate` what ml_dtypes makes of it: NaN in
     float8_e4m3fn, which has no infinity, infinity in float8_e5m2.
 
+    CuPy has no 8-bit floats: on a GPU their bytes are uint8, also those of the result, and `x_dtype` says what those of
+    `x` are.
+
     Args:
         x: float32, float64, bfloat16, float16, float8_e4m3fn or float8_e5m2, of any shape and layout.
         dtype: one of these.
         out: of that dtype and the shape of `x`, of any layout; it may be the memory of `x` if its elements lie where
             those of `x` do and are as large.
         saturate: for the 8-bit floats.
+        x_dtype: float8_e4m3fn or float8_e5m2 for an `x` of uint8.
 
     Returns:
         `out`, or a new array in C order.
@@ -49,24 +55,37 @@ def cast(x: Array, dtype: DTypeLike, out: Array | None = None, saturate: bool = 
         >>> ss.cast(x, ml_dtypes.float8_e4m3fn).tolist()
         [0.3125, -448.0]
     """
-    _require("x", require_array("cast", "x", x).dtype)
+    given = _dtype_of(require_array("cast", "x", x), x_dtype)
     wanted = _require("dtype", np.dtype(dtype))
     _check.boolean("cast", "saturate", saturate)
     if isinstance(x, np.ma.MaskedArray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError("cast: x and out must be plain NumPy arrays, got a masked array, whose mask would be ignored")
-    given = empty(x.shape, wanted) if out is None else output("cast", "out", out, x.shape, wanted)
-    check_written("cast", {"out": given})
-    if x.dtype == wanted:
-        _copy(x, given)
+    stored = np.dtype(np.uint8) if wanted in FLOAT8 and is_on_gpu(x) else wanted
+    y = empty(x.shape, stored, x) if out is None else output("cast", "out", out, x.shape, stored, x)
+    check_written("cast", {"out": y})
+    if given == wanted:
+        _copy(x, y)
     else:
-        _core.cast("cast", *_as_stored(x), *_as_stored(given), saturate)
+        core_of(x).cast("cast", *_as_stored(x, given), *_as_stored(y, wanted), saturate)
+    return y
+
+
+def _dtype_of(x: Array, x_dtype: DTypeLike | None) -> np.dtype[Any]:
+    """What the elements are."""
+    if x_dtype is None:
+        return _require("x", x.dtype)
+    given = np.dtype(x_dtype)
+    if given not in FLOAT8:
+        raise TypeError(f"cast: x_dtype must be float8_e4m3fn or float8_e5m2, got {given}")
+    if x.dtype not in (given, np.uint8):
+        raise TypeError(f"cast: x must be uint8, the bytes of {given}, got {x.dtype}")
     return given
 
 
 def _copy(x: Array, out: Array) -> None:
-    if meets(x, out) and not is_same(x, out) and np.shares_memory(x, out):
+    if meets(x, out) and not is_same(x, out) and np.shares_memory(addresses(x), addresses(out)):
         raise ValueError("cast: x and out must not share elements, got arrays that overlap in memory")
-    np.copyto(out, x)
+    namespace(x).copyto(out, x if x.dtype == out.dtype else x.view(out.dtype))
 
 
 def _require(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -76,6 +95,6 @@ def _require(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype
 
 
-def _as_stored(array: Array) -> tuple[Array, str | None]:
+def _as_stored(array: Array, dtype: np.dtype[Any]) -> tuple[Array, str | None]:
     """The array, or its bytes and what they mean."""
-    return (array.view(np.uint8), array.dtype.name) if array.dtype in FLOAT8 else (array, None)
+    return (array.view(np.uint8), dtype.name) if dtype in FLOAT8 else (array, None)

@@ -7,17 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stepsmith import _check, _core
+from stepsmith import _check
+from stepsmith._backend import core_of, is_on_gpu, namespace
 from stepsmith._outputs import (
     check_written,
     compute_dtype,
     kept,
     like,
+    meets,
     of_forward,
     output,
     outputs,
     require_floats,
 )
+from stepsmith.quant._numbers import as_numbers, spread
 
 __all__ = ["FakeSaved", "fake_quantize", "fake_quantize_backward"]
 
@@ -62,10 +65,11 @@ def fake_quantize(
     """Fake quantization: y = (clamp(round(x / scale) + zero_point, qmin, qmax) - zero_point) · scale.
 
     Rounds half to even. NaN stays NaN. Follows ``torch.fake_quantize_per_tensor_affine`` and ``_per_channel_affine``.
+    Scales and zero points that are arrays of CuPy are taken as they are: a look at them would wait for the GPU.
 
     Args:
         x: float32, float64, bfloat16 or float16, any layout; computed in float32, or in float64 for float64.
-        scale: one number, or with `axis` one for each index; above 0, rounded to the compute type.
+        scale: one number, or with `axis` one for each index, of CuPy if `x` is; above 0, rounded to the compute type.
         zero_point: integers in [qmin, qmax], likewise.
         qmin: the least code.
         qmax: the largest code.
@@ -90,19 +94,13 @@ def fake_quantize(
     qmax = _check.integer(owner, "qmax", qmax, low=qmin + 1, high=LARGEST)
     _check.one_of(owner, "convention", convention, ("onnx", "torch"))
     steps, shape = _shapes(owner, x, axis)
-    scales = _numbers(owner, "scale", scale, steps).astype(compute_dtype(x)).astype(np.float64)
-    good = np.isfinite(scales) & (scales >= np.finfo(np.float32).tiny)
-    if not good.all():
-        raise ValueError(f"{owner}: scale must be finite normal numbers above 0, got {scales[~good][0]}")
-    points = _numbers(owner, "zero_point", zero_point, steps)
-    good = (points >= qmin) & (points <= qmax) & (points == np.floor(points))
-    if not good.all():
-        raise ValueError(f"{owner}: zero_point must be integers in [{qmin}, {qmax}], got {points[~good][0]:g}")
-    y = output(owner, "out", out, x.shape, x.dtype)
+    scales = _given_scales(owner, scale, steps, x)
+    points = _given_points(owner, zero_point, (qmin, qmax), steps, x)
+    y = output(owner, "out", out, x.shape, x.dtype, x)
     check_written(owner, {"out": out})
     bounds = float(qmin), float(qmax), convention == "torch"
-    source = x if out is None or not np.may_share_memory(x, out) else None
-    _core.fake_quantize(owner, y, (x, None), scales, points, np.empty(0), bounds, shape)
+    source = None if meets(x, out) else x
+    core_of(x).fake_quantize(owner, y, (x, None), scales, points, namespace(x).empty(0), bounds, shape)
     return y, FakeSaved(source, scales, points, bounds, shape, steps)
 
 
@@ -135,14 +133,14 @@ def fake_quantize_backward(
     x = kept(owner, saved.x)
     like(owner, "dy", dy, x)
     first, second = outputs(owner, out, 2)
-    dx = output(owner, "out[0]", first, x.shape, x.dtype)
-    dscale = output(owner, "out[1]", second, saved.steps_shape, compute_dtype(x))
+    dx = output(owner, "out[0]", first, x.shape, x.dtype, x)
+    dscale = output(owner, "out[1]", second, saved.steps_shape, compute_dtype(x), x)
     check_written(owner, {"out[0]": first, "out[1]": second})
     for name, array in (("x", x), ("dy", dy)):
-        if second is not None and np.may_share_memory(array, second):
+        if meets(array, second):
             raise ValueError(f"{owner}: out[1] and {name} must not share memory, got arrays that overlap")
-    sums = np.zeros(saved.scales.size)
-    _core.fake_quantize(owner, dx, (x, dy), saved.scales, saved.zero_points, sums, saved.bounds, saved.shape)
+    sums = namespace(x).zeros(saved.scales.size)
+    core_of(x).fake_quantize(owner, dx, (x, dy), saved.scales, saved.zero_points, sums, saved.bounds, saved.shape)
     dscale[...] = sums.reshape(saved.steps_shape)
     return dx, dscale
 
@@ -157,11 +155,30 @@ def _shapes(owner: str, x: Array, axis: int | None) -> tuple[tuple[int, ...], tu
     return (x.shape[axis],), (prod(x.shape[:axis]), x.shape[axis], prod(x.shape[axis + 1 :]))
 
 
-def _numbers(owner: str, name: str, value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """One number for each scale."""
-    numbers = np.asarray(value)
+def _given_scales(owner: str, scale: ArrayLike, shape: tuple[int, ...], x: Array) -> NDArray[np.float64]:
+    """One scale for each channel, of the compute type's values."""
+    scales = _numbers(owner, "scale", scale, x).astype(compute_dtype(x), copy=False)
+    if not is_on_gpu(scales):
+        good = np.isfinite(scales) & (scales >= np.finfo(np.float32).tiny)
+        if not good.all():
+            raise ValueError(f"{owner}: scale must be finite normal numbers above 0, got {scales[~good][0]}")
+    return spread(owner, "scale", scales, shape, x, np.float64).reshape(-1)
+
+
+def _given_points(
+    owner: str, zero_point: ArrayLike, bounds: tuple[int, int], shape: tuple[int, ...], x: Array
+) -> NDArray[np.float64]:
+    points = _numbers(owner, "zero_point", zero_point, x).astype(np.float64, copy=False)
+    if not is_on_gpu(points):
+        qmin, qmax = bounds
+        good = (points >= qmin) & (points <= qmax) & (points == np.floor(points))
+        if not good.all():
+            raise ValueError(f"{owner}: zero_point must be integers in [{qmin}, {qmax}], got {points[~good][0]:g}")
+    return spread(owner, "zero_point", points, shape, x, np.float64).reshape(-1)
+
+
+def _numbers(owner: str, name: str, value: ArrayLike, x: Array) -> Array:
+    numbers = as_numbers(owner, name, value, x)
     if numbers.dtype.kind not in "iuf":
         raise TypeError(f"{owner}: {name} must be numbers, got {numbers.dtype}")
-    if numbers.shape not in ((), shape):
-        raise ValueError(f"{owner}: {name} must have shape {shape} or be one number, got shape {numbers.shape}")
-    return np.broadcast_to(numbers, shape).astype(np.float64).reshape(-1)
+    return numbers

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsmith._backend import moved
 from stepsmith._outputs import require_floats
 from stepsmith.quant.array import QuantizedArray
 from stepsmith.quant.ggml import GGML, KINDS
@@ -126,7 +127,10 @@ def _add(gguf: Any, writer: Any, name: str, array: object) -> None:
     what = f"arrays[{name!r}]"
     if isinstance(array, QuantizedArray) and not isinstance(array.scheme, GGML):
         raise TypeError(f"save_gguf: {what} must be quantized by GGML, got {array!r}")
-    floats = array if isinstance(array, QuantizedArray) else require_floats("save_gguf", what, array)
+    if isinstance(array, QuantizedArray):
+        floats: QuantizedArray | Array = array.to("cpu")
+    else:
+        floats = moved(require_floats("save_gguf", what, array), "cpu")
     if not 1 <= floats.ndim <= 4:
         raise ValueError(f"save_gguf: {what} must have one to four axes, got shape {floats.shape}")
     types = gguf.GGMLQuantizationType

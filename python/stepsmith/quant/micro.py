@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import ml_dtypes
 import numpy as np
 
-from stepsmith import _check, _core
+from stepsmith import _check
+from stepsmith._backend import core_of, is_on_gpu
 from stepsmith.quant._scheme import FLOAT32, UINT8, Array, Blocks, CodecScheme, Parts, Spec, as_bytes
 from stepsmith.quant.float8 import FORMATS
 
@@ -100,18 +101,20 @@ class NVFP4(_Rows):
         """Named as the core has it."""
         return self.name, []
 
-    def _under(self, parts: Parts, shape: tuple[int, ...]) -> tuple[str, list[float], tuple[int, int, int]]:
-        return self.name, [float(parts["tensor_scale"])], self._blocks(shape)
+    def _under(self, parts: Parts, shape: tuple[int, ...]) -> tuple[str, list[Any], tuple[int, int, int]]:
+        scale: Any = parts["tensor_scale"]
+        # A GPU reads it where it is, for which the host need not wait.
+        return self.name, [scale if is_on_gpu(scale) else float(scale)], self._blocks(shape)
 
     def quantize(self, owner: str, x: Array, parts: Parts, nan: str, checks_first: bool) -> None:
         """Fills the parts in two sweeps over `x`; the first one checks it."""
-        absmax = np.float32(_core.absmax(owner, x, nan == "zero"))
+        absmax = np.float32(core_of(x).absmax(owner, x, nan == "zero"))
         scale = absmax / np.float32(2688)
         parts["tensor_scale"][...] = max(scale, np.float32(2.0**-149)) if absmax else 0
-        codes, scales = as_bytes(parts["codes"]), as_bytes(parts["scales"])
-        _core.quantize(owner, self._under(parts, x.shape), x, codes, scales, nan == "zero", False)
+        codes, scales = as_bytes(parts["codes"], x), as_bytes(parts["scales"], x)
+        core_of(x).quantize(owner, self._under(parts, x.shape), x, codes, scales, nan == "zero", False)
 
     def dequantize(self, owner: str, parts: Parts, out: Array) -> None:
         """Fills `out` in one sweep."""
-        codes, scales = as_bytes(parts["codes"]), as_bytes(parts["scales"])
-        _core.dequantize(owner, self._under(parts, out.shape), codes, scales, out)
+        codes, scales = as_bytes(parts["codes"], out), as_bytes(parts["scales"], out)
+        core_of(out).dequantize(owner, self._under(parts, out.shape), codes, scales, out)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from stepsmith._backend import device_of, namespace
 from stepsmith.nn.buffer import Buffer
 from stepsmith.train.model import Array
 
@@ -41,16 +42,16 @@ class Accumulator:
                     self._add(name, grad, weight)
 
     def _add(self, name: str, grad: Array, weight: float) -> None:
-        total = self._arrays.get(name)
-        if total is None:
+        total, xp = self._arrays.get(name), namespace(grad)
+        if total is None or device_of(total) != device_of(grad):
             dtype = np.dtype(np.float32) if grad.dtype.itemsize == 2 else grad.dtype
-            total = self._arrays[name] = np.zeros(grad.shape, dtype)
+            total = self._arrays[name] = xp.zeros(grad.shape, dtype)
         factor = total.dtype.type(weight)
         if not self._seen[name]:
             self._seen[name] = True
-            np.multiply(grad, factor, out=total)
+            xp.multiply(grad, factor, out=total)
         else:
-            np.add(total, np.multiply(grad, factor, out=self._scratch.get(grad.shape, total.dtype)), out=total)
+            xp.add(total, xp.multiply(grad, factor, out=self._scratch.get(grad.shape, total.dtype, grad)), out=total)
 
     def finish(self) -> dict[str, Array | None]:
         """The mean by name, None where no part had a gradient; the arrays hold until the next part is added."""
@@ -58,6 +59,8 @@ class Accumulator:
         means: dict[str, Array | None] = {}
         for name, seen in self._seen.items():
             total = self._arrays[name] if seen else None
-            means[name] = None if total is None else np.multiply(total, total.dtype.type(scale), out=total)
+            means[name] = total
+            if total is not None:
+                namespace(total).multiply(total, total.dtype.type(scale), out=total)
         self._seen, self._weight = {}, 0.0
         return means

@@ -10,7 +10,7 @@ use crate::{
     python::{
         NonFiniteError,
         arrays::{self, Name, Taken},
-        index_text, value_error,
+        nonfinite_text, value_error,
     },
 };
 
@@ -137,13 +137,8 @@ impl Stepper {
     fn explain(&self, error: Error, params: &[Taken]) -> PyErr {
         match error {
             Error::NonFinite { tensor, element, value, grad_scale } => {
-                let (name, index) = (self.grad_name(tensor), index_text(element, &params[tensor].lengths()));
-                let (divided, value) = match grad_scale {
-                    1.0 => (String::new(), python_float(value)),
-                    _ => (" / grad_scale".to_owned(), format!("{} / {grad_scale:?}", python_float(value))),
-                };
-                let message = format!("{}: {name}{divided} must be finite, got {value} at index {index}", self.owner);
-                NonFiniteError::new_err(message)
+                let (name, shape) = (self.grad_name(tensor), params[tensor].lengths());
+                NonFiniteError::new_err(nonfinite_text(&self.owner, &name, &shape, (element, value), grad_scale))
             }
             Error::NormOverflow(_) => NonFiniteError::new_err(format!("{}: {error}", self.owner)),
             Error::GradOverlap { tensor, other } => {
@@ -153,9 +148,4 @@ impl Stepper {
             _ => value_error(&self.owner, error),
         }
     }
-}
-
-/// `nan`, `inf` or `-inf`, or the number.
-fn python_float(value: f64) -> String {
-    if value.is_nan() { "nan".to_owned() } else { format!("{value:?}") }
 }

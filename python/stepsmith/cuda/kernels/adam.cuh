@@ -1,6 +1,6 @@
 // Adam, AdamW and AMSGrad: m += (1 - β1)(g - m); v = β2·v + (1 - β2)·g²;
 // p = p·decay - step_size·m / (√v·inv_sqrt_bias_correction2 + ε).
-// needs: rule.cuh
+// needs: pipeline.cuh
 
 template <class T> struct Adam : Rule<T, 3> {
     T weight_decay, decay, one_minus_beta1, beta2, one_minus_beta2, step_size, inv_sqrt_bias_correction2, eps;
@@ -22,3 +22,5 @@ template <class T> struct Adam : Rule<T, 3> {
         return param * decay - m * step_size / denom;
     }
 };
+
+RULE(adam, Adam)

@@ -13,9 +13,19 @@ struct Lanes {
     double sums[4];
 };
 
+// Adds to one of the thread's four.
+__device__ __forceinline__ void add_to_sum(Lanes &lanes, int which, double x) {
+#pragma unroll
+    for (int k = 0; k < 4; k++) lanes.sums[k] += k == which ? x : 0.0;
+}
+
 __device__ __forceinline__ u32 lane_of_warp() { return threadIdx.x % WARP; }
 __device__ __forceinline__ u32 warp_of_block() { return threadIdx.x / WARP; }
 __device__ __forceinline__ u32 warps_of_block() { return blockDim.x / WARP; }
+
+// This warp among those of all blocks, and how many they are.
+__device__ __forceinline__ u64 first_warp() { return (u64)blockIdx.x * warps_of_block() + warp_of_block(); }
+__device__ __forceinline__ u64 warp_stride() { return (u64)gridDim.x * warps_of_block(); }
 
 // The block's result, for every thread of the warp: lane j += lane j + 64, then 32, ... 1.
 __device__ __forceinline__ double fold(Lanes lanes) {
@@ -52,4 +62,36 @@ __device__ __forceinline__ double fold_partials(double *partials, u64 n) {
         n = blocks;
     }
     return partials[0];
+}
+
+// The tree over blocks' results that come to a warp one after another, up to 4,096² of them.
+struct Tree {
+    Lanes lanes[2];
+    u64 count;
+};
+
+__device__ __forceinline__ void add_to(Lanes &lanes, u64 i, double x) {
+    if (i % LANES / 4 == lane_of_warp()) add_to_sum(lanes, (int)(i % 4), x);
+}
+
+__device__ __forceinline__ void add_result(Tree &tree, double result) {
+    add_to(tree.lanes[0], tree.count++, result);
+    if (tree.count % BLOCK) return;
+    add_to(tree.lanes[1], tree.count / BLOCK - 1, fold(tree.lanes[0]));
+    tree.lanes[0] = {{0.0, 0.0, 0.0, 0.0}};
+}
+
+__device__ __forceinline__ double result_of(Tree &tree) {
+    double rest = fold(tree.lanes[0]);
+    if (tree.count < BLOCK) return rest;
+    if (tree.count % BLOCK) add_to(tree.lanes[1], tree.count / BLOCK, rest);
+    return fold(tree.lanes[1]);
+}
+
+// The sum of `n` numbers, by a warp and for each of its threads.
+__device__ __forceinline__ double sum_of_numbers(const double *numbers, u64 n) {
+    Tree tree = {};
+    for (u64 start = 0; start < n; start += BLOCK)
+        add_result(tree, sum_of_block(numbers + start, (u32)(n - start < BLOCK ? n - start : BLOCK)));
+    return result_of(tree);
 }

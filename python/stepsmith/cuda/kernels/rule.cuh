@@ -22,6 +22,11 @@ struct Norms {
     double param, measured; // 2-norms of the parameter and of what the rule measures
 };
 
+// A factored second moment's scalars: weight of a new mean, the least that ratios are taken by.
+template <class T> struct Factoring {
+    T one_minus_beta2, eps;
+};
+
 template <class T, int N> struct Rule {
     static const int STATES = N;
     // May the first two states be means over rows and columns instead?
@@ -30,9 +35,13 @@ template <class T, int N> struct Rule {
     static const bool MEASURES = false;
 
     // What is measured, of one element.
-    __device__ __forceinline__ T measure(T param, T, const T *) const { return param; }
+    __device__ __forceinline__ T measure(T param, T, const T (&)[N]) const { return param; }
     // Takes what was measured of the tensor.
     __device__ __forceinline__ void measured(const Norms &) {}
-    // Is the tensor's second moment factored?
+    // The rule of a rehearsal: nothing follows it, and what it changes must mean nothing between steps.
+    __device__ __forceinline__ void rehearse() {}
+    // Is the tensor's second moment factored, its first two states being means of rows and columns?
     __device__ __forceinline__ void of_tensor(bool) {}
+    // How the means of rows and columns are averaged.
+    __device__ __forceinline__ Factoring<T> factoring() const { return {T(0), T(0)}; }
 };

@@ -13,6 +13,11 @@ typedef long long i64;
 // `KERNEL(name)(arguments) { ... }`
 #define KERNEL(name) extern "C" __global__ void name
 
+// A kernel whose blocks have 256 threads, two of them on a multiprocessor: the compiler may use so many registers and no more.
+#define KERNEL_OF_256(name) extern "C" __global__ void __launch_bounds__(256, 2) name
+// The same with more registers than two such blocks have room for.
+#define WIDE_KERNEL_OF_256(name) extern "C" __global__ void __launch_bounds__(256, 1) name
+
 #ifndef STEPSMITH_SHIM
 #define SHARED(T, name, N) __shared__ T name[N]
 #define DYNAMIC_SHARED(T, name) extern __shared__ __align__(16) T name[]
@@ -30,6 +35,8 @@ template <> struct Float<float> {
     static __device__ __forceinline__ float of(u32 bits) { return __uint_as_float(bits); }
     static const u32 SIGN = 0x80000000u;
     static const u32 INFINITE = 0x7f800000u;
+    // From 1 to the next number; the least normal number above 0.
+    static constexpr float EPSILON = 1.1920929e-7f, LEAST = 1.17549435e-38f;
 };
 template <> struct Float<double> {
     typedef u64 Bits;
@@ -37,6 +44,7 @@ template <> struct Float<double> {
     static __device__ __forceinline__ double of(u64 bits) { return __longlong_as_double((i64)bits); }
     static const u64 SIGN = 0x8000000000000000ull;
     static const u64 INFINITE = 0x7ff0000000000000ull;
+    static constexpr double EPSILON = 2.220446049250313e-16, LEAST = 2.2250738585072014e-308;
 };
 
 template <class T> __device__ __forceinline__ typename Float<T>::Bits bits_of(T x) { return Float<T>::bits(x); }

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
+from stepsmith._backend import core_of, namespace
 from stepsmith._outputs import (
     apart,
     check_weight,
@@ -106,7 +107,7 @@ def activate(
     | elu | x above 0, else alpha·(e^x - 1) (1) |
 
     float32, bfloat16 and float16 are computed in float32: x + bias is rounded to it once. exp, tanh and erf are
-    within 2 units of the last place, and the result has the same bits at any CPU level and thread count.
+    within 2 units of the last place, and the result has the same bits at any CPU level and thread count, and on a GPU.
 
     Args:
         x: any shape and layout; float32, float64, bfloat16 or float16.
@@ -135,13 +136,14 @@ def activate(
     shape: Shape = (1, 1, x.size)
     if bias is not None:
         axis = _check.integer(owner, "axis", axis, low=-x.ndim, high=x.ndim - 1) % max(x.ndim, 1)
-        bias = check_weight(owner, "bias", bias, x.shape[axis : axis + 1], compute_dtype(x))
+        bias = check_weight(owner, "bias", bias, x.shape[axis : axis + 1], compute_dtype(x), x)
         shape = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
-    y = output(owner, "out", out, x.shape, x.dtype)
+    y = output(owner, "out", out, x.shape, x.dtype, x)
     bias = unwritten(bias, (out,))
     read = apart((x, bias, None, None), (out,))
     assert read[0] is not None
-    _core.activate(owner, activation.kind, activation.numbers, y, (read[0], read[1], None), NO_SUMS, shape)
+    arrays = read[0], read[1], None
+    core_of(x).activate(owner, activation.kind, activation.numbers, y, arrays, NO_SUMS, shape)
     return y, ActivationSaved(None if meets(x, out) else x, bias, activation, shape)
 
 
@@ -175,15 +177,15 @@ def activate_backward(
     bias = saved.bias
     dy = like(owner, "dy", dy, x)
     given = outputs(owner, out, 2)
-    dx = output(owner, "out[0]", given[0], x.shape, x.dtype)
+    dx = output(owner, "out[0]", given[0], x.shape, x.dtype, x)
     dbias = of_places(owner, "out[1]", given[1], bias)
     if out is not None:
         check_written(owner, {"out[0]": given[0], "out[1]": given[1]})
-    sums = NO_SUMS if bias is None else np.zeros(bias.size)
+    sums = NO_SUMS if bias is None else namespace(x).zeros(bias.size)
     read = apart((x, bias, dy, None), (given[0],))
     assert read[0] is not None
-    activation = saved.activation
-    _core.activate(owner, activation.kind, activation.numbers, dx, (read[0], read[1], read[2]), sums, saved.shape)
+    activation, arrays = saved.activation, (read[0], read[1], read[2])
+    core_of(x).activate(owner, activation.kind, activation.numbers, dx, arrays, sums, saved.shape)
     if dbias is not None:
         dbias[...] = sums
     return dx, dbias

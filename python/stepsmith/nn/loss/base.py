@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from stepsmith._backend import require_array
+from stepsmith._backend import namespace, require_array, require_same_kind
 from stepsmith._outputs import compute_dtype
+from stepsmith.nn._moves import Movable
 from stepsmith.nn.buffer import Array
 
 __all__ = [
@@ -28,12 +29,15 @@ __all__ = [
 _FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
 
-class Loss(ABC):
+class Loss(Movable, ABC):
     """A loss with buffers of its own; what it returns holds until its next call.
 
     With `sample_weight` w, of shape (samples,), of the compute type or float64 and at least 0, the mean is
     Σ w·loss / Σ w. Where the divisor is 0 the mean is NaN and the gradient 0. The mean of a batch is the mean of its
     parts weighted by their divisors.
+
+    Output, target and weights are all of NumPy or all of CuPy. The mean is a Python number, so on a GPU each call waits
+    until it is computed.
     """
 
     name: ClassVar[str] = "loss"
@@ -53,6 +57,11 @@ class Loss(ABC):
             rule = f"must be (inputs, {targets}) or (inputs, {targets}, sample_weight)"
             raise ValueError(f"{owner} {rule}, got {len(batch)} arrays")
         return batch[0], batch[1] if self.targets == 1 else tuple(batch[1:stop]), tuple(batch[stop:])
+
+    def to(self, device: str) -> Self:
+        """Move what the loss keeps, such as weights of classes, to a device; as `nn.Module.to`."""
+        self._move(device)
+        return self
 
     @abstractmethod
     def check(self, output: Array, target: Any) -> None:
@@ -108,29 +117,31 @@ def require_samples(owner: str, output: Array, target: Array, fits: bool) -> Non
 def weight_sum(owner: str, output: Array, sample_weight: object) -> float:
     """The sum of the weights, which must suit the output's samples."""
     w, compute = require_array(owner, "sample_weight", sample_weight), compute_dtype(output)
+    require_same_kind(owner, "sample_weight", w, output, "the output")
     if w.dtype not in (compute, np.float64):
         kinds = " or ".join(dict.fromkeys([str(compute), "float64"]))
         raise TypeError(f"{owner}: sample_weight must have dtype {kinds}, got {w.dtype}")
     if w.shape != output.shape[:1]:
         raise ValueError(f"{owner}: sample_weight must have shape {output.shape[:1]}, got {w.shape}")
     with np.errstate(over="ignore"):
-        total = float(np.add.reduce(w, dtype=np.float64))
-    if not (np.minimum.reduce(w, initial=np.inf) >= 0 and total < math.inf):
-        wrong = int(np.argmin((w >= 0) & (w < math.inf)))
+        total = float(namespace(w).add.reduce(w, dtype=np.float64))
+    if not ((w.min() >= 0 if w.size else True) and total < math.inf):
+        wrong = int(((w >= 0) & (w < math.inf)).argmin())
         raise ValueError(f"{owner}: sample_weight must be finite and at least 0, got {w[wrong]} at index {wrong}")
     return total
 
 
 def weighted_sum(values: Array, sample_weight: Array | None) -> float:
     """Sum of values of shape (samples, ...) in float64, each times its sample's weight."""
+    xp = namespace(values)
     if values.dtype == bool and sample_weight is None:
-        return float(np.count_nonzero(values))
+        return float(xp.count_nonzero(values))
     if sample_weight is None:
-        return float(np.add.reduce(values, axis=None, dtype=np.float64))
-    of_samples = np.add.reduce(values, axis=tuple(range(1, values.ndim)), dtype=np.float64)
+        return float(xp.add.reduce(values, axis=None, dtype=np.float64))
+    of_samples = xp.add.reduce(values, axis=tuple(range(1, values.ndim)), dtype=np.float64)
     # A weight of 0 times an infinite loss is no number, silently.
     with np.errstate(invalid="ignore", over="ignore"):
-        return float(np.dot(of_samples, sample_weight))
+        return float(xp.dot(of_samples, sample_weight))
 
 
 def scale_rows(grad: Array, sample_weight: Array | None, divisor: float) -> None:
@@ -138,12 +149,13 @@ def scale_rows(grad: Array, sample_weight: Array | None, divisor: float) -> None
     if divisor == 0.0:
         grad[...] = 0.0
         return
+    xp = namespace(grad)
     if sample_weight is None:
-        np.multiply(grad, 1.0 / divisor, out=grad)
+        xp.multiply(grad, 1.0 / divisor, out=grad)
         return
     factors = (sample_weight / divisor).astype(compute_dtype(grad), copy=False)
     with np.errstate(invalid="ignore", over="ignore"):
-        np.multiply(grad, factors.reshape((-1,) + (1,) * (grad.ndim - 1)), out=grad)
+        xp.multiply(grad, factors.reshape((-1,) + (1,) * (grad.ndim - 1)), out=grad)
 
 
 class Elementwise(Loss):
@@ -151,7 +163,7 @@ class Elementwise(Loss):
 
     def check(self, output: Array, target: Array) -> None:
         """The output's dtype, float32 or float64, and its row shape."""
-        require_array(self.name, "target", target)
+        require_same_kind(self.name, "target", target, output, "the output")
         require_float(self.name, output)
         if target.dtype != output.dtype:
             raise TypeError(f"{self.name}: target must be {output.dtype} as the output, got {target.dtype}")
@@ -161,7 +173,7 @@ class Elementwise(Loss):
 
     def _require(self, output: Array, target: Array) -> None:
         """Raise unless the two suit and there is something to take the mean of; quick where they do."""
-        fits = isinstance(target, np.ndarray) and target.shape == output.shape and output.size > 0
+        fits = type(target) is type(output) and target.shape == output.shape and output.size > 0
         if not (fits and target.dtype is output.dtype and output.dtype in _FLOATS):
             Elementwise.check(self, output, target)
             require_samples(self.name, output, target, target.shape == output.shape)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from stepsmith import _check, _core
-from stepsmith._backend import require_array
+from stepsmith import _check
+from stepsmith._backend import core_of, is_on_gpu, namespace, require_same_kind
 from stepsmith._outputs import check_weight
 from stepsmith.nn._targets import check_labels, check_target, classes
 from stepsmith.nn.buffer import Array, Buffer
@@ -45,10 +47,11 @@ class BCEWithLogits(Elementwise):
 
     def __init__(self, pos_weight: float | Array = 1.0) -> None:
         super().__init__()
-        if isinstance(pos_weight, np.ndarray):
-            if not np.all((pos_weight >= 0) & (pos_weight < np.inf)):
-                raise ValueError(f"BCEWithLogits: pos_weight must be finite and at least 0, got {pos_weight}")
-            self.pos_weight: float | Array = pos_weight
+        if isinstance(pos_weight, np.ndarray) or is_on_gpu(pos_weight):
+            weight: Any = pos_weight
+            if not ((weight >= 0) & (weight < np.inf)).all():
+                raise ValueError(f"BCEWithLogits: pos_weight must be finite and at least 0, got {weight}")
+            self.pos_weight: float | Array = weight
         else:
             self.pos_weight = _check.number("BCEWithLogits", "pos_weight", pos_weight, low=0.0)
         self._losses, self._rest, self._dx = Buffer(), Buffer(), Buffer()
@@ -57,7 +60,7 @@ class BCEWithLogits(Elementwise):
     def check(self, output: Array, target: Array) -> None:
         """The output's dtype and row shape, between 0 and 1."""
         super().check(output, target)
-        if not np.all((target >= 0) & (target <= 1)):
+        if not ((target >= 0) & (target <= 1)).all():
             wrong = target[~((target >= 0) & (target <= 1))][0]
             raise ValueError(f"{self.name}: target must be in [0, 1], got {wrong}")
 
@@ -78,28 +81,31 @@ class BCEWithLogits(Elementwise):
     def _terms(self, x: Array, t: Array) -> tuple[Array, Array]:
         """(k·max(x, 0) - p·t·x) + k·log(1 + e^-abs(x)) and k·σ(x) - p·t, with k = 1 - t + p·t."""
         pt, k = self._targets(x, t)
-        losses, rest, dx = (buffer.get(x.shape, x.dtype) for buffer in (self._losses, self._rest, self._dx))
+        losses, rest, dx = (buffer.get(x.shape, x.dtype, x) for buffer in (self._losses, self._rest, self._dx))
+        xp = namespace(x)
         # An infinite x has no loss or an infinite one, silently.
         with np.errstate(invalid="ignore", over="ignore"):
-            np.multiply(np.maximum(x, 0.0, out=losses), k, out=losses)
-            np.subtract(losses, np.multiply(pt, x, out=rest), out=losses)
-            np.negative(np.abs(x, out=rest), out=rest)
-            np.multiply(np.log1p(np.exp(rest, out=rest), out=rest), k, out=rest)
-            np.add(losses, rest, out=losses)
-            _core.activate(self.name, "sigmoid", (), dx, (x, None, None), NO_SUMS, (1, 1, x.size))
-            np.subtract(np.multiply(dx, k, out=dx), pt, out=dx)
+            xp.multiply(xp.maximum(x, 0.0, out=losses), k, out=losses)
+            xp.subtract(losses, xp.multiply(pt, x, out=rest), out=losses)
+            xp.negative(xp.abs(x, out=rest), out=rest)
+            xp.multiply(xp.log1p(xp.exp(rest, out=rest), out=rest), k, out=rest)
+            xp.add(losses, rest, out=losses)
+            core_of(x).activate(self.name, "sigmoid", (), dx, (x, None, None), NO_SUMS, (1, 1, x.size))
+            xp.subtract(xp.multiply(dx, k, out=dx), pt, out=dx)
         return losses, dx
 
     def _targets(self, x: Array, t: Array) -> tuple[Array, Array | float]:
         """p·t and k."""
-        p = self.pos_weight
-        if isinstance(p, np.ndarray):
+        p, xp = self.pos_weight, namespace(x)
+        if not isinstance(p, float):
+            require_same_kind("BCEWithLogits", "pos_weight", p, x, "the output")
             check_weight("BCEWithLogits", "pos_weight", p, x.shape[1:], x.dtype)
         elif p == 1.0:
             return t, 1.0
-        pt, k = (buffer.get(x.shape, x.dtype) for buffer in (self._pt, self._k))
-        np.multiply(t, p, out=pt)
-        return pt, np.add(np.subtract(1.0, t, out=k), pt, out=k)
+        pt, k = (buffer.get(x.shape, x.dtype, x) for buffer in (self._pt, self._k))
+        xp.multiply(t, p, out=pt)
+        xp.add(xp.subtract(1.0, t, out=k), pt, out=k)
+        return pt, k
 
 
 class MultiMargin(Loss):
@@ -135,7 +141,7 @@ class MultiMargin(Loss):
         require_float(self.name, output)
         if output.ndim != 2:
             raise ValueError(f"{self.name}: output must have shape (samples, classes), got {output.shape}")
-        require_array(self.name, "labels", target)
+        require_same_kind(self.name, "labels", target, output, "the output")
         if target.dtype.kind not in "iu":
             raise TypeError(f"{self.name}: labels must be integers, got {target.dtype}")
         check_target(self.name, output, target, 1)
@@ -158,16 +164,16 @@ class MultiMargin(Loss):
 
     def _terms(self, x: Array, labels: Array) -> tuple[Array, Array]:
         """Losses of the elements and the gradient of their sum."""
-        gaps, dx = self._gaps.get(x.shape, x.dtype), self._dx.get(x.shape, x.dtype)
-        places = np.arange(len(x)), labels
+        gaps, dx, xp = self._gaps.get(x.shape, x.dtype, x), self._dx.get(x.shape, x.dtype, x), namespace(x)
+        places = xp.arange(len(x)), labels
         with np.errstate(invalid="ignore", over="ignore"):
-            np.add(np.subtract(x, x[places][:, None], out=gaps), self.margin, out=gaps)
-            np.maximum(gaps, 0.0, out=gaps)
+            xp.add(xp.subtract(x, x[places][:, None], out=gaps), self.margin, out=gaps)
+            xp.maximum(gaps, 0.0, out=gaps)
             gaps[places] = 0.0
             if self.p == 1:
-                np.greater(gaps, 0.0, out=dx)
+                xp.greater(gaps, 0.0, out=dx)
             else:
-                np.multiply(gaps, 2.0, out=dx)
-                np.multiply(gaps, gaps, out=gaps)
-            dx[places] = -np.add.reduce(dx, axis=1)
+                xp.multiply(gaps, 2.0, out=dx)
+                xp.multiply(gaps, gaps, out=gaps)
+            dx[places] = -xp.add.reduce(dx, axis=1)
         return gaps, dx

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepsmith import _check
-from stepsmith._backend import require_array
+from stepsmith._backend import namespace, require_same_kind
 from stepsmith._outputs import compute_dtype, require_floats
 from stepsmith.nn._targets import check_labels, check_target
 from stepsmith.nn.buffer import Array, Buffer
@@ -59,7 +59,7 @@ class Distillation(Loss):
         if output.ndim != 2:
             raise ValueError(f"{self.name}: output must have shape (samples, classes), got {output.shape}")
         labels, teacher = self._pair(target)
-        require_array(self.name, "teacher_logits", teacher)
+        require_same_kind(self.name, "teacher_logits", teacher, output, "the output")
         if teacher.dtype != output.dtype:
             raise TypeError(f"{self.name}: teacher_logits must be {output.dtype} as the output, got {teacher.dtype}")
         if teacher.ndim != 2 or teacher.shape[1] != output.shape[1]:
@@ -75,7 +75,7 @@ class Distillation(Loss):
         return target[0], target[1]
 
     def _check_labels(self, output: Array, labels: Array, count: int) -> None:
-        require_array(self.name, "labels", labels)
+        require_same_kind(self.name, "labels", labels, output, "the output")
         if labels.dtype.kind not in "iu":
             raise TypeError(f"{self.name}: labels must be integers, got {labels.dtype}")
         check_target(self.name, output, labels, 1)
@@ -90,14 +90,14 @@ class Distillation(Loss):
         labels, teacher = target
         require_samples(self.name, output, teacher, teacher.shape == output.shape)
         divisor = self.divisor(output, target, sample_weight)
-        losses, slopes = self._soft(output, teacher)
+        (losses, slopes), xp = self._soft(output, teacher), namespace(output)
         if self.alpha < 1.0:
             hard_losses, hard_slopes = self._hard(output, labels)
-            np.add(losses, hard_losses, out=losses)
-            np.add(slopes, hard_slopes, out=slopes)
+            xp.add(losses, hard_losses, out=losses)
+            xp.add(slopes, hard_slopes, out=slopes)
         scale_rows(slopes, sample_weight, divisor)
-        dz = self._dz.get(output.shape, output.dtype)
-        np.copyto(dz, slopes, casting="same_kind")
+        dz = self._dz.get(output.shape, output.dtype, output)
+        xp.copyto(dz, slopes, casting="same_kind")
         return quotient(weighted_sum(losses, sample_weight), divisor), dz
 
     def sums(self, output: Array, target: Any, sample_weight: Array | None = None) -> dict[str, tuple[float, float]]:
@@ -110,25 +110,27 @@ class Distillation(Loss):
 
     def _soft(self, output: Array, teacher: Array) -> tuple[Array, Array]:
         """alpha·T²·KL of each sample, as two cross entropies of the same probabilities, and its gradient."""
-        shape, compute = output.shape, compute_dtype(output)
-        logits, wanted, q, slopes = (buffer.get(shape, compute) for buffer in self._arrays)
-        losses, entropies = self._rows.get((2, len(output)), FLOAT64)
-        np.divide(output, self.temperature, out=logits, dtype=compute)
-        np.divide(teacher, self.temperature, out=wanted, dtype=compute)
+        shape, compute, xp = output.shape, compute_dtype(output), namespace(output)
+        logits, wanted, q, slopes = (buffer.get(shape, compute, output) for buffer in self._arrays)
+        losses, entropies = self._rows.get((2, len(output)), FLOAT64, output)
+        xp.divide(output, self.temperature, out=logits, dtype=compute)
+        xp.divide(teacher, self.temperature, out=wanted, dtype=compute)
         softmax(wanted, axis=1, out=q)
         # A class that the teacher rules out adds 0, which 0 times infinity is not.
-        np.maximum(wanted, np.finfo(compute).min, out=wanted)
+        xp.maximum(wanted, np.finfo(compute).min, out=wanted)
         run(logits, q, _SUMS, losses, slopes)
         run(wanted, q, _SUMS, entropies, None)
-        np.multiply(slopes, self.alpha * self.temperature, out=slopes)
-        np.subtract(losses, entropies, out=losses)
-        return np.multiply(losses, self.alpha * self.temperature**2, out=losses), slopes
+        xp.multiply(slopes, self.alpha * self.temperature, out=slopes)
+        xp.subtract(losses, entropies, out=losses)
+        xp.multiply(losses, self.alpha * self.temperature**2, out=losses)
+        return losses, slopes
 
     def _hard(self, output: Array, labels: Array) -> tuple[Array, Array]:
         """(1 - alpha)·cross entropy of each sample and its gradient."""
-        logits, _, slopes, _ = (buffer.get(output.shape, compute_dtype(output)) for buffer in self._arrays)
-        losses = self._rows_hard.get((len(output),), FLOAT64)
-        np.copyto(logits, output)
+        logits, _, slopes, _ = (buffer.get(output.shape, compute_dtype(output), output) for buffer in self._arrays)
+        losses, xp = self._rows_hard.get((len(output),), FLOAT64, output), namespace(output)
+        xp.copyto(logits, output)
         run(logits, labels, _SUMS, losses, slopes)
-        np.multiply(losses, 1.0 - self.alpha, out=losses)
-        return losses, np.multiply(slopes, 1.0 - self.alpha, out=slopes)
+        xp.multiply(losses, 1.0 - self.alpha, out=losses)
+        xp.multiply(slopes, 1.0 - self.alpha, out=slopes)
+        return losses, slopes

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from stepsmith import _check
+from stepsmith._backend import core_of, is_on_gpu, namespace
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.loss.base import Elementwise, weight_sum
 
@@ -30,7 +31,8 @@ class _Difference(Elementwise):
     def __call__(self, output: Array, target: Array, sample_weight: Array | None = None) -> tuple[float, Array]:
         """Mean over all elements and its gradient."""
         self._require(output, target)
-        d = np.subtract(output, target, out=self._difference.get(output.shape, output.dtype))
+        d = self._difference.get(output.shape, output.dtype, output)
+        namespace(output).subtract(output, target, out=d)
         slopes = self._slope(d)
         if sample_weight is None:
             return self._mean(slopes, slopes, d, output.size)
@@ -44,20 +46,27 @@ class _Difference(Elementwise):
             weighted.fill(0.0)
             return math.nan, weighted
         total = self._total(weighted, slopes, d)
-        return total / divisor, np.multiply(weighted, self.gain / divisor, out=weighted)
+        namespace(weighted).multiply(weighted, self.gain / divisor, out=weighted)
+        return total / divisor, weighted
 
     def _weigh(self, slopes: Array, sample_weight: Array) -> tuple[Array, float]:
         """The slopes times their samples' parts of the weights, and the divisor for sums of them over elements."""
-        total = weight_sum(self.name, slopes, sample_weight)
-        w = self._weights.get((len(slopes),) + (1,) * (slopes.ndim - 1), slopes.dtype)
+        total, xp = weight_sum(self.name, slopes, sample_weight), namespace(slopes)
+        w = self._weights.get((len(slopes),) + (1,) * (slopes.ndim - 1), slopes.dtype, slopes)
         # Weights of float64 may be too large or too small for the slopes' type; parts of their sum are not.
-        np.divide(sample_weight, total or 1.0, out=w.reshape(-1), dtype=np.float64, casting="same_kind")
-        weighted = np.multiply(slopes, w, out=self._weighted.get(slopes.shape, slopes.dtype))
+        xp.divide(sample_weight, total or 1.0, out=w.reshape(-1), dtype=np.float64, casting="same_kind")
+        weighted = self._weighted.get(slopes.shape, slopes.dtype, slopes)
+        xp.multiply(slopes, w, out=weighted)
         return weighted, slopes.size / len(slopes) if total else 0.0
 
     def _slope(self, d: Array) -> Array:
         """c(d)."""
         return d
+
+    def _sign(self, d: Array) -> Array:
+        slopes = self._slopes.get(d.shape, d.dtype, d)
+        namespace(d).sign(d, out=slopes)
+        return slopes
 
     def _total(self, weighted: Array, slopes: Array, d: Array) -> float:
         """Sum of the losses, of which each is its slope times a number."""
@@ -87,7 +96,7 @@ class MeanAbsoluteError(_Difference):
     name = "l1"
 
     def _slope(self, d: Array) -> Array:
-        return np.sign(d, out=self._slopes.get(d.shape, d.dtype))
+        return self._sign(d)
 
 
 class Huber(_Difference):
@@ -113,7 +122,9 @@ class Huber(_Difference):
         self.delta = _check.number("Huber", "delta", delta, low=0.0, open_low=True)
 
     def _slope(self, d: Array) -> Array:
-        return np.clip(d, -self.delta, self.delta, out=self._slopes.get(d.shape, d.dtype))
+        slopes = self._slopes.get(d.shape, d.dtype, d)
+        namespace(d).clip(d, -self.delta, self.delta, out=slopes)
+        return slopes
 
     def _total(self, weighted: Array, slopes: Array, d: Array) -> float:
         return _dot(weighted, d) - 0.5 * _dot(weighted, slopes)
@@ -144,7 +155,7 @@ class SmoothL1(Huber):
 
     def _slope(self, d: Array) -> Array:
         if self.beta == 0.0:
-            return np.sign(d, out=self._slopes.get(d.shape, d.dtype))
+            return self._sign(d)
         return super()._slope(d)
 
     def _total(self, weighted: Array, slopes: Array, d: Array) -> float:
@@ -155,6 +166,8 @@ class SmoothL1(Huber):
 
 def _dot(a: Array, b: Array) -> float:
     """The sum of products of arrays in C order, each block of them added in float64: one float32 sum loses digits."""
+    if is_on_gpu(a):
+        return float(core_of(a).dot("loss", ["output"], [a], [b]))
     if a.size <= _BLOCK:
         return float(np.vdot(a, b))
     a, b = a.reshape(-1), b.reshape(-1)

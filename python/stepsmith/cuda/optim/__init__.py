@@ -1,0 +1,5 @@
+"""The step on a GPU."""
+
+from stepsmith.cuda.optim.stepper import Stepper
+
+__all__ = ["Stepper"]
