@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import gpu_shim
+from gpu_shim import ahead
 from helpers import HERE, environ
 from stepsmith import _core
 
@@ -24,6 +25,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         first, *others = gpu_shim.SCHEDULES
         slow = [] if gpu_shim.has_gpu() else [pytest.param(name, marks=pytest.mark.slow) for name in others]
         metafunc.parametrize("schedule", [first, *slow], indirect=True)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where the whole suite runs, what the GPU tests need is compiled while the others run."""
+    here = [item for item in session.items if item.path.name.startswith("test_gpu_")]
+    if here and len(session.items) > 2 * len(here) and not gpu_shim.has_gpu():
+        is_slow = any(item.get_closest_marker("slow") for item in here)
+        ahead.start((*ahead.DEVICES, *(ahead.MORE_DEVICES if is_slow else ())))
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ The only place that imports CuPy, and only once somebody has arrays of it or ask
 import importlib
 import re
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "core_of",
     "cupy",
     "device_of",
+    "host_copy",
     "is_on_gpu",
     "moved",
     "namespace",
@@ -32,6 +33,7 @@ __all__ = [
     "one_device",
     "require_array",
     "require_same_kind",
+    "same_stream",
 ]
 
 Array = NDArray[Any]
@@ -177,6 +179,18 @@ def on_device(device: str) -> AbstractContextManager[Any]:
     return context
 
 
+def same_stream() -> AbstractContextManager[Any]:
+    """For another thread: CuPy's device and stream of this one, since each thread has its own."""
+    cuda = cupy().cuda
+    return _on(cuda.Device(), cuda.get_current_stream())
+
+
+@contextmanager
+def _on(device: Any, stream: Any) -> Iterator[None]:
+    with device, stream:
+        yield
+
+
 def moved(array: Array, device: str) -> Array:
     """The array on a device: itself if it is there, else a copy of the same bits, dtype and order of axes in memory.
 
@@ -207,6 +221,11 @@ def _copied(array: Any, target: str) -> Array:
     with on_device(target):
         on_gpu: Array = array.copy() if is_on_gpu(array) else cupy().asarray(np.asarray(array, order="C"))
     return on_gpu
+
+
+def host_copy(array: Array) -> Array:
+    """A copy of its own on the CPU."""
+    return moved(array, "cpu") if is_on_gpu(array) else array.copy()
 
 
 def assign(target: Array, source: Any) -> None:

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith._backend import addresses, namespace, require_array, require_same_kind
+from stepsmith._backend import addresses, assign, is_on_gpu, namespace, require_array, require_same_kind
 from stepsmith._recycled import empty
 
 __all__ = [
@@ -186,7 +186,10 @@ def of_forward(owner: str, saved: object, kind: type[Kind]) -> Kind:
 
 
 def store(result: Array, draws: Array | float) -> Array:
-    """Fill the result with float64 numbers, each rounded once."""
+    """Fill the result with float64 numbers, each rounded once: where they are."""
+    if is_on_gpu(result) and not is_on_gpu(draws):
+        assign(result, store(np.empty(result.shape, result.dtype), draws))
+        return result
     result[...] = _odd_float32(namespace(result).asarray(draws)) if result.dtype == _BFLOAT16 else draws
     return result
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from stepsmith import _check, quant
-from stepsmith._backend import require_array
+from stepsmith._backend import device_of, moved, require_array
 from stepsmith.nn import Module
 from stepsmith.quant._archive import Archive
 from stepsmith.train.evaluation import outputs
-from stepsmith.train.model import Array
+from stepsmith.train.model import Array, device_of_model
 from stepsmith.train.snapshot import arrays_of
 from stepsmith.train.trainer import Trainer
 
@@ -39,14 +39,14 @@ def teacher_logits(
 
     Args:
         teacher: A trainer, an `nn.Module`, which runs as outside training, or a function from rows to outputs.
-        X: Rows along axis 0, at least one; a memory-mapped array is fine.
+        X: Rows along axis 0, at least one, of NumPy or CuPy; a memory-mapped array is fine.
         batch_size: Rows at once, at least 1.
         cache: A .safetensors file to keep the outputs in, written whole or not at all; its folder is made. What lies
             there is taken if it was made of these rows by this teacher: same bits of rows, parameters and buffers, and
             of the outputs for the first rows, which also tell functions apart. Else it is computed again and replaced.
 
     Returns:
-        Outputs (rows, ...) in the teacher's dtype: a fresh array, or read-only pages of the file.
+        Outputs (rows, ...) in the teacher's dtype, where X is: a fresh array, or read-only pages of the file.
 
     Raises:
         TypeError: Another kind of teacher, or of rows.
@@ -71,13 +71,13 @@ def teacher_logits(
     if os.path.exists(cache):
         kept = _kept(cache, key)
         if kept is not None:
-            return kept
+            return moved(kept, device_of(X))
     # Before the outputs are computed, which takes long.
     Path(cache).parent.mkdir(parents=True, exist_ok=True)
-    quant.save(cache, {_LOGITS: _computed(teacher, X, size)}, {_KEY: key})
+    quant.save(cache, {_LOGITS: moved(_computed(teacher, X, size), "cpu")}, {_KEY: key})
     found = _kept(cache, key)
     assert found is not None
-    return found
+    return moved(found, device_of(X))
 
 
 def _check_rows(teacher: Teacher, X: Array) -> None:
@@ -91,7 +91,10 @@ def _check_rows(teacher: Teacher, X: Array) -> None:
 
 def _computed(teacher: Teacher, X: Array, batch_size: int) -> Array:
     """Outputs for all rows, in a fresh array."""
-    found = teacher.predict(X, batch_size) if isinstance(teacher, Trainer) else outputs(teacher, X, batch_size)
+    if isinstance(teacher, Trainer):
+        found = teacher.predict(X, batch_size)
+    else:
+        found = outputs(teacher, X, batch_size, device_of_model(teacher))
     if found.ndim == 0 or len(found) != len(X):
         raise ValueError(f"teacher_logits: teacher must give {len(X)} rows, got shape {found.shape}")
     return found
@@ -106,7 +109,7 @@ def _fingerprint(teacher: Teacher, X: Array, batch_size: int) -> str:
     for name, array in [*sorted(own.items()), ("", X), ("", probe)]:
         digest.update(repr((name, array.dtype.name, array.shape)).encode())
         for piece in _pieces(array, batch_size):
-            digest.update(piece.reshape(-1).view(np.uint8).data)
+            digest.update(np.asarray(moved(piece, "cpu"), order="C").reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -116,7 +119,7 @@ def _pieces(array: Array, rows: int) -> Iterator[Array]:
         yield array
         return
     for start in range(0, len(array), rows):
-        yield np.ascontiguousarray(array[start : start + rows])
+        yield array[start : start + rows]
 
 
 def _kept(cache: str | os.PathLike[str], key: str) -> Array | None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check
-from stepsmith._backend import require_array
+from stepsmith._backend import is_on_gpu, require_array
 from stepsmith._outputs import overlaps_itself
 
 __all__ = ["GradcheckError", "GradcheckReport", "gradcheck"]
@@ -129,7 +129,7 @@ def _check_inputs(inputs: Mapping[str, Array]) -> None:
     if not isinstance(inputs, Mapping):
         raise TypeError(f"{_OWNER}: inputs must be a dict of arrays, got {type(inputs).__name__}")
     for name, value in inputs.items():
-        array = require_array(_OWNER, f"inputs[{name!r}]", value)
+        array = _require_own(f"inputs[{name!r}]", value)
         if array.dtype != np.float64:
             raise TypeError(f"{_OWNER}: inputs[{name!r}] must be float64, got {array.dtype}")
         if not array.flags.writeable:
@@ -139,6 +139,15 @@ def _check_inputs(inputs: Mapping[str, Array]) -> None:
     for (first, a), (second, b) in combinations(inputs.items(), 2):
         if np.shares_memory(a, b):
             raise ValueError(f"{_OWNER}: inputs must not share memory, got {first!r} and {second!r} that do")
+
+
+def _require_own(name: str, value: object) -> Array:
+    """The value, which must be an array of NumPy: entries are changed and read one by one."""
+    if is_on_gpu(value):
+        raise TypeError(
+            f"{_OWNER}: {name} must be a NumPy array, whose entries are changed one by one, got one of CuPy"
+        )
+    return require_array(_OWNER, name, value)
 
 
 def _first(fn: Function, inputs: Mapping[str, Array], kept: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
@@ -170,7 +179,7 @@ def _call(fn: Function, inputs: Mapping[str, Array]) -> tuple[float, Mapping[str
 def _gradient(name: str, value: object, inputs: Mapping[str, Array]) -> Array:
     if name not in inputs:
         raise ValueError(f"{_OWNER}: gradients must have names of inputs, {list(inputs)}, got {name!r}")
-    grad = require_array(_OWNER, f"gradient of {name!r}", value)
+    grad = _require_own(f"gradient of {name!r}", value)
     if grad.dtype != np.float64:
         raise TypeError(f"{_OWNER}: gradient of {name!r} must be float64, got {grad.dtype}")
     if grad.shape != inputs[name].shape:

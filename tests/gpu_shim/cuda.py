@@ -1,5 +1,6 @@
 """``cupy.cuda`` of the stand-in: one device, streams on which everything is done at once."""
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,18 +40,27 @@ class Device:
         arrays.count_sync()
 
 
+_thread = threading.local()
+
+
+def _entered() -> "list[BaseStream]":
+    """The streams that this thread has entered."""
+    if not hasattr(_thread, "entered"):
+        _thread.entered = []
+    return _thread.entered  # type: ignore[no-any-return]
+
+
 class BaseStream:
     """What streams are."""
 
-    current: "BaseStream"
     ptr: int
 
     def __enter__(self) -> "BaseStream":
-        self._before, BaseStream.current = BaseStream.current, self
+        _entered().append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        BaseStream.current = self._before
+        _entered().pop()
 
     def is_capturing(self) -> bool:
         """Is its work being recorded into a graph?"""
@@ -93,7 +103,6 @@ class Stream(BaseStream):
 
 
 Stream.null = Stream(null=True)
-BaseStream.current = Stream.null
 
 
 class ExternalStream(BaseStream):
@@ -151,7 +160,7 @@ runtime = SimpleNamespace(
 
 def get_current_stream(device_id: int = -1) -> BaseStream:
     """Where work goes now."""
-    return BaseStream.current
+    return _entered()[-1] if _entered() else Stream.null
 
 
 def is_available() -> bool:

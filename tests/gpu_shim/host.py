@@ -72,19 +72,23 @@ EXPORT const char *shim_launch(const char *name, const unsigned *grid, const uns
 
 
 @cache
-def _folder() -> "tempfile.TemporaryDirectory[str]":
+def _temporary() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="stepsmith-shim-")
+
+
+def folder() -> Path:
+    """Where compiled kernels lie: as ``STEPSMITH_SHIM_DIR`` says, else one of this process alone."""
+    path = Path(os.environ.get("STEPSMITH_SHIM_DIR") or _temporary().name)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def compiled(text: str, defines: Sequence[str] = ()) -> Path:
     """A library with the kernels of a source."""
-    named = os.environ.get("STEPSMITH_SHIM_DIR")
-    folder = Path(named) if named else Path(_folder().name)
-    folder.mkdir(parents=True, exist_ok=True)
     flags = [*FLAGS, *(f"-D{define}" for define in defines)]
     headers = [(HERE / name).read_text() for name in ("shim.h", "fiber.h")]
     key = "\0".join([text, _TABLE, *headers, *flags, platform.machine()])
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
+    path = folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
     if not path.exists():
         table = "".join(
             f'{{"{name}", [](void **args) {{ return bound(&{name}, args); }}, [] {{ return sizes(&{name}); }}}},\n'

@@ -20,10 +20,12 @@ def _rules() -> tuple[str, ...]:
     return tuple(name for name in programs() if "\nRULE(" in (FOLDER / f"{name}.cuh").read_text(encoding="utf-8"))
 
 
-def _build(name: str, text: str) -> Path:
-    """Rules are compiled together: most of each is the same."""
+def build(name: str, text: str) -> Path:
+    """As `stepsmith.cuda._module.build`, for the host. Rules are compiled together: most of each is the same."""
+    from gpu_shim import ahead
     from stepsmith.cuda._source import text_of
 
+    ahead.wait()
     return compiled(text_of(tuple(f"{rule}.cuh" for rule in _rules())) if name in _rules() else text)
 
 
@@ -33,7 +35,7 @@ def installed() -> Iterator[None]:
     from stepsmith.cuda import _module
 
     modules = mock.patch.dict(sys.modules, {"cupy": standin.module()})
-    loaded = mock.patch.multiple(_module, build=_build, _modules={}, _kernels={})
+    loaded = mock.patch.multiple(_module, build=build, _modules={}, _kernels={})
     with modules, loaded:
         yield
 
@@ -71,4 +73,4 @@ def install() -> None:
     from stepsmith.cuda import _module
 
     sys.modules["cupy"] = standin.module()
-    _module.build = _build  # type: ignore[assignment]
+    _module.build = build  # type: ignore[assignment]

@@ -24,8 +24,8 @@
 #define __constant__ static const
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
-#define __launch_bounds__(...)
 #define __grid_constant__
+#define __launch_bounds__(...)
 #define __restrict__ __restrict
 #define __builtin_assume(...)
 #define SHARED(T, name, N) \

@@ -23,7 +23,7 @@ ARRAY = np.dtype(
 )
 """``struct Array`` of kernels/arrays.cuh."""
 
-DIVISOR = np.dtype([("n", np.uint64), ("inverse", np.uint64)])
+DIVISOR = np.dtype([("n", np.uint64), ("inverse", np.uint64)], align=True)
 """``struct Divisor`` of kernels/divide.cuh."""
 
 DTYPES = {

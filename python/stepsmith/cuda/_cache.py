@@ -21,9 +21,13 @@ def folder() -> Path:
 
 
 @cache
-def _own_folder() -> "tempfile.TemporaryDirectory[str]":
-    """Of this process alone, for a home that cannot be written; gone at its end."""
+def _own() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="stepsmith-")
+
+
+def _own_folder() -> Path:
+    """Of this process alone, for a home that cannot be written; gone at its end."""
+    return Path(_own().name)
 
 
 def cached(name: str, key: Sequence[str], suffix: str, make: Callable[[], bytes]) -> Path:
@@ -33,14 +37,14 @@ def cached(name: str, key: Sequence[str], suffix: str, make: Callable[[], bytes]
     whole. The name says what the file must hold, so a file that was cut short or changed is made anew.
     """
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:32]
-    path = folder() / f"{name}-{digest}{suffix}"
-    if _is_whole(path):
-        return path
+    file = f"{name}-{digest}{suffix}"
+    if _is_whole(folder() / file):
+        return folder() / file
     content = make()
     try:
-        return _write(path, content)
+        return _write(folder() / file, content)
     except OSError:
-        return _write(Path(_own_folder().name) / path.name, content)
+        return _write(_own_folder() / file, content)
 
 
 def _is_whole(path: Path) -> bool:

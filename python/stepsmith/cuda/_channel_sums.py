@@ -16,6 +16,9 @@ PIECES = np.dtype([("count", np.uint64), ("turn", np.uint64), ("cut", np.uint64)
 BLOCK, PIECE, MOST_PIECES, TABLE = 2048, 16 * 1024, 64, 64 * 1024
 """Of rust/activation: where sums are cut."""
 
+FEW, MOST_THREADS = 512, 512
+"""Blocks below which each has more threads, as many as there are registers for."""
+
 Shape = tuple[int, int, int]
 """Samples, channels, elements of a channel in a sample."""
 
@@ -35,11 +38,13 @@ def launch_pass(program: str, name: str, suffix: str, head: tuple[Any, ...], lin
     if not sums.size:
         return launch_over(program, f"{name}_{suffix}", size, (*args, np.uint64(0)), 8)
     length, count, channels = int(line["len"]), int(pieces["count"]), sums.size
-    kind, items, places = name, -(-length // 4), length
-    if not line["has_table"]:
-        kind, items, places = f"{name}_runs", 32 * channels, channels
-    own = numbers(count, places)
-    launch(program, f"{kind}_{suffix}", min(-(-items * count // THREADS), MOST_BLOCKS), (*args, own))
+    own = numbers(count, length if line["has_table"] else channels)
+    if line["has_table"]:
+        blocks = min(-(-(-(-length // 4) * count) // THREADS), MOST_BLOCKS)
+        launch(program, f"{name}_{suffix}", blocks, (*args, own))
+    else:
+        threads = THREADS if count * channels >= FEW else MOST_THREADS
+        launch(program, f"{name}_runs_{suffix}", min(count * channels, MOST_BLOCKS), (*args, own), threads)
     return launch(program, "add_sums", -(-channels // THREADS), (own, np.uint64(count), line, sums))
 
 

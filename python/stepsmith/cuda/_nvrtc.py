@@ -34,6 +34,8 @@ class Compiled(NamedTuple):
 
     code: bytes
     """A cubin, or PTX for a virtual architecture."""
+    ptx: str
+    """What the machine code was made of."""
     log: str
     """What the compiler said; with ``--ptxas-options=-v`` registers and spills of each kernel."""
 
@@ -76,8 +78,10 @@ class Compiler:
             status = library.nvrtcCompileProgram(program, len(given), (c_char_p * len(given))(*given))
             log = self._read(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog").rstrip(b"\0").decode()
             self._check(status, log)
-            kind = "PTX" if architecture.startswith("compute_") else "CUBIN"
-            return Compiled(self._read(program, f"nvrtcGet{kind}Size", f"nvrtcGet{kind}"), log)
+            ptx = self._read(program, "nvrtcGetPTXSize", "nvrtcGetPTX")
+            is_virtual = architecture.startswith("compute_")
+            code = ptx if is_virtual else self._read(program, "nvrtcGetCUBINSize", "nvrtcGetCUBIN")
+            return Compiled(code, ptx.rstrip(b"\0").decode(), log)
         finally:
             library.nvrtcDestroyProgram(byref(program))
 

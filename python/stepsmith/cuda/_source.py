@@ -9,7 +9,8 @@ __all__ = ["FOLDER", "programs", "source", "text_of"]
 FOLDER = Path(__file__).parent / "kernels"
 
 _NEEDS = "// needs:"
-_KERNELS = re.compile(r"^(?:KERNEL|RULE)\(", re.MULTILINE)
+_KERNELS = re.compile(r"^[A-Z_]+\(", re.MULTILINE)
+"""The macros that a line begins with make kernels."""
 
 
 @cache
@@ -47,5 +48,5 @@ def text_of(names: tuple[str, ...]) -> str:
 
 
 def programs() -> list[str]:
-    """Every file that has kernels, its own or those of a rule, by name."""
+    """Every file that has kernels, by name."""
     return sorted(path.stem for path in FOLDER.glob("*.cuh") if _KERNELS.search(_text(path.name)))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsmith._backend import assign, device_of, moved, namespace
 from stepsmith._outputs import require_floats
 from stepsmith.ensemble._weights import shares
 from stepsmith.train.model import Array, Model
@@ -47,18 +48,24 @@ def average_weights(
     wanted = shares("average_weights", weights, len(sets))
     for i, params in enumerate(sets[1:], 1):
         _check_like(f"models[{i}]", sets[0], params)
-    target = {name: np.empty_like(array) for name, array in sets[0].items()} if out is None else _params("out", out)
+    target = _like(sets[0]) if out is None else _params("out", out)
     _check_like("out", sets[0], target)
     for name, array in target.items():
-        array[...] = _mean([params[name] for params in sets], wanted)
+        assign(array, _mean([params[name] for params in sets], wanted))
     return target
 
 
+def _like(params: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: namespace(array).empty_like(array) for name, array in params.items()}
+
+
 def _mean(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
-    total = np.zeros(arrays[0].shape, np.float64)
+    total: Array = namespace(arrays[0]).zeros(arrays[0].shape, np.float64)
+    device = device_of(arrays[0])
     for array, weight in zip(arrays, weights):
-        total += weight * array.astype(np.float64)
-    return np.divide(total, sum(weights), out=total)
+        total += weight * moved(array, device).astype(np.float64)
+    total /= sum(weights)
+    return total
 
 
 def _params(name: str, model: Any) -> dict[str, Array]:

@@ -10,17 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from stepsmith import _check
-from stepsmith._backend import require_array
+from stepsmith._backend import device_of, moved, namespace, require_array
 from stepsmith.nn import Dropout, Module
 from stepsmith.nn.functional.softmax import softmax
-from stepsmith.train.model import Array
+from stepsmith.train.model import Array, brought
 from stepsmith.train.trainer import Trainer
 
 __all__ = ["Sampled", "mc_dropout"]
 
 
 class Sampled(NamedTuple):
-    """Mean and spread over samples, float64."""
+    """Mean and spread over samples, float64, where the rows were."""
 
     mean: Array
     """(rows, ...): of the probabilities, or of the outputs."""
@@ -76,9 +76,8 @@ def mc_dropout(
     _check.boolean(owner, "probabilities", probabilities)
     with _dropping(module, seed):
         parts = [_part(module, X, start, size, count, probabilities) for start in range(0, len(X), size)]
-    means, stds = zip(*parts)
-    mean = np.concatenate(means)
-    return Sampled(mean, np.concatenate(stds), _entropy(mean) if probabilities else None)
+    means, stds = (namespace(X).concatenate(values) for values in zip(*parts))
+    return Sampled(means, stds, _entropy(means) if probabilities else None)
 
 
 @contextmanager
@@ -103,16 +102,18 @@ def _dropping(module: Module, seed: int) -> Iterator[None]:
 
 def _part(module: Module, X: Array, start: int, size: int, count: int, probabilities: bool) -> tuple[Array, Array]:
     """Mean and deviation of some rows."""
-    counter, drawn = module.counter, []
+    counter, drawn, x = module.counter, [], brought(X[start : start + size], module.device)
     for step in range(1, count + 1):
         counter.step, counter.sample = step, start
-        y = module(X[start : start + size])
+        y = module(x)
         drawn.append((softmax(y, axis=1)[0] if probabilities else y).astype(np.float64))
-    values = np.stack(drawn)
+    values = moved(namespace(x).stack(drawn), device_of(X))
     return values.mean(axis=0), values.std(axis=0)
 
 
 def _entropy(p: Array) -> Array:
-    logs = np.log(p, out=np.zeros_like(p), where=p > 0.0)
-    entropy: Array = -np.add.reduce(p * logs, axis=1)
+    xp = namespace(p)
+    # Where p is 0 its logarithm counts as 0.
+    logs = xp.log(xp.where(p > 0.0, p, 1.0))
+    entropy: Array = -xp.add.reduce(p * logs, axis=1)
     return entropy

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stepsmith import _check
+from stepsmith._backend import assign, host_copy
 from stepsmith.ensemble.voting import Ensemble
 from stepsmith.train.averages import deep_copy
 from stepsmith.train.callbacks import Callback
@@ -53,7 +54,7 @@ class Snapshots(Callback):
     def on_epoch_end(self, trainer: Trainer, row: Mapping[str, float]) -> None:
         """Keep a copy, if a cycle ends."""
         if trainer.clock.epoch % self.cycle_epochs == 0:
-            self.snapshots.append(_copies(arrays_of(trainer.model)))
+            self.snapshots.append({name: array.copy() for name, array in arrays_of(trainer.model).items()})
             if self.keep is not None:
                 del self.snapshots[: -self.keep]
 
@@ -78,11 +79,11 @@ class Snapshots(Callback):
 
 
 def _copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: array.copy() for name, array in arrays.items()}
+    return {name: host_copy(array) for name, array in arrays.items()}
 
 
 def _with(model: Model, arrays: Mapping[str, Array]) -> Model:
     twin = deep_copy(model)
     for name, array in arrays_of(twin).items():
-        array[...] = arrays[name]
+        assign(array, arrays[name])
     return twin

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepsmith import _check
-from stepsmith._backend import require_array
+from stepsmith._backend import device_of, is_on_gpu, moved, namespace, require_array
 from stepsmith.ensemble._weights import shares
 from stepsmith.nn import Module
 from stepsmith.nn.functional.softmax import softmax
@@ -58,7 +58,9 @@ class Ensemble:
         self.vote = _check.one_of("Ensemble", "vote", vote, ("soft", "hard"))
 
     def predict_proba(self, X: Array, batch_size: int = 1024) -> Array:
-        """The mean (rows, classes), in the members' dtype (float64 for integers); summed in float64 in their order.
+        """The mean (rows, classes), in the members' dtype (float64 for integers), summed in float64 in their order.
+
+        It is where X is; rows of NumPy go to members on a GPU batch by batch.
 
         Args:
             X: Rows along axis 0, at least one.
@@ -83,21 +85,23 @@ class Ensemble:
             raise ValueError(f"Ensemble: X must have rows, got shape {X.shape}")
         parts: list[Array] = []
         for i, member in enumerate(self.models):
-            p = _probabilities(member, X, size)
+            p = moved(_probabilities(member, X, size), device_of(X))
             _check_columns(i, member, p, parts[0].shape if parts else (len(X), max(p.shape[-1:], default=0)))
             parts.append(p)
-        total = np.zeros(parts[0].shape, np.float64)
+        total = namespace(X).zeros(parts[0].shape, np.float64)
         for p, weight in zip(parts, self.weights):
             total += weight * (p if self.vote == "soft" else _choices(p)).astype(np.float64)
-        dtype = np.result_type(*parts)
+        dtype = np.result_type(*(p.dtype for p in parts))
         # The mean of integers, such as choices, is none.
         return total, np.dtype(np.float64) if dtype.kind in "biu" else dtype
 
 
 def _probabilities(member: Any, X: Array, batch_size: int) -> Array:
     if hasattr(member, "predict_proba"):
-        return np.asarray(member.predict_proba(X))
-    logits = member.predict(X, batch_size) if isinstance(member, Trainer) else outputs(member, X, batch_size)
+        found = member.predict_proba(X)
+        return found if is_on_gpu(found) else np.asarray(found)
+    is_trainer = isinstance(member, Trainer)
+    logits = member.predict(X, batch_size) if is_trainer else outputs(member, X, batch_size, member.device)
     return softmax(logits, axis=1, out=logits)[0] if logits.ndim > 1 else logits
 
 
@@ -113,5 +117,5 @@ def _check_columns(i: int, member: Any, p: Array, shape: tuple[int, ...]) -> Non
 
 def _choices(p: Array) -> Array:
     """1 at the largest of each row, 0 elsewhere."""
-    chosen: Array = p.argmax(axis=1)[:, None] == np.arange(p.shape[1])
+    chosen: Array = p.argmax(axis=1)[:, None] == namespace(p).arange(p.shape[1])
     return chosen

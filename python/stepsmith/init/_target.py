@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check
-from stepsmith._backend import require_array
+from stepsmith._backend import addresses, require_array
 from stepsmith._outputs import FLOATS, overlaps_itself, store
 
 __all__ = ["Array", "Shape", "check_rng", "store", "target"]
@@ -30,9 +30,10 @@ def target(owner: str, shape: Shape, dtype: npt.DTypeLike | None, out: Array | N
         raise TypeError(f"{owner}: out must be {wanted} as dtype says, got {found}")
     if out.shape != shape:
         raise ValueError(f"{owner}: out must have shape {shape}, got {out.shape}")
-    if not out.flags.writeable:
+    place = addresses(out)
+    if not place.flags.writeable:
         raise ValueError(f"{owner}: out must be writable, got a read-only array")
-    if overlaps_itself(out):
+    if overlaps_itself(place):
         raise ValueError(f"{owner}: out must not overlap itself, got strides {out.strides}")
     return out
 

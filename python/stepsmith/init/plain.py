@@ -101,6 +101,7 @@ def uniform(
         b: Upper bound, at least `a`; a draw may round up to it.
         dtype: float32 (the default), float64, bfloat16 or float16.
         out: Array of that shape to fill, of any layout; its dtype is the result's. With `dtype` too the two must agree.
+            One on a GPU gets the same numbers, drawn on the CPU.
 
     Raises:
         TypeError: An argument of another kind, an `out` of another dtype than `dtype`.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,9 @@ class Movable:
     Attributes that are the same array stay one. Nothing is to be said of an attribute for it to move.
     """
 
-    def _move(self, device: str) -> None:
-        _Move(as_device(f"{type(self).__name__}.to", device)).all_of(self)
+    def _move(self, device: str) -> Callable[[], None]:
+        """Moves all of them; returns what undoes it."""
+        return _Move(as_device(f"{type(self).__name__}.to", device)).all_of(self)
 
 
 class _Move:
@@ -35,13 +38,15 @@ class _Move:
         self._emptied: list[Buffer] = []
         self._owners: list[Movable] = []
 
-    def all_of(self, root: Movable) -> None:
-        """Move what the root reaches."""
+    def all_of(self, root: Movable) -> Callable[[], None]:
+        """Move what the root reaches; returns what undoes it."""
         self._there(root)
-        for owner in self._owners:
-            vars(owner).update({name: self._there(value) for name, value in vars(owner).items()})
+        before = [(owner, dict(vars(owner))) for owner in self._owners]
+        for owner, kept in before:
+            vars(owner).update({name: self._there(value) for name, value in kept.items()})
         for buffer in self._emptied:
             buffer.clear()
+        return partial(_put_back, before)
 
     def _there(self, value: Any) -> Any:
         """What a value becomes; itself if it has no arrays."""
@@ -57,13 +62,22 @@ class _Move:
             return moved(value, self._device)
         if isinstance(value, Buffer):
             self._emptied.append(value)
+        elif isinstance(value, QuantizedArray):
+            return self._quantized(value)
         elif isinstance(value, Movable):
             self._owners.append(value)
-            for kept in vars(value).values():
+            # Those with parts first, which a layer may keep by themselves too.
+            for kept in sorted(vars(value).values(), key=lambda kept: not isinstance(kept, QuantizedArray)):
                 self._there(kept)
-        elif isinstance(value, dict | list | tuple | QuantizedArray) or _is_record(value):
+        elif isinstance(value, dict | list | tuple) or _is_record(value):
             return self._rebuilt(value)
         return value
+
+    def _quantized(self, value: QuantizedArray) -> QuantizedArray:
+        """Its parts are of another dtype where CuPy has not theirs."""
+        twin = value.to(self._device)
+        self._found |= {id(part): (part, twin.parts[name]) for name, part in value.parts.items()}
+        return twin
 
     def _rebuilt(self, value: Any) -> Any:
         """A container with what its entries become; itself if none of them changes."""
@@ -71,8 +85,6 @@ class _Move:
         after = {key: self._there(entry) for key, entry in before.items()}
         if all(after[key] is entry for key, entry in before.items()):
             return value
-        if isinstance(value, QuantizedArray):
-            return QuantizedArray(value.scheme, value.shape, after)
         if isinstance(value, list | tuple):
             return value._make(after.values()) if hasattr(value, "_make") else type(value)(after.values())
         twin = copy.copy(value)
@@ -84,14 +96,17 @@ class _Move:
         return twin
 
 
+def _put_back(before: list[tuple[Movable, dict[str, Any]]]) -> None:
+    for owner, kept in before:
+        vars(owner).update(kept)
+
+
 def _is_record(value: Any) -> bool:
     return is_dataclass(value) and not isinstance(value, type)
 
 
 def _entries(value: Any) -> dict[Any, Any]:
     """What a container holds."""
-    if isinstance(value, QuantizedArray):
-        return dict(value.parts)
     if isinstance(value, dict):
         return value
     if isinstance(value, list | tuple):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stepsmith import _check
 from stepsmith import init as initializers
-from stepsmith._backend import is_on_gpu, namespace
+from stepsmith._backend import namespace
 from stepsmith.nn.base import check_gradient
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Drawn
@@ -129,7 +129,7 @@ class MultiHeadAttention(Drawn):
         return parts.transpose(2, 0, 3, 1, 4)
 
     def _later(self, steps: int, of: Array) -> Array:
-        if len(self._future) < steps or is_on_gpu(self._future) != is_on_gpu(of):
+        if len(self._future) < steps:
             places = namespace(of).arange(steps)
             self._future = places > places[:, None]
         return self._future[:steps, :steps]

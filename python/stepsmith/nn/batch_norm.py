@@ -89,6 +89,8 @@ class BatchNorm(Norm):
 
     def _normalize(self, x: Array, y: Array, training: bool) -> norm.BatchSaved:
         batches, training = self.num_batches_tracked, training and not self.frozen
+        # Reading the count waits for a GPU.
+        seen = 0 if batches is None or self.momentum is not None else int(batches)
         _, saved = norm.batch_norm(
             x,
             self.weight,
@@ -96,7 +98,7 @@ class BatchNorm(Norm):
             self.running_mean,
             self.running_var,
             momentum=self.momentum,
-            batches=0 if batches is None else int(batches),
+            batches=seen,
             training=training or batches is None,
             eps=self.eps,
             axis=self.axis,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check
+from stepsmith._backend import assign, namespace, require_same_kind
 from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.quant.affine import Affine, quantize_affine
@@ -63,18 +64,20 @@ class FakeQuantize(Module):
 
     def load(self, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0) -> None:
         """Set scale and zero point, such as those of an observer."""
-        self.scale[...], self.zero_point[...], self._started[...] = scale, zero_point, 1
+        for array, value in ((self.scale, scale), (self.zero_point, zero_point), (self._started, 1)):
+            assign(array, value)
 
     def start(self, x: Array) -> None:
         """Set scale and zero point by numbers like those that will come, unless they are set."""
         if self._started or not x.size:
             return
-        rows = x.reshape(1, -1) if self.scheme.axis is None else np.moveaxis(x, self.scheme.axis, 0)
+        own = namespace(x)
+        rows = x.reshape(1, -1) if self.scheme.axis is None else own.moveaxis(x, self.scheme.axis, 0)
         rows = rows.reshape(len(rows), -1)
         scale, zero_point = self.scheme.steps(rows.min(axis=1), rows.max(axis=1))
         if self.scheme.symmetric:
-            learned = 2.0 * np.abs(rows).mean(axis=1, dtype=np.float64) / math.sqrt(self.scheme.qmax)
-            scale = np.where(learned > 0.0, learned, scale)
+            learned = 2.0 * own.abs(rows).mean(axis=1, dtype=np.float64) / math.sqrt(self.scheme.qmax)
+            scale = own.where(learned > 0.0, learned, scale)
         self.load(scale.reshape(self.scale.shape), zero_point.reshape(self.scale.shape))
 
     def codes_of(self, x: Array) -> QuantizedArray:
@@ -85,9 +88,10 @@ class FakeQuantize(Module):
         """y; keeps `x` itself for `backward`, not a copy."""
         if x.dtype != self.dtype:
             raise TypeError(f"FakeQuantize: input must be {self.dtype} as the scale, got {x.dtype}")
+        require_same_kind("FakeQuantize", "input", x, self.scale, "the parameters")
         if training:
             self.start(x)
-        np.maximum(self.scale, 1e-7, out=self.scale)
+        namespace(x).maximum(self.scale, 1e-7, out=self.scale)
         scheme, y = self.scheme, self._y.get(x.shape, self.dtype, x)
         settings = (self.scale, self.zero_point, scheme.qmin, scheme.qmax, scheme.axis)
         _, self._saved = fake_quantize(x, *settings, convention=scheme.convention, out=y)

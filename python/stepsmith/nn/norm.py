@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stepsmith import _check, norm
-from stepsmith._backend import require_array
+from stepsmith._backend import require_same_kind
 from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array, Buffer
 
@@ -71,7 +71,8 @@ class Norm(Module):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """The normalized input; keeps `x` itself for `backward`, not a copy."""
-        require_array(self._owner, "input", x)
+        own = next(iter(self.state.values()), x) if self.weight is None else self.weight
+        require_same_kind(self._owner, "input", x, own)
         if x.dtype not in _INPUTS[self.dtype]:
             allowed = " or ".join(map(str, _INPUTS[self.dtype]))
             raise TypeError(f"{self._owner}: input must be {allowed} with {self.dtype} parameters, got {x.dtype}")

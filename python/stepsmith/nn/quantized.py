@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from stepsmith._backend import namespace, require_same_kind
 from stepsmith.nn.base import Module, float_dtype
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.fake_quantize import FakeQuantize
@@ -77,27 +78,29 @@ class QATLinear(Module):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """Y of the quantized input and weight, for `x` of shape (samples, ..., in)."""
-        check_input("QATLinear", x, self.dtype, self.layer.in_features)
+        check_input("QATLinear", x, self.dtype, self.layer.in_features, self.params["weight"])
         self.x = x
         self._xq = x if self.input_quantizer is None else self.input_quantizer.forward(x, training)
         self._wq = self.weight_quantizer.forward(self.params["weight"], training)
         y = self._y.get((*x.shape[:-1], self.layer.out_features), self.dtype, x)
-        np.matmul(rows(self._xq), self._wq.T, out=rows(y))
+        own = namespace(x)
+        own.matmul(rows(self._xq), self._wq.T, out=rows(y))
         if "bias" in self.params:
-            np.add(y, self.params["bias"], out=y)
+            own.add(y, self.params["bias"], out=y)
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         """Write the gradients of weight, bias and scales; return that of x."""
-        dy = rows(dy)
-        np.matmul(dy.T, rows(self._xq), out=self._dwq)
+        require_same_kind("QATLinear", "dy", dy, self.params["weight"])
+        dy, own = rows(dy), namespace(dy)
+        own.matmul(dy.T, rows(self._xq), out=self._dwq)
         self.grads["weight"][...] = self.weight_quantizer.backward(self._dwq)
         if "bias" in self.params:
-            np.add.reduce(dy, axis=0, out=self.grads["bias"])
+            own.add.reduce(dy, axis=0, out=self.grads["bias"])
         if not input_grad and self.input_quantizer is None:
             return None
         dx = self._dx.get(self.x.shape, self.dtype, dy)
-        np.matmul(dy, self._wq, out=rows(dx))
+        own.matmul(dy, self._wq, out=rows(dx))
         return dx if self.input_quantizer is None else self.input_quantizer.backward(dx, input_grad)
 
     def flops(self, x: tuple[int, ...], y: tuple[int, ...]) -> int:
@@ -152,6 +155,8 @@ class QuantizedLinear(Module):
         if bias is not None and (bias.shape, bias.dtype) != ((self.out_features,), self.dtype):
             wanted = f"shape ({self.out_features},) and dtype {self.dtype}"
             raise ValueError(f"QuantizedLinear: bias must have {wanted}, got {bias.shape} and {bias.dtype}")
+        if bias is not None:
+            require_same_kind("QuantizedLinear", "bias", bias, weight.codes, "the weights")
         self.weight, self.bias, self.activations = weight, bias, activations
         self.state = {f"weight_{name}": part for name, part in weight.parts.items()}
         self.state |= {} if bias is None else {"bias": bias}
@@ -159,12 +164,12 @@ class QuantizedLinear(Module):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         """x·weightᵀ + bias for `x` of shape (samples, ..., in)."""
-        check_input("QuantizedLinear", x, self.dtype, self.in_features)
+        check_input("QuantizedLinear", x, self.dtype, self.in_features, self.weight.codes)
         self.x = x
         y = self._y.get((*x.shape[:-1], self.out_features), self.dtype, x)
         self._matmul(rows(self._rounded(x)), rows(y))
         if self.bias is not None:
-            np.add(y, self.bias, out=y)
+            namespace(x).add(y, self.bias, out=y)
         return y
 
     def _rounded(self, x: Array) -> Array:
@@ -181,7 +186,7 @@ class QuantizedLinear(Module):
         if x.shape[0] <= FEW and self.dtype == np.float32 and multiplies(self.weight):
             matmul(self.weight, x, out=out)
         else:
-            np.matmul(x, self._numbers().T, out=out)
+            namespace(x).matmul(x, self._numbers().T, out=out)
 
     def _numbers(self) -> Array:
         return dequantize(self.weight, out=self._w.get(self.weight.shape, self.dtype, self.weight.codes))
@@ -190,8 +195,9 @@ class QuantizedLinear(Module):
         """dy·weight, straight through the input's codes."""
         if not input_grad:
             return None
+        require_same_kind("QuantizedLinear", "dy", dy, self.x, "the last input")
         dx = self._dx.get(self.x.shape, self.dtype, dy)
-        np.matmul(rows(dy), self._numbers(), out=rows(dx))
+        namespace(dy).matmul(rows(dy), self._numbers(), out=rows(dx))
         if self.activations is not None:
             fake_quantize_backward(dx, self._saved, out=(dx, None))
         return dx
@@ -201,8 +207,9 @@ class QuantizedLinear(Module):
         return 2 * self.in_features * math.prod(y)
 
 
-def check_input(owner: str, x: Array, dtype: npt.DTypeLike, features: int) -> None:
-    """Fails unless `x` is a batch of rows of that dtype and length."""
+def check_input(owner: str, x: Array, dtype: npt.DTypeLike, features: int, weight: Array) -> None:
+    """Fails unless `x` is a batch of rows of that dtype and length, where the weight is."""
+    require_same_kind(owner, "input", x, weight, "the weights")
     if x.dtype != dtype:
         raise TypeError(f"{owner}: input must be {dtype} as the layer, got {x.dtype}")
     if x.ndim < 2 or x.shape[-1] != features:

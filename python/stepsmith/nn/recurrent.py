@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections import defaultdict
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,15 @@ from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.drawn import Drawn
 from stepsmith.nn.functional.activation import NO_SUMS
 
-__all__ = ["Recurrent", "State", "activate"]
+__all__ = ["Recurrent", "State", "Where", "activate"]
 
 _SPAN = 16384
 """Elements of a state of so many steps as are differentiated in one go: few calls, but all in the cache."""
 
 State = Array | tuple[Array, ...]
+
+Where = tuple[Any, Any]
+"""Namespace and core of the arrays of a pass: looked up once, not at every step."""
 
 
 class Recurrent(Drawn):
@@ -89,10 +93,11 @@ class Recurrent(Drawn):
         return {name: draw(param.shape) for name, param in self.params.items()}
 
     @abstractmethod
-    def _step(self, product: Array, kept: Array, before: Array, after: Array) -> None:
+    def _step(self, on: Where, product: Array, kept: Array, before: Array, after: Array) -> None:
         """Write the state after a step and what the backward pass needs of it.
 
         Args:
+            on: What works on the arrays.
             product: weight_hh·h, (rows, samples).
             kept: The input's product and the biases in its first rows, to be written; (blocks·hidden, samples).
             before: State, (slots, hidden, samples).
@@ -104,7 +109,7 @@ class Recurrent(Drawn):
         """Write what some steps multiply the gradients of their states with; the steps are an axis more."""
 
     @abstractmethod
-    def _step_back(self, factors: Array, kept: Array, grad: Array) -> None:
+    def _step_back(self, on: Where, factors: Array, kept: Array, grad: Array) -> None:
         """Turn the factors into gradients, and the gradient of the state after a step into that of the one before."""
 
     def _turn_to_input(self, sums: Array, factors: Array) -> None:
@@ -159,10 +164,10 @@ class Recurrent(Drawn):
         self._give(x, kept[:, : self._rows])
         states[:, 0] = 0.0 if self._initial is None else self._initial
         product, weight = self._take(x, "product", self._rows, samples), self.params["weight_hh"]
-        xp = namespace(x)
+        on = xp, _ = namespace(x), core_of(x)
         for t in range(steps):
             xp.matmul(weight, states[0, t], out=product)
-            self._step(product, kept[t], states[:, t], states[:, t + 1])
+            self._step(on, product, kept[t], states[:, t], states[:, t + 1])
         self._last = states[:, steps]
         return self._output(states[0, 1:])
 
@@ -218,7 +223,8 @@ class Recurrent(Drawn):
         samples, steps, _ = self._shape
         states, kept = self._states(dy), self._take(dy, "kept", steps, self._kept * self.hidden, samples)
         factors = self._take(dy, "factors", steps, self._factors * self.hidden, samples)
-        grad, xp = self._take(dy, "grad", len(self._slots), self.hidden, samples), namespace(dy)
+        grad = self._take(dy, "grad", len(self._slots), self.hidden, samples)
+        on = xp, _ = namespace(dy), core_of(dy)
         grad[...] = 0.0
         given = dy.transpose(1, 2, 0) if self.return_sequences else dy.T[None]
         given, span = _copied(given, self._take(dy, "dy", *given.shape)), max(_SPAN // max(grad[0].size, 1), 1)
@@ -229,7 +235,7 @@ class Recurrent(Drawn):
                 self._differentiate(kept[some], before, after, factors[some])
             if t >= steps - len(given):
                 xp.add(grad[0], given[t - steps], out=grad[0])
-            self._step_back(factors[t], kept[t], grad)
+            self._step_back(on, factors[t], kept[t], grad)
         return factors
 
     def _of_weights(self, which: str, grad: Array, rows: Array) -> None:
@@ -249,8 +255,8 @@ def _copied(source: Array, target: Array) -> Array:
     return target
 
 
-def activate(kind: str, x: Array, out: Array | None = None) -> Array:
+def activate(on: Where, kind: str, x: Array, out: Array | None = None) -> Array:
     """An activation by the core, in place if nowhere else."""
     y = x if out is None else out
-    core_of(x).activate("nn", kind, (), y, (x, None, None), NO_SUMS, (1, 1, x.size))
+    on[1].activate("nn", kind, (), y, (x, None, None), NO_SUMS, (1, 1, x.size))
     return y

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from stepsmith import _check
 from stepsmith._backend import namespace
 from stepsmith.nn.buffer import Array
-from stepsmith.nn.recurrent import Recurrent, activate
+from stepsmith.nn.recurrent import Recurrent, Where, activate
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -57,8 +57,8 @@ class RNN(Recurrent):
         self.nonlinearity = _check.one_of("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(in_features, hidden, bias, return_sequences=return_sequences, rng=rng, dtype=dtype)
 
-    def _step(self, product: Array, kept: Array, before: Array, after: Array) -> None:
-        activate(self.nonlinearity, namespace(kept).add(kept, product, out=after[0]))
+    def _step(self, on: Where, product: Array, kept: Array, before: Array, after: Array) -> None:
+        activate(on, self.nonlinearity, on[0].add(kept, product, out=after[0]))
 
     def _differentiate(self, kept: Array, before: Array, after: Array, factors: Array) -> None:
         if self.nonlinearity == "tanh":
@@ -66,8 +66,8 @@ class RNN(Recurrent):
         else:
             namespace(kept).greater(after[0], 0.0, out=factors)
 
-    def _step_back(self, factors: Array, kept: Array, grad: Array) -> None:
-        xp = namespace(kept)
+    def _step_back(self, on: Where, factors: Array, kept: Array, grad: Array) -> None:
+        xp = on[0]
         xp.multiply(factors, grad[0], out=factors)
         xp.matmul(self.params["weight_hh"].T, factors, out=grad[0])
 
@@ -103,14 +103,14 @@ class LSTM(Recurrent):
 
     _gates, _kept, _factors, _slots = 4, 5, 5, ("h", "c")
 
-    def _step(self, product: Array, kept: Array, before: Array, after: Array) -> None:
-        xp, n, (h, c) = namespace(kept), self.hidden, after
+    def _step(self, on: Where, product: Array, kept: Array, before: Array, after: Array) -> None:
+        xp, n, (h, c) = on[0], self.hidden, after
         xp.add(kept[: 4 * n], product, out=kept[: 4 * n])
-        activate("sigmoid", kept[: 2 * n])
+        activate(on, "sigmoid", kept[: 2 * n])
         i, f, g, o, tanh_c = _blocks(kept, n)
         xp.multiply(f, before[1], out=c)
-        xp.add(c, xp.multiply(i, activate("tanh", g), out=h), out=c)
-        xp.multiply(activate("sigmoid", o), activate("tanh", c, out=tanh_c), out=h)
+        xp.add(c, xp.multiply(i, activate(on, "tanh", g), out=h), out=c)
+        xp.multiply(activate(on, "sigmoid", o), activate(on, "tanh", c, out=tanh_c), out=h)
 
     def _differentiate(self, kept: Array, before: Array, after: Array, factors: Array) -> None:
         """Of i, f, g by the gradient of c, of o by that of h, and of c by that of h."""
@@ -124,8 +124,8 @@ class LSTM(Recurrent):
         xp.multiply(_sigmoid_slope(o, for_o), tanh_c, out=for_o)
         xp.multiply(_tanh_slope(tanh_c, for_c), o, out=for_c)
 
-    def _step_back(self, factors: Array, kept: Array, grad: Array) -> None:
-        xp, n, (dh, dc) = namespace(kept), self.hidden, grad
+    def _step_back(self, on: Where, factors: Array, kept: Array, grad: Array) -> None:
+        xp, n, (dh, dc) = on[0], self.hidden, grad
         for_o, for_c = factors[3 * n : 4 * n], factors[4 * n :]
         xp.add(dc, xp.multiply(for_c, dh, out=for_c), out=dc)
         by_cell = factors[: 3 * n].reshape(3, n, -1)
@@ -171,14 +171,14 @@ class GRU(Recurrent):
         hidden[2 * self.hidden :] = 0.0
         return self.params["bias_ih"] + hidden
 
-    def _step(self, product: Array, kept: Array, before: Array, after: Array) -> None:
-        xp, size, h = namespace(kept), self.hidden, after[0]
+    def _step(self, on: Where, product: Array, kept: Array, before: Array, after: Array) -> None:
+        xp, size, h = on[0], self.hidden, after[0]
         r, z, n, reset = _blocks(kept, size)
-        activate("sigmoid", xp.add(kept[: 2 * size], product[: 2 * size], out=kept[: 2 * size]))
+        activate(on, "sigmoid", xp.add(kept[: 2 * size], product[: 2 * size], out=kept[: 2 * size]))
         xp.copyto(reset, product[2 * size :])
         if "bias_hh" in self.params:
             xp.add(reset, self.params["bias_hh"][2 * size :, None], out=reset)
-        activate("tanh", xp.add(n, xp.multiply(r, reset, out=h), out=n))
+        activate(on, "tanh", xp.add(n, xp.multiply(r, reset, out=h), out=n))
         xp.multiply(xp.subtract(before[0], n, out=h), z, out=h)
         xp.add(h, n, out=h)
 
@@ -193,8 +193,8 @@ class GRU(Recurrent):
         xp.multiply(_sigmoid_slope(r, for_r), for_reset, out=for_r)
         xp.multiply(for_n, r, out=for_reset)
 
-    def _step_back(self, factors: Array, kept: Array, grad: Array) -> None:
-        xp, size, dh = namespace(kept), self.hidden, grad[0]
+    def _step_back(self, on: Where, factors: Array, kept: Array, grad: Array) -> None:
+        xp, size, dh = on[0], self.hidden, grad[0]
         blocks = factors.reshape(4, size, -1)
         xp.multiply(blocks, dh, out=blocks)
         xp.multiply(dh, kept[size : 2 * size], out=dh)

@@ -1,4 +1,4 @@
-"""Normalization, forward and backward, over NumPy arrays."""
+"""Normalization, forward and backward, over arrays of NumPy or CuPy, with the same bits."""
 
 from stepsmith.norm._saved import Saved
 from stepsmith.norm.batch import BatchSaved, batch_norm, batch_norm_backward

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith import _core
+from stepsmith._backend import core_of, namespace
 from stepsmith._outputs import (
     Four,
     apart,
@@ -39,11 +38,11 @@ def forward(
     """The normalized array, the sum with the residual if there is one, and what the backward pass needs."""
     name, h = "out", None
     if residual is not None:
-        name, h = "out[0]", output(owner, "out[1]", total, x.shape, x.dtype)
-    y = output(owner, name, out, x.shape, x.dtype)
+        name, h = "out[0]", output(owner, "out[1]", total, x.shape, x.dtype, x)
+    y = output(owner, name, out, x.shape, x.dtype, x)
     has_weight = weight is not None
     if bias is not None and weight is None:
-        weight = np.ones_like(bias)
+        weight = namespace(x).ones_like(bias)
     # Where there is no element no weight belongs to one.
     read: Four = (x, residual, weight, bias) if x.size else (x, residual, None, None)
     source: Array | None = x if h is None else h
@@ -52,7 +51,7 @@ def forward(
         weight = unwritten(weight, (out, total))
         read = apart(read, (out, total))
         source = None if meets(source, out) else source
-    mean, rstd = _core.norm_rows(owner, (y, h), read, rows[:4], rows.divisor, eps)
+    mean, rstd = core_of(x).norm_rows(owner, (y, h), read, rows[:4], rows.divisor, eps)
     return y, h, Saved(source, weight, mean, rstd, has_weight, bias is not None, rows)
 
 
@@ -72,7 +71,7 @@ def backward(
     dy = like(owner, "dy", dy, x)
     other = None if dsum is None else like(owner, "dh", dsum, x)
     given = outputs(owner, out, 3)
-    dx = output(owner, "out[0]", given[0], x.shape, x.dtype)
+    dx = output(owner, "out[0]", given[0], x.shape, x.dtype, x)
     dweight = of_places(owner, "out[1]", given[1], weight if saved.has_weight else None)
     dbias = of_places(owner, "out[2]", given[2], weight if saved.has_bias else None)
     if out is not None:
@@ -80,7 +79,7 @@ def backward(
     sums = None
     if x.size:
         read, statistics = apart((dy, x, weight, other), (given[0],)), (saved.mean, saved.rstd)
-        sums = _core.norm_rows_backward(owner, dx, read, statistics, saved.rows[:4], saved.rows.divisor)
+        sums = core_of(x).norm_rows_backward(owner, dx, read, statistics, saved.rows[:4], saved.rows.divisor)
     for k, gradient in enumerate((dweight, dbias)):
         if gradient is not None:
             gradient[...] = 0 if sums is None else sums[k].reshape(gradient.shape)

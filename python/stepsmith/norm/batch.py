@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith import _check, _core
+from stepsmith import _check
+from stepsmith._backend import core_of, namespace
 from stepsmith._outputs import (
     Four,
     apart,
@@ -109,14 +110,14 @@ def batch_norm(
     eps = _check.number(owner, "eps", eps, low=0.0)
     new = _new_weight(owner, momentum, batches)
     has_weight = weight is not None
-    bias = check_weight(owner, "bias", bias, of_channel, compute)
-    weight = check_weight(owner, "weight", weight, of_channel, compute)
-    running = _running(owner, running_mean, running_var, of_channel, compute)
+    bias = check_weight(owner, "bias", bias, of_channel, compute, x)
+    weight = check_weight(owner, "weight", weight, of_channel, compute, x)
+    running = _running(owner, running_mean, running_var, of_channel, x)
     if running is None and not training:
         raise ValueError(f"{owner}: running_mean and running_var must be given unless training, got None")
     if bias is not None and weight is None:
-        weight = np.ones_like(bias)
-    y = output(owner, "out", out, x.shape, x.dtype)
+        weight = namespace(x).ones_like(bias)
+    y = output(owner, "out", out, x.shape, x.dtype, x)
     values = shape[0] * shape[2]
     if training and values == 1:
         raise ValueError(f"{owner}: x must have more than one value per channel in training, got shape {x.shape}")
@@ -126,7 +127,8 @@ def batch_norm(
         weight, read = unwritten(weight, (out,)), apart(read, (out,))
         source = None if meets(x, out) else x
     assert read[0] is not None
-    mean, rstd = _core.batch_norm(owner, y, (read[0], read[1], read[2]), running, new, eps, training, shape)
+    arrays = read[0], read[1], read[2]
+    mean, rstd = core_of(x).batch_norm(owner, y, arrays, running, new, eps, training, shape)
     return y, BatchSaved(source, weight, mean, rstd, has_weight, bias is not None, training, shape)
 
 
@@ -144,12 +146,10 @@ def _new_weight(owner: str, momentum: float | None, batches: int) -> float:
     return 1.0 / (batches + 1) if momentum is None else _check.number(owner, "momentum", momentum, low=0.0, high=1.0)
 
 
-def _running(
-    owner: str, mean: object, var: object, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> tuple[Array, Array] | None:
+def _running(owner: str, mean: object, var: object, shape: tuple[int, ...], x: Array) -> tuple[Array, Array] | None:
     """Both running statistics or none."""
-    checked_mean = check_weight(owner, "running_mean", mean, shape, dtype)
-    checked_var = check_weight(owner, "running_var", var, shape, dtype)
+    checked_mean = check_weight(owner, "running_mean", mean, shape, compute_dtype(x), x)
+    checked_var = check_weight(owner, "running_var", var, shape, compute_dtype(x), x)
     if (checked_mean is None) != (checked_var is None):
         raise ValueError(f"{owner}: running_mean and running_var must be given together, got one")
     return None if checked_mean is None or checked_var is None else (checked_mean, checked_var)
@@ -197,14 +197,14 @@ def differentiate(
     x = kept(owner, of_forward(owner, saved, BatchSaved).x)
     dy = like(owner, "dy", dy, x)
     given = outputs(owner, out, 3)
-    dx = output(owner, "out[0]", given[0], x.shape, x.dtype) if input_grad else None
+    dx = output(owner, "out[0]", given[0], x.shape, x.dtype, x) if input_grad else None
     dweight = of_places(owner, "out[1]", given[1], saved.weight if saved.has_weight else None)
     dbias = of_places(owner, "out[2]", given[2], saved.weight if saved.has_bias else None)
     if out is not None:
         check_written(owner, {"out[0]": given[0], "out[1]": given[1], "out[2]": given[2]})
     read = apart((dy, x, saved.weight, None), (given[0],))
-    statistics = saved.mean, saved.rstd
-    sums = _core.batch_norm_backward(owner, dx, (read[0], read[1], read[2]), statistics, saved.training, saved.shape)
+    arrays, statistics = (read[0], read[1], read[2]), (saved.mean, saved.rstd)
+    sums = core_of(x).batch_norm_backward(owner, dx, arrays, statistics, saved.training, saved.shape)
     for gradient, total in ((dweight, sums[0]), (dbias, sums[1])):
         if gradient is not None:
             gradient[...] = total

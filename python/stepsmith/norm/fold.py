@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check
+from stepsmith._backend import namespace, require_same_kind
 from stepsmith._outputs import check_weight, require_floats, store
 
 __all__ = ["BatchStatistics", "fold_batch_norm"]
@@ -68,16 +69,17 @@ def fold_batch_norm(weight: Array, bias: Array | None, bn: BatchStatistics) -> t
     if not require_floats(owner, "weight", weight).ndim:
         raise ValueError(f"{owner}: weight must have shape (out, ...), got ()")
     channels = weight.shape[:1]
-    shift = check_weight(owner, "bias", bias, channels, weight.dtype)
-    mean, var, gamma, beta, eps = _statistics(owner, bn, channels)
+    shift = check_weight(owner, "bias", bias, channels, weight.dtype, weight)
+    mean, var, gamma, beta, eps = _statistics(owner, bn, weight)
+    own = namespace(weight)
     with np.errstate(all="ignore"):  # NaN and Inf travel
-        scale = gamma / np.sqrt(var + eps)
+        scale = gamma / own.sqrt(var + eps)
         wide = weight.astype(np.float64) * scale.reshape(-1, *[1] * (weight.ndim - 1))
         moved = ((0.0 if shift is None else shift.astype(np.float64)) - mean) * scale + beta
-        return store(np.empty(weight.shape, weight.dtype), wide), store(np.empty(channels, weight.dtype), moved)
+        return store(own.empty(weight.shape, weight.dtype), wide), store(own.empty(channels, weight.dtype), moved)
 
 
-def _statistics(owner: str, bn: object, channels: tuple[int, ...]) -> tuple[Array, Array, Array, Array, float]:
+def _statistics(owner: str, bn: object, weight: Array) -> tuple[Array, Array, Array, Array, float]:
     """Mean, variance, weight and bias in float64, and eps."""
     names = ("running_mean", "running_var", "weight", "bias")
     missing = [name for name in (*names, "eps") if not hasattr(bn, name)]
@@ -87,14 +89,17 @@ def _statistics(owner: str, bn: object, channels: tuple[int, ...]) -> tuple[Arra
     if given["running_mean"] is None or given["running_var"] is None:
         raise ValueError(f"{owner}: bn must track running statistics, got one without them")
     wide = [
-        _wide(owner, f"bn.{name}", array, channels) if array is not None else np.full(channels, float(name == "weight"))
+        _wide(owner, f"bn.{name}", array, weight)
+        if array is not None
+        else namespace(weight).full(len(weight), float(name == "weight"))
         for name, array in given.items()
     ]
     return wide[0], wide[1], wide[2], wide[3], _check.number(owner, "bn.eps", getattr(bn, "eps", None), low=0.0)
 
 
-def _wide(owner: str, name: str, value: object, channels: tuple[int, ...]) -> Array:
-    array = require_floats(owner, name, value)
+def _wide(owner: str, name: str, value: object, weight: Array) -> Array:
+    array, channels = require_floats(owner, name, value), weight.shape[:1]
+    require_same_kind(owner, name, array, weight, "the other arrays")
     if array.shape != channels:
         raise ValueError(f"{owner}: {name} must have shape {channels} as weight has channels, got {array.shape}")
     return array.astype(np.float64)

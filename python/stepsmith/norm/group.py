@@ -26,8 +26,8 @@ def _forward(
     groups = max(channels, 1) if groups is None else _check.integer(owner, "groups", groups, low=1)
     if channels % groups:
         raise ValueError(f"{owner}: groups must divide the {channels} channels, got {groups}")
-    weight = check_weight(owner, "weight", weight, (channels,), compute_dtype(x))
-    bias = check_weight(owner, "bias", bias, (channels,), compute_dtype(x))
+    weight = check_weight(owner, "weight", weight, (channels,), compute_dtype(x), x)
+    bias = check_weight(owner, "bias", bias, (channels,), compute_dtype(x), x)
     rows = Rows(samples * groups, channels // groups * run, groups, run)
     y, _, saved = _rows.forward(owner, x, rows, weight, bias, eps, out)
     return y, saved

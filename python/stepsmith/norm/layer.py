@@ -44,8 +44,8 @@ def _forward(
     if not 1 <= axes <= len(shape):
         raise ValueError(f"{owner}: x must have an axis for each of weight and at least one, got shape {shape}")
     outer, inner, compute = shape[:-axes], shape[-axes:], compute_dtype(x)
-    weight = check_weight(owner, "weight", weight, inner, compute)
-    bias = check_weight(owner, "bias", bias, inner, compute)
+    weight = check_weight(owner, "weight", weight, inner, compute, x)
+    bias = check_weight(owner, "bias", bias, inner, compute, x)
     rows = Rows(math.prod(outer), math.prod(inner), 0, 0, divisor)
     return _rows.forward(owner, x, rows, weight, bias, eps, out, residual, total)
 
@@ -56,7 +56,7 @@ def layer_norm(
     """Layer normalization: y = (x - mean)·rstd·weight + bias, rstd = 1/√(variance + eps), over the last axes.
 
     The variance is biased, mean and rstd are float64 and sums have a fixed shape, so the result has the same bits at
-    any thread count and CPU level. float32, bfloat16 and float16 are computed in float32.
+    any thread count and CPU level, and on a GPU. float32, bfloat16 and float16 are computed in float32.
 
     Args:
         x: any leading shape, any layout; float32, float64, bfloat16 or float16.

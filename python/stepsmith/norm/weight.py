@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check
-from stepsmith._backend import require_array
+from stepsmith._backend import namespace, require_array
 from stepsmith._outputs import check_weight, compute_dtype, like, of_forward, output, outputs, require_floats
 from stepsmith.norm import _rows
 from stepsmith.norm._saved import Rows, Saved
@@ -33,6 +33,8 @@ def weight_norm(v: Array, g: Array, axis: int = 0, *, out: Array | None = None) 
         TypeError: another kind of array or dtype.
         ValueError: shapes that do not fit, or a row of zeros, which has no direction; nothing is written then.
 
+    On a GPU the call waits for the answer whether there is such a row.
+
     Follows: ``torch.nn.utils.weight_norm``; Salimans and Kingma, 2016.
 
     Example:
@@ -48,16 +50,17 @@ def weight_norm(v: Array, g: Array, axis: int = 0, *, out: Array | None = None) 
     g = require_array(owner, "g", g)
     if g.size == length and max(g.shape, default=1) == length:
         g = g.reshape(length)
-    lengths = check_weight(owner, "g", g, (length,), compute_dtype(v))
+    lengths = check_weight(owner, "g", g, (length,), compute_dtype(v), v)
     rows = Rows(length, v.size // max(length, 1), groups=length, run=max(v.size // max(length, 1), 1), divisor="length")
-    turned = np.moveaxis(v, axis, 0)
-    zero = ~turned.any(axis=tuple(range(1, v.ndim)))
+    own = namespace(v)
+    turned = own.moveaxis(v, axis, 0)
+    zero = ~(turned if own is np else turned != 0).any(axis=tuple(range(1, v.ndim)))
     if zero.any():
         raise ValueError(f"{owner}: v must have no row of zeros along axis {axis}, got one at {int(zero.argmax())}")
-    w = output(owner, "out", out, v.shape, v.dtype)
-    target = None if out is None else np.moveaxis(w, axis, 0)
+    w = output(owner, "out", out, v.shape, v.dtype, v)
+    target = None if out is None else own.moveaxis(w, axis, 0)
     made, _, saved = _rows.forward(owner, turned, rows, lengths, None, 0.0, target)
-    return w if target is not None else np.moveaxis(made, 0, axis), replace(saved, axis=axis)
+    return w if target is not None else own.moveaxis(made, 0, axis), replace(saved, axis=axis)
 
 
 def weight_norm_backward(
@@ -80,11 +83,12 @@ def weight_norm_backward(
         (np.True_, [5.0])
     """
     owner = "weight_norm_backward"
-    v = np.moveaxis(of_forward(owner, saved, Saved).source(owner), 0, saved.axis)
+    v = of_forward(owner, saved, Saved).source(owner)
+    v = namespace(v).moveaxis(v, 0, saved.axis)
     dw = like(owner, "dw", dw, v, "v")
     first, second = outputs(owner, out, 2)
-    dv = output(owner, "out[0]", first, v.shape, v.dtype)
-    turned, target = (np.moveaxis(array, saved.axis, 0) for array in (dw, dv))
+    dv = output(owner, "out[0]", first, v.shape, v.dtype, v)
+    turned, target = (namespace(v).moveaxis(array, saved.axis, 0) for array in (dw, dv))
     _, dg, _ = _rows.backward(owner, turned, saved, divisor="length", out=(target, second, None))
     assert dg is not None
     return dv, dg

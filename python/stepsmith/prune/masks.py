@@ -1,4 +1,7 @@
-"""Which weights stay: boolean masks, True where a weight is kept, by the exact number that goes."""
+"""Which weights stay: boolean masks, True where a weight is kept, by the exact number that goes.
+
+Weights may be on a GPU; masks are arrays of NumPy, made on the CPU.
+"""
 
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -8,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check
-from stepsmith._backend import require_array
+from stepsmith._backend import moved, require_array
 from stepsmith._outputs import compute_dtype, require_floats
 
 __all__ = ["Mask", "count_of", "global_masks", "magnitude_mask", "n_m_mask", "rows", "structured_mask"]
@@ -164,7 +167,7 @@ def count_of(owner: str, amount: object, total: int) -> int:
 
 def _magnitudes(owner: str, name: str, w: object) -> Array:
     """|w| in the compute type."""
-    array = require_floats(owner, name, w)
+    array = moved(require_floats(owner, name, w), "cpu")
     magnitudes: Array = np.abs(array.astype(compute_dtype(array), order="C"))
     if np.isnan(magnitudes).any():
         where = [int(i) for i in np.argwhere(np.isnan(magnitudes))[0]]
@@ -181,7 +184,7 @@ def _kept(owner: str, name: str, mask: object, w: Array) -> Mask:
         raise TypeError(f"{owner}: {name} must be boolean, got {array.dtype}")
     if array.shape != w.shape:
         raise ValueError(f"{owner}: {name} must have the shape of the weights, {w.shape}, got {array.shape}")
-    return array.copy(order="C")
+    return np.array(moved(array, "cpu"), order="C")
 
 
 def _pruned(keys: list[Array], kept: list[Mask], count: int) -> list[Mask]:

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith._backend import require_array
+from stepsmith._backend import namespace, require_array
 from stepsmith._table import Table
 from stepsmith.optim import Optimizer
 from stepsmith.prune.masks import Mask
@@ -101,5 +100,5 @@ def sparsity(params: Mapping[str, Array] | Optimizer) -> Sparsity:
         rule = "a mapping from names to arrays or an optimizer"
         raise TypeError(f"sparsity: params must be {rule}, got {type(params).__name__}")
     arrays = {name: require_array("sparsity", f"params[{name!r}]", array) for name, array in params.items()}
-    zeros = {name: array.size - int(np.count_nonzero(array)) for name, array in arrays.items()}
+    zeros = {name: array.size - int(namespace(array).count_nonzero(array)) for name, array in arrays.items()}
     return Sparsity(zeros, {name: array.size for name, array in arrays.items()})

@@ -71,7 +71,8 @@ def shrink(model: Module) -> Shrunk:
 
     Raises:
         TypeError: Not a Module, or a `MixedPrecision`, whose model within is what can shrink.
-        ValueError: Pruned units before a layer that needs them all, such as `LayerNorm`, whose statistics would change.
+        ValueError: A model on a GPU, or pruned units before a layer that needs them all, such as `LayerNorm`, whose
+            statistics would change.
 
     Example:
         >>> model = ss.nn.Sequential(ss.nn.Linear(4, 3), ss.nn.ReLU(), ss.nn.Linear(3, 2))
@@ -85,6 +86,8 @@ def shrink(model: Module) -> Shrunk:
     if isinstance(model, MixedPrecision):
         way = "write its parameters into its .model, as transfer.load_weights does, and shrink that"
         raise TypeError(f"shrink: model must be of float32 or float64, got a MixedPrecision: {way}")
+    if model.device != "cpu":
+        raise ValueError(f"shrink: model must be on the CPU, where it is taken apart, got one on {model.device}")
     before = _count(model)
     layers = dict(leaves(model))
     parts = {name: part_of(layer) for name, layer in layers.items()}

@@ -11,7 +11,7 @@ from stepsmith import _check
 from stepsmith._backend import core_of, is_on_gpu, namespace, one_core
 from stepsmith._outputs import require_floats
 from stepsmith._recycled import empty
-from stepsmith.quant._numbers import as_numbers, is_array
+from stepsmith.quant._numbers import as_numbers, is_array, one_of, spread
 from stepsmith.quant._scheme import FLOAT32, UINT8, Parts, Scheme, Spec, as_bytes
 from stepsmith.quant.array import QuantizedArray, check_out
 
@@ -234,34 +234,28 @@ def quantize_affine(
 
 def _given_scales(owner: str, scale: ArrayLike, shape: tuple[int, ...], x: Array) -> NDArray[np.float32]:
     """The scales as float32 of that shape, where `x` is."""
-    own, numbers = namespace(x), as_numbers(owner, "scale", scale, x)
+    numbers = as_numbers(owner, "scale", scale, x)
     if numbers.dtype.kind not in "iuf" and numbers.dtype != "bfloat16":
         raise TypeError(f"{owner}: scale must be numbers, got {numbers.dtype}")
     with np.errstate(over="ignore", under="ignore"):
-        scales: NDArray[np.float32] = own.array(_spread(owner, "scale", numbers, shape), np.float32)
-    good = own.isfinite(scales) & (scales >= np.finfo(np.float32).tiny)
+        single = numbers.astype(np.float32, copy=False)
+    good = namespace(single).isfinite(single) & (single >= np.finfo(np.float32).tiny)
+    scales: NDArray[np.float32] = spread(owner, "scale", single, shape, x, np.float32)
     if not good.all():
         rule = "finite normal float32 numbers above 0"
-        raise ValueError(f"{owner}: scale must be {rule}, got {numbers.ravel()[0] if not shape else scales[~good][0]}")
+        raise ValueError(f"{owner}: scale must be {rule}, got {one_of(numbers if not shape else single[~good])}")
     return scales
 
 
 def _given_points(owner: str, zero_point: ArrayLike | None, scheme: Affine, scales: Array) -> Array:
-    own, points = namespace(scales), as_numbers(owner, "zero_point", 0 if zero_point is None else zero_point, scales)
+    points = as_numbers(owner, "zero_point", 0 if zero_point is None else zero_point, scales)
     if points.dtype.kind not in "iu":
         raise TypeError(f"{owner}: zero_point must be integers, got {points.dtype}")
-    points = _spread(owner, "zero_point", points, scales.shape)
     low, high = (0, 0) if scheme.symmetric else (scheme.qmin, scheme.qmax)
+    placed = spread(owner, "zero_point", points, scales.shape, scales, np.int32)
     bad = points[(points < low) | (points > high)]
     if bad.size:
         rule = "0 for symmetric codes" if scheme.symmetric else f"in [{low}, {high}]"
-        raise ValueError(f"{owner}: zero_point must be {rule}, got {bad[0]}")
-    found: Array = own.empty(0, np.int32) if scheme.symmetric else own.array(points, np.int32)
-    return found
-
-
-def _spread(owner: str, name: str, numbers: Array, shape: tuple[int, ...]) -> Array:
-    if numbers.shape not in ((), shape):
-        raise ValueError(f"{owner}: {name} must have shape {shape} or be one number, got shape {numbers.shape}")
-    spread: Array = namespace(numbers).broadcast_to(numbers, shape)
-    return spread
+        raise ValueError(f"{owner}: zero_point must be {rule}, got {one_of(bad)}")
+    none: Array = namespace(scales).empty(0, np.int32)
+    return none if scheme.symmetric else placed

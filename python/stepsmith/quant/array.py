@@ -130,7 +130,7 @@ class QuantizedArray:
             '0.0593 0.0296 28.06 dB 0.999288'
         """
         require_floats("QuantizedArray.error", "x", x)
-        require_same_kind("QuantizedArray.error", "x", x, self.codes, "the codes")
+        require_same_kind("QuantizedArray.error", "x", x, self.codes, "its parts")
         if x.shape != self.shape:
             raise ValueError(f"QuantizedArray.error: x must have shape {self.shape}, got {x.shape}")
         return compare(x, self.dequantize())
@@ -206,7 +206,7 @@ def check_out(owner: str, out: object, x: Array, scheme: Scheme) -> None:
         raise TypeError(f"{owner}: out must be a QuantizedArray, got {type(out).__name__}")
     if (out.scheme, out.shape) != (scheme, x.shape):
         raise ValueError(f"{owner}: out must have scheme {scheme!r} and shape {x.shape}, got {out!r}")
-    require_same_kind(owner, "out.parts['codes']", out.codes, x, "x")
+    require_same_kind(owner, "out.parts['codes']", out.codes, x, "the others")
     for name, part in out.parts.items():
         if not addresses(part).flags.writeable:
             raise ValueError(f"{owner}: out.parts['{name}'] must be writable, got a read-only array")

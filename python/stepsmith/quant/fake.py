@@ -20,7 +20,7 @@ from stepsmith._outputs import (
     outputs,
     require_floats,
 )
-from stepsmith.quant._numbers import as_numbers
+from stepsmith.quant._numbers import as_numbers, spread
 
 __all__ = ["FakeSaved", "fake_quantize", "fake_quantize_backward"]
 
@@ -157,32 +157,28 @@ def _shapes(owner: str, x: Array, axis: int | None) -> tuple[tuple[int, ...], tu
 
 def _given_scales(owner: str, scale: ArrayLike, shape: tuple[int, ...], x: Array) -> NDArray[np.float64]:
     """One scale for each channel, of the compute type's values."""
-    scales = _numbers(owner, "scale", scale, shape, x).astype(compute_dtype(x)).astype(np.float64)
-    if not is_on_gpu(scale):
-        good = namespace(x).isfinite(scales) & (scales >= np.finfo(np.float32).tiny)
+    scales = _numbers(owner, "scale", scale, x).astype(compute_dtype(x), copy=False)
+    if not is_on_gpu(scales):
+        good = np.isfinite(scales) & (scales >= np.finfo(np.float32).tiny)
         if not good.all():
             raise ValueError(f"{owner}: scale must be finite normal numbers above 0, got {scales[~good][0]}")
-    return scales
+    return spread(owner, "scale", scales, shape, x, np.float64).reshape(-1)
 
 
 def _given_points(
     owner: str, zero_point: ArrayLike, bounds: tuple[int, int], shape: tuple[int, ...], x: Array
 ) -> NDArray[np.float64]:
-    points = _numbers(owner, "zero_point", zero_point, shape, x)
-    if not is_on_gpu(zero_point):
+    points = _numbers(owner, "zero_point", zero_point, x).astype(np.float64, copy=False)
+    if not is_on_gpu(points):
         qmin, qmax = bounds
-        good = (points >= qmin) & (points <= qmax) & (points == namespace(x).floor(points))
+        good = (points >= qmin) & (points <= qmax) & (points == np.floor(points))
         if not good.all():
             raise ValueError(f"{owner}: zero_point must be integers in [{qmin}, {qmax}], got {points[~good][0]:g}")
-    return points
+    return spread(owner, "zero_point", points, shape, x, np.float64).reshape(-1)
 
 
-def _numbers(owner: str, name: str, value: ArrayLike, shape: tuple[int, ...], x: Array) -> NDArray[np.float64]:
-    """One number for each scale."""
+def _numbers(owner: str, name: str, value: ArrayLike, x: Array) -> Array:
     numbers = as_numbers(owner, name, value, x)
     if numbers.dtype.kind not in "iuf":
         raise TypeError(f"{owner}: {name} must be numbers, got {numbers.dtype}")
-    if numbers.shape not in ((), shape):
-        raise ValueError(f"{owner}: {name} must have shape {shape} or be one number, got shape {numbers.shape}")
-    spread: NDArray[np.float64] = namespace(x).broadcast_to(numbers, shape).astype(np.float64).reshape(-1)
-    return spread
+    return numbers

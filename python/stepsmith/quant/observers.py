@@ -7,16 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check
+from stepsmith._backend import device_of, is_on_gpu, moved, namespace
 from stepsmith._outputs import require_floats
+from stepsmith.quant._numbers import one_of
 from stepsmith.quant.affine import Affine
 
 __all__ = ["HistogramMSE", "MinMax", "MovingAverage", "Observer", "Percentile"]
 
 Array = NDArray[Any]
 
+PIECE, GPU_PIECE = 64 * 1024, 4 * 1024 * 1024
+"""Numbers that are counted at a time, so that there are no temporaries of a batch's size."""
+
 
 class Observer(ABC):
-    """What every observer is: it sees batches and then says scales and zero points.
+    """What every observer is: it sees batches and then says scales and zero points, where the last batch was.
+
+    What it keeps is on the host. A batch on a GPU is reduced there, and waited for.
 
     Args:
         axis: that has a scale for each index, as the scheme's; None for one scale.
@@ -29,6 +36,7 @@ class Observer(ABC):
         """Batches that were seen."""
         self.channels: int | None = None
         """Indices of the axis, or None before the first batch and without an axis."""
+        self._device = "cpu"
 
     @property
     def _owner(self) -> str:
@@ -47,12 +55,13 @@ class Observer(ABC):
         rows = self._rows(require_floats(self._owner, "batch", batch))
         if rows.size == 0:
             return
-        finite = np.isfinite(rows)
+        finite = namespace(rows).isfinite(rows)
         if not finite.all():
-            raise ValueError(f"{self._owner}: batch must be finite, got {rows[~finite][0]}")
+            raise ValueError(f"{self._owner}: batch must be finite, got {one_of(rows[~finite])}")
         self._see(rows)
         self.batches += 1
         self.channels = None if self.axis is None else len(rows)
+        self._device = device_of(rows)
 
     def _rows(self, batch: Array) -> Array:
         """A row for each scale, float32 or float64."""
@@ -61,7 +70,7 @@ class Observer(ABC):
             return wide.reshape(1, -1)
         if not -batch.ndim <= self.axis < batch.ndim:
             raise ValueError(f"{self._owner}: batch must have axis {self.axis}, got shape {batch.shape}")
-        rows = np.moveaxis(wide, self.axis, 0)
+        rows: Array = namespace(wide).moveaxis(wide, self.axis, 0)
         if self.channels not in (None, len(rows)):
             raise ValueError(
                 f"{self._owner}: batch must have {self.channels} indices along axis {self.axis}, got {len(rows)}"
@@ -81,7 +90,8 @@ class Observer(ABC):
         if not self.batches:
             raise ValueError(f"{self._owner}: update must come before parameters, got no batch")
         low, high = self._range(scheme)
-        return scheme.steps(low, high) if self.axis is not None else scheme.steps(low[0], high[0])
+        scale, point = scheme.steps(low, high) if self.axis is not None else scheme.steps(low[0], high[0])
+        return moved(scale, self._device), moved(point, self._device)
 
     @abstractmethod
     def _see(self, rows: Array) -> None:
@@ -90,6 +100,12 @@ class Observer(ABC):
     @abstractmethod
     def _range(self, scheme: Affine) -> tuple[Array, Array]:
         """The smallest and the largest number of each scale."""
+
+
+def _ends(rows: Array) -> tuple[Array, Array]:
+    """The smallest and the largest number of each row, on the host."""
+    low, high = (moved(ends, "cpu").astype(np.float64) for ends in (rows.min(axis=1), rows.max(axis=1)))
+    return low, high
 
 
 class MinMax(Observer):
@@ -108,7 +124,7 @@ class MinMax(Observer):
     """
 
     def _see(self, rows: Array) -> None:
-        low, high = rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
+        low, high = _ends(rows)
         self.low = low if self.batches == 0 else np.minimum(self.low, low)
         self.high = high if self.batches == 0 else np.maximum(self.high, high)
 
@@ -138,7 +154,7 @@ class MovingAverage(MinMax):
         self.momentum = _check.number(self._owner, "momentum", momentum, low=0.0, high=1.0, open_low=True)
 
     def _see(self, rows: Array) -> None:
-        low, high = rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
+        low, high = _ends(rows)
         self.low = low if self.batches == 0 else self.low + self.momentum * (low - self.low)
         self.high = high if self.batches == 0 else self.high + self.momentum * (high - self.high)
 
@@ -161,7 +177,7 @@ class _Histogram(Observer):
             raise ValueError(f"{self._owner}: bins must be a multiple of 4, got {self.bins}")
 
     def _see(self, rows: Array) -> None:
-        low, high = rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
+        low, high = _ends(rows)
         if self.batches == 0:
             self.counts = np.zeros((len(rows), self.bins), np.int64)
             self.width = np.zeros(len(rows))
@@ -189,10 +205,11 @@ class _Histogram(Observer):
 
     def _count(self, k: int, row: Array) -> None:
         """Pieces of a row at a time: no temporaries of its size."""
-        for at in range(0, row.size, 65_536):
-            part = row[at : at + 65_536].astype(np.float64)
-            places = np.floor(part / (self.width[k] or 1.0)).astype(np.int64) + self.bins // 2
-            self.counts[k] += np.bincount(places, minlength=self.bins)
+        own, piece = namespace(row), GPU_PIECE if is_on_gpu(row) else PIECE
+        for at in range(0, row.size, piece):
+            part = row[at : at + piece].astype(np.float64)
+            places = own.floor(part / (self.width[k] or 1.0)).astype(np.int64) + self.bins // 2
+            self.counts[k] += moved(own.bincount(places, minlength=self.bins), "cpu")
 
     def edges(self) -> Array:
         """Where the bins of each scale begin, and where the last one ends: (scales, bins + 1)."""

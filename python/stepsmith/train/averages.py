@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsmith._backend import addresses, assign
 from stepsmith.train.model import Array, Model
 from stepsmith.train.snapshot import arrays_of
 
@@ -38,7 +39,7 @@ class Averages:
         """Take these weights, rounded to the model's types, and all else from the live model as it is now."""
         own = arrays_of(self.twin)
         for name, array in arrays_of(self._live).items():
-            own[name][...] = weights.get(name, array)
+            assign(own[name], weights.get(name, array))
 
 
 def deep_copy(model: Model) -> Model:
@@ -49,7 +50,7 @@ def deep_copy(model: Model) -> Model:
         kind = type(model).__name__
         raise TypeError(f"Trainer: model must be one that copy.deepcopy can copy, got {kind} ({error})") from error
     for (name, own), its in zip(arrays_of(model).items(), arrays_of(twin).values(), strict=True):
-        if np.shares_memory(own, its):
+        if np.shares_memory(addresses(own), addresses(its)):
             rule = "must be one that copy.deepcopy can copy"
             raise TypeError(f"Trainer: model {rule}, got {name!r} shared with the copy")
     return twin

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from stepsmith import _check
+from stepsmith._backend import device_of, moved, namespace
 from stepsmith.train.model import Array, Batch, View
 from stepsmith.train.sources import Arrays, Source
 
@@ -22,7 +23,7 @@ def balanced(labels: Array) -> dict[int, float]:
         >>> balanced(np.array([0, 0, 0, 1]))
         {0: 0.6666666666666666, 1: 2.0}
     """
-    found, counts = np.unique(labels, return_counts=True)
+    found, counts = np.unique(moved(labels, "cpu"), return_counts=True)
     return {int(label): float(labels.size / (len(found) * count)) for label, count in zip(found, counts)}
 
 
@@ -48,8 +49,8 @@ def _table(given: str | Mapping[int, float], source: Source) -> dict[int, float]
         _check.one_of("Trainer", "class_weight", given, ["balanced"])
         if not isinstance(source, Arrays):
             raise ValueError("Trainer: class_weight must be a mapping beside data that are no arrays, got 'balanced'")
-        labels = source.arrays[1] if source.rows is None else source.arrays[1][source.rows]
-        return balanced(labels)
+        labels = moved(source.arrays[1], "cpu")
+        return balanced(labels if source.rows is None else labels[source.rows])
     if not isinstance(given, Mapping) or not given:
         raise TypeError(f"Trainer: class_weight must be 'balanced' or a mapping with a label, got {given!r}")
     weights = {
@@ -65,7 +66,8 @@ def _table(given: str | Mapping[int, float], source: Source) -> dict[int, float]
 
 def _check_labels(weights: Mapping[int, float], labels: Array) -> None:
     """Raise for a label that no sample has, which would be a mistake that nobody sees."""
-    unknown = sorted(label for label in weights if not (labels == label).any())
+    known = moved(labels, "cpu")
+    unknown = sorted(label for label in weights if not (known == label).any())
     if unknown:
         raise ValueError(f"Trainer: labels of class_weight must be among those of data, got {unknown}")
 
@@ -75,6 +77,8 @@ def _weighed(batch: Batch, place: int, labels: Array, factors: Array) -> Batch:
     if batch[1].ndim != 1 or batch[1].dtype.kind not in "iu":
         got = f"{batch[1].dtype} of shape {batch[1].shape}"
         raise ValueError(f"Trainer: class_weight must go with labels of shape (samples,), got targets {got}")
-    places = np.searchsorted(labels, batch[1]).clip(max=len(labels) - 1)
-    weights = np.where(labels[places] == batch[1], factors[places], 1.0)
+    xp, device = namespace(batch[1]), device_of(batch[1])
+    labels, factors = moved(labels, device), moved(factors, device)
+    places = xp.searchsorted(labels, batch[1]).clip(max=len(labels) - 1)
+    weights = xp.where(labels[places] == batch[1], factors[places], 1.0)
     return [*batch[:place], weights if len(batch) == place else weights * batch[place]]

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from stepsmith import _check
+from stepsmith._backend import host_copy, is_on_gpu, namespace
 from stepsmith.nn import Module
 from stepsmith.train.clock import Clock
 from stepsmith.train.freezing import statistics_of
 from stepsmith.train.loader import Loader
 from stepsmith.train.meter import Meter
-from stepsmith.train.model import Array, Batch, Model, View
+from stepsmith.train.model import Array, Batch, Model, View, brought, device_of_model
 from stepsmith.train.sources import Arrays, Source, Stream, check_arrays, open_source
 
 __all__ = ["evaluate", "evaluate_source", "evaluation_source", "outputs", "predict", "update_statistics"]
@@ -42,15 +43,15 @@ def check_source(source: Source, view: View) -> None:
 def evaluate_source(view: View, source: Source, batch_size: int = 1024) -> dict[str, float]:
     """The same of a source that was checked."""
     meter = Meter()
-    for batch in _batches(source, batch_size):
+    for batch in _batches(source, batch_size, view.device()):
         for name, (total, count) in view.sums(batch).items():
             meter.add(name, total, count)
     return meter.means()
 
 
-def _batches(source: Source, batch_size: int) -> Iterator[Batch]:
+def _batches(source: Source, batch_size: int, device: str) -> Iterator[Batch]:
     size = _check.integer("Trainer", "batch_size", batch_size, low=1)
-    loader = Loader(source, size, shuffle=False)
+    loader = Loader(source, size, shuffle=False, device=device)
     return (micro.batch for micro in loader.epoch(Clock()))
 
 
@@ -59,16 +60,24 @@ def predict(view: View, inputs: Array, batch_size: int, kind: str) -> Array:
     _check.integer("Trainer", "batch_size", batch_size, low=1)
     if view.predict is None:
         raise TypeError(f"Trainer: predict needs a model that has it, got {kind}")
-    if not isinstance(inputs, np.ndarray):
+    if not isinstance(inputs, np.ndarray) and not is_on_gpu(inputs):
         raise TypeError(f"Trainer: inputs must be a NumPy array, got {type(inputs).__name__}")
     check_arrays("inputs", (inputs,))
-    return outputs(view.predict, inputs, batch_size)
+    return outputs(view.predict, inputs, batch_size, view.device())
 
 
-def outputs(function: Callable[[Array], Array], inputs: Array, batch_size: int) -> Array:
-    """What a function gives for all rows, batch by batch; at least one row."""
-    chunks = range(0, len(inputs), batch_size)
-    return np.concatenate([np.array(function(inputs[start : start + batch_size])) for start in chunks])
+def outputs(function: Callable[[Array], Array], inputs: Array, batch_size: int, device: str) -> Array:
+    """What a function on a device gives for all rows, batch by batch, where the rows are; at least one row."""
+    starts = range(0, len(inputs), batch_size)
+    parts = (function(brought(inputs[start : start + batch_size], device)) for start in starts)
+    # Copies, because a model hands out the same array each time.
+    made = [part.copy() if is_on_gpu(inputs) else _on_host(part) for part in parts]
+    found: Array = namespace(inputs).concatenate(made)
+    return found
+
+
+def _on_host(output: Any) -> Array:
+    return host_copy(output) if is_on_gpu(output) else np.array(output)
 
 
 def update_statistics(model: Model, data: Any, batch_size: int = 1024) -> None:
@@ -98,7 +107,7 @@ def update_statistics(model: Model, data: Any, batch_size: int = 1024) -> None:
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None
-        for batch in _batches(open_source("data", data), batch_size):
+        for batch in _batches(open_source("data", data), batch_size, device_of_model(model)):
             model(batch[0], True)
     finally:
         for layer, momentum in zip(layers, momenta):

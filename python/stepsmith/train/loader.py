@@ -6,16 +6,17 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from stepsmith._backend import is_on_gpu, same_stream
 from stepsmith.init import generator
 from stepsmith.train.clock import Clock
-from stepsmith.train.model import Batch
+from stepsmith.train.model import Batch, brought
 from stepsmith.train.prefetch import Prefetched
 from stepsmith.train.sources import Indexed, Room, Source, Stream
 
@@ -51,6 +52,7 @@ class Loader:
         prefetch: Micro-batches to prepare ahead in a thread.
         weigh: Gives a batch, after its augmentation, weights of its samples.
         drop_last: Whether an epoch of samples with numbers leaves out the rest that is too small for a micro-batch.
+        device: Of the model; arrays of NumPy are brought there when they are used, after all that is done to them.
     """
 
     source: Source
@@ -63,6 +65,7 @@ class Loader:
     prefetch: int = 0
     weigh: Callable[[Batch], Batch] | None = None
     drop_last: bool = False
+    device: str = "cpu"
 
     @cached_property
     def _rooms(self) -> deque[Room]:
@@ -75,9 +78,18 @@ class Loader:
         A micro-batch holds until the next one is drawn, or with `prefetch` that many later.
         """
         micros = self._micros(clock.epoch, clock.position, clock.step, clock.epoch_steps, clock.drawn)
-        return micros if self.prefetch == 0 else self._ahead(micros)
+        micros = micros if self.prefetch == 0 else self._ahead(micros)
+        return micros if self.device == "cpu" else self._brought(micros)
+
+    def _brought(self, micros: Generator[Micro]) -> Generator[Micro]:
+        """On the thread of whoever uses them, so that copies and work go by one stream."""
+        with closing(micros):
+            for micro in micros:
+                yield micro._replace(batch=[brought(array, self.device) for array in micro.batch])
 
     def _ahead(self, micros: Iterator[Micro]) -> Generator[Micro]:
+        if self.device != "cpu":
+            micros = _within(same_stream(), micros)
         with closing(Prefetched(micros, self.prefetch)) as ahead:
             yield from ahead
 
@@ -135,9 +147,15 @@ class Loader:
     def _prepared(self, batch: Batch, epoch: int, position: int) -> Batch:
         if self.augment is not None:
             # Copies, because a batch may be a view of the user's data.
-            own = [np.array(array) for array in batch]
+            own = [array.copy() if is_on_gpu(array) else np.array(array) for array in batch]
             batch = self.augment(own, generator(self.seed, _AUGMENT, epoch, position))
         return batch if self.weigh is None else self.weigh(batch)
+
+
+def _within(context: AbstractContextManager[Any], micros: Iterator[Micro]) -> Iterator[Micro]:
+    """The same, made in a context of the thread that draws them."""
+    with context:
+        yield from micros
 
 
 def _with_end(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:

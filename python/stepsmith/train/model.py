@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, Self
 
+import numpy as np
 import numpy.typing as npt
 
+from stepsmith._backend import assign, device_of, moved
 from stepsmith.nn import LOSSES, CrossEntropy, Loss, Module
 
 __all__ = [
@@ -18,7 +21,9 @@ __all__ = [
     "Metric",
     "Model",
     "View",
+    "brought",
     "buffers_of",
+    "device_of_model",
     "loss_of",
     "view",
 ]
@@ -52,6 +57,19 @@ def buffers_of(model: Model) -> Mapping[str, Array]:
     return found
 
 
+def device_of_model(model: Any) -> str:
+    """Where a model's parameters are; "cpu" for what has none, such as a function."""
+    if isinstance(model, Module):
+        return model.device
+    params = model.parameters() if hasattr(model, "parameters") else {}
+    return device_of(next(iter(params.values()), None))
+
+
+def brought(array: Array, device: str) -> Array:
+    """An array of NumPy as one on the device; what is on a GPU is where it was meant to be."""
+    return moved(array, device) if device != "cpu" and isinstance(array, np.ndarray) else array
+
+
 class FunctionModel:
     """A model made of arrays and a function, as HIPS autograd or JAX give one.
 
@@ -79,8 +97,13 @@ class FunctionModel:
         self._fn, self._predict = fn, predict
 
     def parameters(self) -> dict[str, Array]:
-        """The arrays that were given."""
+        """The arrays that were given, or copies on the device that the model was moved to."""
         return self._params
+
+    def to(self, device: str) -> Self:
+        """Move the parameters; the function gets those on the device from then on, and batches there."""
+        self._params = {name: moved(array, device) for name, array in self._params.items()}
+        return self
 
     def loss_and_grads(self, batch: Batch) -> tuple[float, Mapping[str, Array | None]]:
         """Call the function."""
@@ -103,6 +126,7 @@ class View:
         sums: Sum and count over a batch of each thing that an evaluation reports, nothing trained.
         predict: Outputs for inputs, which hold until the next call; None if the model cannot.
         check: Raises if the first samples of some data are not what the model and its loss take.
+        device: Where its parameters are now.
         has_scale: Whether a loss scale other than 1 is possible.
         targets: Arrays of a batch that are its target.
     """
@@ -111,6 +135,7 @@ class View:
     sums: Callable[[Batch], Mapping[str, tuple[float, float]]]
     predict: Callable[[Array], Array] | None
     check: Callable[[Batch], None]
+    device: Callable[[], str]
     has_scale: bool
     targets: int = 1
 
@@ -147,10 +172,11 @@ def _module_view(module: Module, loss: Loss, metrics: Mapping[str, Metric]) -> V
 
     def check(data: Batch) -> None:
         inputs, target, _ = loss.parts("Trainer: data", data)
-        # Two rows, because one has no batch statistics.
-        loss.check(module(inputs[:2]), target)
+        # Two rows, because one has no batch statistics. They go to the targets, which are many.
+        output = module(brought(inputs[:2], module.device))
+        loss.check(moved(output, device_of(target[-1] if isinstance(target, tuple) else target)), target)
 
-    return View(loss_and_grads, sums, module, check, True, loss.targets)
+    return View(loss_and_grads, sums, module, check, lambda: module.device, True, loss.targets)
 
 
 def _measured(name: str, metric: Metric, output: Array, target: Array) -> tuple[float, float]:
@@ -175,10 +201,11 @@ def _own_view(model: Model) -> View:
         before = {name: array.copy() for name, array in buffers.items()}
         mean, samples, _ = loss_and_grads(batch, 1.0)
         for name, array in before.items():
-            buffers[name][...] = array
+            assign(buffers[name], array)
         return {"loss": (mean * samples, samples)}
 
-    return View(loss_and_grads, sums, getattr(model, "predict", None), _no_check, False)
+    device = partial(device_of_model, model)
+    return View(loss_and_grads, sums, getattr(model, "predict", None), _no_check, device, False)
 
 
 def _no_check(data: Batch) -> None:

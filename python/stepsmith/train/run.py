@@ -119,6 +119,7 @@ class Run:
             options.prefetch,
             class_weights(options.class_weight, source, trainer.view),
             options.drop_last,
+            trainer.view.device(),
         )
 
     def _check_position(self, source: Source) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from stepsmith._backend import assign, device_of, namespace
 from stepsmith.train.model import Array, Model, buffers_of
 
 __all__ = ["Snapshot", "arrays_of", "weights_of"]
@@ -31,11 +30,16 @@ class Snapshot:
         self.copies: dict[str, Array] = {}
 
     def keep(self, arrays: Mapping[str, Array]) -> None:
-        """Copy the arrays, which are the same ones each time."""
-        if not self.copies:
-            self.copies = {name: np.empty_like(array) for name, array in arrays.items()}
+        """Copy the arrays, which are the same ones each time, or have moved to another device together."""
+        if not self._fits(arrays):
+            self.copies = {name: namespace(array).empty_like(array) for name, array in arrays.items()}
         for name, copy in self.copies.items():
-            np.copyto(copy, arrays[name])
+            namespace(copy).copyto(copy, arrays[name])
+
+    def _fits(self, arrays: Mapping[str, Array]) -> bool:
+        """Whether the copies are on the arrays' device."""
+        name = next(iter(self.copies), None)
+        return name is not None and device_of(self.copies[name]) == device_of(arrays[name])
 
     def equals(self, arrays: Mapping[str, Array]) -> bool:
         """Whether the arrays still have the bits of the copies."""
@@ -44,7 +48,7 @@ class Snapshot:
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Write the copies back, if any were kept."""
         for name, copy in self.copies.items():
-            np.copyto(arrays[name], copy)
+            assign(arrays[name], copy)
 
 
 def arrays_of(model: Model) -> dict[str, Array]:

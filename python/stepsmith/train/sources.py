@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsmith._backend import device_of, is_on_gpu, moved, namespace, one_core
 from stepsmith._interchange import asarray
 from stepsmith.init import generator
 from stepsmith.train.model import Array, Batch
@@ -55,7 +56,10 @@ class Indexed(ABC):
 
 
 class Arrays(Indexed):
-    """A tuple of arrays with the samples along axis 0; memory-mapped ones are read as far as they are needed."""
+    """A tuple of arrays with the samples along axis 0; memory-mapped ones are read as far as they are needed.
+
+    Arrays of CuPy stay on their device, where the samples of a batch are brought together.
+    """
 
     def __init__(self, arrays: Batch, rows: Array | None = None) -> None:
         super().__init__(len(arrays[0]), rows)
@@ -67,7 +71,10 @@ class Arrays(Indexed):
         if outs is None:
             if len(into) > 1:  # a whole batch and the last one of an epoch; sizes that grow leave no trail
                 into.clear()
-            outs = into[len(rows)] = [np.empty((len(rows), *a.shape[1:]), a.dtype) for a in self.arrays]
+            outs = into[len(rows)] = [namespace(a).empty((len(rows), *a.shape[1:]), a.dtype) for a in self.arrays]
+        if is_on_gpu(self.arrays[0]):
+            rows = moved(rows, device_of(self.arrays[0]))
+            return [a.take(rows, 0, out) for a, out in zip(self.arrays, outs)]
         # "clip" because "raise" would fill a hidden copy of the buffer first; these numbers are never out of range.
         return [a.take(rows, 0, out, "clip") for a, out in zip(self.arrays, outs)]
 
@@ -92,13 +99,13 @@ class Dataset(Indexed):
     def take(self, rows: Array, into: Room) -> Batch:
         """The samples one by one, stacked."""
         samples = [self._sample(int(row)) for row in rows]
-        return [np.stack(column) for column in zip(*samples, strict=True)]
+        return [namespace(column[0]).stack(column) for column in zip(*samples, strict=True)]
 
     def _sample(self, row: int) -> tuple[Array, ...]:
         sample = self.data[row]
         if not isinstance(sample, tuple | list):
             raise TypeError(f"Trainer: data[{row}] must be a tuple such as (x, y), got {type(sample).__name__}")
-        return tuple([np.asarray(part) for part in sample])
+        return tuple([part if is_on_gpu(part) else np.asarray(part) for part in sample])
 
     def only(self, rows: Array) -> Dataset:
         """The same object."""
@@ -174,10 +181,10 @@ def open_source(argument: str, data: Any) -> Source:
         TypeError: What is none of the kinds, or a tuple with something else than arrays.
         ValueError: No samples, or arrays of different lengths.
     """
-    if isinstance(data, np.ndarray | Mapping):
-        got = "one array" if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
+    if _is_array(data) or isinstance(data, Mapping):
+        got = "one array" if _is_array(data) else f"a {type(data).__name__}"
         raise TypeError(f"Trainer: {argument} must be a tuple of arrays such as (X, y), got {got}")
-    if isinstance(data, tuple) or (isinstance(data, list) and all(isinstance(item, np.ndarray) for item in data)):
+    if isinstance(data, tuple) or (isinstance(data, list) and all(_is_array(item) for item in data)):
         check_arrays(argument, data)
         return Arrays(data)
     if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
@@ -190,13 +197,18 @@ def open_source(argument: str, data: Any) -> Source:
     raise TypeError(f"Trainer: {argument} must be {kinds}, got {type(data).__name__}")
 
 
+def _is_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) or is_on_gpu(value)
+
+
 def check_arrays(argument: str, data: Sequence[Any]) -> None:
-    """Check that all are arrays of one length."""
+    """Check that all are arrays of one kind and one length."""
     for index, array in enumerate(data):
-        if not isinstance(array, np.ndarray):
+        if not _is_array(array):
             raise TypeError(f"Trainer: {argument}[{index}] must be a NumPy array, got {type(array).__name__}")
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(f"Trainer: {argument}[{index}] must be an array without a mask, got a masked one")
+    one_core("Trainer", {f"{argument}[{index}]": array for index, array in enumerate(data)})
     lengths = [len(array) if array.ndim else 0 for array in data]
     if len(set(lengths)) > 1:
         raise ValueError(f"Trainer: arrays of {argument} must have one length, got {lengths}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from stepsmith._backend import assign, host_copy
 from stepsmith.train.clock import Clock
 from stepsmith.train.model import Array, buffers_of
 
@@ -55,7 +56,8 @@ def _typed(item: Callback | LossScale) -> dict[str, Any]:
 
 
 def _copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: array.copy() for name, array in arrays.items()}
+    """On the CPU, so that what is saved says nothing of a device."""
+    return {name: host_copy(array) for name, array in arrays.items()}
 
 
 def load(trainer: Trainer, state: Mapping[str, Any]) -> None:
@@ -81,7 +83,7 @@ def _take(trainer: Trainer, state: Mapping[str, Any]) -> None:
         (buffers_of(trainer.model), state["buffers"]),
     ):
         for name, array in own.items():
-            array[...] = loaded[name]
+            assign(array, loaded[name])
     optimizer.load_state_dict(state["optimizer"])
     for callback, entry in zip(trainer.callbacks, state["callbacks"], strict=True):
         callback.load_state_dict(entry["state"])

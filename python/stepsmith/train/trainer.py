@@ -20,6 +20,7 @@ from stepsmith.train.history import History
 from stepsmith.train.loader import Augment
 from stepsmith.train.lr_finder import LRFinder, lr_find
 from stepsmith.train.model import Array, LossFunction, Metric, Model, View, view
+from stepsmith.train.moves import move
 from stepsmith.train.progress import ProgressMode
 from stepsmith.train.run import FitOptions, Run
 from stepsmith.train.scaling import DynamicLossScale, LossScale, loss_scale_of
@@ -46,7 +47,7 @@ class Trainer:
         seed: In [0, 2^64).
         callbacks: Called in this order, those that save the run last.
         metrics: For a module: name, other than "loss", to a function of (output, target) that returns (sum, count) of a
-            batch; evaluations report sum / count over all batches.
+            batch; evaluations report sum / count over all batches. Output and target are on the model's device.
         regularizers: Penalties and constraints of `stepsmith.nn`; those that act after a step want an optimizer that
             tells its learning rates.
         loss_scale: What the loss is multiplied by before the backward pass: None, a number, "dynamic" or a `LossScale`.
@@ -129,7 +130,8 @@ class Trainer:
 
         Args:
             data: Tuple of arrays with the samples along axis 0, (inputs, targets) or (inputs, targets, sample weights)
-                for a module, one more with a loss of two targets; memory-mapped ones are fine. Or an object with
+                for a module, one more with a loss of two targets; memory-mapped ones are fine, and, for a model on a
+                GPU, arrays of CuPy, of which batches are made on the device. Or an object with
                 ``__len__`` and ``__getitem__`` whose items are samples, or an iterable of batches (a plain iterator is
                 read once, in all epochs). A model that computes its own loss gets each batch as it is, however many
                 arrays that has.
@@ -197,7 +199,8 @@ class Trainer:
     def predict(self, inputs: Array, batch_size: int = 1024, *, weights: str | None = None) -> Array:
         """The model's outputs (logits, for a classifier) for all rows of `inputs`, in a fresh array.
 
-        Arguments as of `evaluate`.
+        They are where the inputs are, wherever the model is: of NumPy for rows of NumPy, which go to the model's device
+        batch by batch and back, of CuPy for rows of CuPy. Other arguments as of `evaluate`.
         """
         return predict(self.view_of(weights), inputs, batch_size, type(self.model).__name__)
 
@@ -310,6 +313,29 @@ class Trainer:
     def stop(self) -> None:
         """End the running fit after the epoch that runs; for callbacks."""
         self.stopping = True
+
+    def to(self, device: str) -> Trainer:
+        """Move model, loss and optimizer with all their state to a device, where fits go on from then.
+
+        The optimizer becomes another object, `optimizer`, over the model's new arrays. Clock, history and callbacks
+        stay; checkpoints say nothing of a device. Data may stay where they are: batches of NumPy arrays are copied to
+        the model's device when they are used, and arrays of CuPy are used there.
+
+        Args:
+            device: "cpu", "cuda" for CuPy's current device, or "cuda:N".
+
+        Returns:
+            The trainer itself.
+
+        Raises:
+            TypeError: Another kind of device, or a model or optimizer without `to`; nothing has changed then.
+            ValueError: Another device, or one that this machine has not.
+            ImportError: CuPy is missing.
+            RuntimeError: There is no GPU or no driver, or a fit is running.
+        """
+        move(self, self._loss, device)
+        self._averages = None
+        return self
 
     def freeze(self, *patterns: str, statistics: bool = False) -> None:
         """Leave parameters as they are from the next step on, their state and step counts too.

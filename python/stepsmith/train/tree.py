@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stepsmith._backend import is_on_gpu, moved
 from stepsmith.quant import QuantizedArray
 from stepsmith.train.model import Array
 
@@ -33,6 +34,8 @@ def separate(tree: Any) -> tuple[Any, Arrays]:
 
 
 def _separated(value: Any, path: str, arrays: Arrays) -> Any:
+    if is_on_gpu(value):
+        value = moved(value, "cpu")
     if isinstance(value, np.ndarray | QuantizedArray):
         # A path is not always unique: keys may have slashes.
         name = path if path not in arrays else f"{path}#{len(arrays)}"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from stepsmith._backend import namespace
 from stepsmith._core import NonFiniteError
 from stepsmith.nn import Counter
 from stepsmith.nn.regularization import Regularizer
@@ -145,12 +146,14 @@ class Updater:
             self.gradients, self.gradient_scale = mean.grads, scale
             interrupts.hold()
             info = self._step(mean.grads, scale)
+            # The first look at what a step on a GPU returned: it waits, and raises what was wrong with the step.
+            skipped = getattr(info, "skipped", False)
         except BaseException:
             self._before.restore(buffers)
             interrupts.release()
             raise
         try:
-            self._count(mean, penalty, info, done)
+            self._count(mean, penalty, info, skipped, done)
         finally:
             interrupts.release()
 
@@ -180,10 +183,10 @@ class Updater:
         with self._interrupts:
             done(*means[0], info)
 
-    def _count(self, mean: Mean, penalty: float, info: Any, done: Done) -> None:
+    def _count(self, mean: Mean, penalty: float, info: Any, skipped: bool, done: Done) -> None:
         """What comes after a step that was made, or skipped; it counts, whatever comes after it."""
         try:
-            if getattr(info, "skipped", False):
+            if skipped:
                 self._before.restore(self._buffers)
             elif self._constraints:
                 self._constrain(info.lr)
@@ -246,6 +249,6 @@ class Updater:
     def _worst(self, grads: Mapping[str, Array | None]) -> str:
         """The first gradient that is not finite."""
         for name, grad in self._wanted(grads).items():
-            if grad is not None and not np.isfinite(grad.astype(np.float64)).all():
+            if grad is not None and not namespace(grad).isfinite(grad.astype(np.float64)).all():
                 return f"one that is not in {name!r}"
         return "a norm that is not"

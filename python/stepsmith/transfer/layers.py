@@ -22,7 +22,7 @@ def replace_head(model: Sequential, *layers: Module, drop: int = 1, seed: int | 
         layers: What comes instead.
         drop: How many modules go, at least 0.
         seed: What the new layers are drawn from, where no `rng` has drawn them; None for that of `model` plus 1, so
-            that the new head does not start where the old one did.
+            that the new head does not start where the old one did. It goes to the device of `model`.
 
     Raises:
         TypeError: Not a `Sequential`, or something that is no Module.
@@ -42,7 +42,8 @@ def replace_head(model: Sequential, *layers: Module, drop: int = 1, seed: int | 
     twin = deep_copy(model)
     assert isinstance(twin, Sequential)
     kept = twin.modules[: len(modules) - drop]
-    return Sequential(*kept, *layers, seed=model.seed + 1 if seed is None else seed)
+    made = Sequential(*kept, *layers, seed=model.seed + 1 if seed is None else seed)
+    return made if model.device == "cpu" else made.to(model.device)
 
 
 def layerwise_groups(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepsmith import _check, quant
-from stepsmith._backend import require_array
+from stepsmith._backend import assign, require_array
 from stepsmith._table import Table
 from stepsmith.quant import QuantizedArray
 from stepsmith.train.model import Array, Model
@@ -115,7 +115,7 @@ def load_weights(
         raise ValueError(f"load_weights: {rule}, got {'; '.join(report.problems()) or 'none'}")
     ready = {name: _converted(name, found[name], own[name].dtype) for name in report.matched}
     for name, array in ready.items():
-        own[name][...] = array
+        assign(own[name], array)
     return report
 
 

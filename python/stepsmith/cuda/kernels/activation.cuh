@@ -45,6 +45,7 @@ template <class T> __device__ __noinline__ Quad<T> apply(int kind, bool is_backw
 // One call.
 template <class T> struct Pass {
     typedef T Element;
+    static constexpr int AT_ONCE = sizeof(T) == 8 ? 1 : 2;
     const Array &out, &x, &dy;
     const T *bias;
     const Line &line;
@@ -73,11 +74,11 @@ template <class T> struct Pass {
 };
 
 #define ACTIVATE(T, suffix) \
-    KERNEL(activate_##suffix)(ANY(out), ANY(x), ANY(dy), const T *bias, Line line, Activation activation, u64 n, \
+    KERNEL(activate_##suffix)(Array out, Array x, Array dy, const T *bias, Line line, Activation activation, u64 n, \
                               Pieces pieces, double *sums) { \
         run(Pass<T>{out, x, dy, bias, line, activation}, n, pieces, sums); \
     } \
-    KERNEL(activate_runs_##suffix)(ANY(out), ANY(x), ANY(dy), const T *bias, Line line, Activation activation, u64 n, \
+    KERNEL(activate_runs_##suffix)(Array out, Array x, Array dy, const T *bias, Line line, Activation activation, u64 n, \
                                    Pieces pieces, double *sums) { \
         run_runs(Pass<T>{out, x, dy, bias, line, activation}, n, pieces, sums); \
     }

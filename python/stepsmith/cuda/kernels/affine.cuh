@@ -89,8 +89,8 @@ KERNEL(affine_ranges)(Array x, u64 n, Place place, u32 *below, u32 *above, u64 *
 }
 
 // Codes of an array whose scales and zero points are known.
-KERNEL(affine_quantize)(Array x, Geometry quads, Place place, AffineGrid grid, const float *scales, const int *zero_points, u8 *codes,
-                        u64 *first_nan) {
+KERNEL(affine_quantize)(Array x, Geometry quads, Place place, AffineGrid grid, const float *scales, const int *zero_points,
+                        u8 *codes, u64 *first_nan) {
     for (u64 at = (u64)blockIdx.x * blockDim.x + threadIdx.x; at < blocks_of(quads); at += (u64)gridDim.x * blockDim.x) {
         Quad quad = quad_of(quads, at, 0);
         float numbers[4];
@@ -113,8 +113,8 @@ KERNEL(affine_quantize)(Array x, Geometry quads, Place place, AffineGrid grid, c
 }
 
 // The numbers that codes stand for.
-KERNEL(affine_dequantize)(const u8 *codes, Geometry quads, Place place, AffineGrid grid, const float *scales, const int *zero_points,
-                          Array out) {
+KERNEL(affine_dequantize)(const u8 *codes, Geometry quads, Place place, AffineGrid grid, const float *scales,
+                          const int *zero_points, Array out) {
     for (u64 at = (u64)blockIdx.x * blockDim.x + threadIdx.x; at < blocks_of(quads); at += (u64)gridDim.x * blockDim.x) {
         Quad quad = quad_of(quads, at, 0);
         u32 found = affine_unpacked(grid, load_bytes(codes + quad.code, bytes_of(quads, quad)));

@@ -15,17 +15,15 @@ struct AffineStep {
     int zero_point;
 };
 
-constexpr float F32_LEAST_NORMAL = 1.17549435082228750796873653722224568e-38f;
-
 // The largest scale whose product with `steps` is finite.
 __device__ __forceinline__ float largest_scale(float steps) {
     float scale = F32_LARGEST / steps;
     return is_finite(scale * steps) ? scale : __uint_as_float(__float_as_uint(scale) - 1);
 }
 
-// Symmetric: scale = max(below, above) / divisor, zero point 0. Else scale = (above + below) / (qmax - qmin) and
-// zero point = qmin + round(below / scale), half to even. A scale below the normal numbers becomes 1 with zero point 0, and one that
-// would make a code infinite the largest that does not.
+// Symmetric: scale = max(below, above) / divisor, zero point 0. Else scale = (above + below) / (qmax - qmin) and zero point =
+// qmin + round(below / scale), half to even. A scale below the normal numbers becomes 1 with zero point 0, and one that would
+// make a code infinite the largest that does not.
 __device__ __forceinline__ AffineStep step_of_range(const AffineGrid &grid, float below, float above) {
     below = below < F32_LARGEST ? below : F32_LARGEST;
     above = above < F32_LARGEST ? above : F32_LARGEST;
@@ -48,7 +46,9 @@ __device__ __forceinline__ AffineStep step_of_range(const AffineGrid &grid, floa
 constexpr float SHIFTER = 12582912.0f;
 
 // What a number is multiplied with or divided by.
-__device__ __forceinline__ float affine_factor(const AffineGrid &grid, float scale) { return grid.is_reciprocal ? 1.0f / scale : scale; }
+__device__ __forceinline__ float affine_factor(const AffineGrid &grid, float scale) {
+    return grid.is_reciprocal ? 1.0f / scale : scale;
+}
 
 // round(clamp(x / scale, qmin - zero, qmax - zero)) + zero, as so many bits as are stored.
 __device__ __forceinline__ u32 affine_code(const AffineGrid &grid, float factor, float zero, float x) {

@@ -3,8 +3,8 @@
 
 const int MOST_AXES = 8;
 
-// Mirrors `ARRAY` of stepsmith/cuda/_arrays.py. Elements lie densely in C order if there are no axes; `quads` says that four at a time
-// are on a boundary of their own size then.
+// Mirrors `ARRAY` of stepsmith/cuda/_arrays.py. Elements lie densely in C order if there are no axes; `quads` says that four at a
+// time are on a boundary of their own size then.
 struct Array {
     u64 address;
     int dtype;
@@ -20,6 +20,7 @@ __device__ __forceinline__ bool is_absent(const Array &array) { return array.dty
 __device__ __forceinline__ u64 address_of(const Array &array, u64 i) {
     if (array.axes == 0) return array.address + i * array.item;
     u64 address = array.address;
+#pragma unroll 1
     for (int axis = array.axes - 1; axis >= 0; axis--) {
         u64 n = (u64)array.shape[axis], rest = i / n;
         address += (u64)((i64)(i - rest * n) * array.strides[axis]);
@@ -36,8 +37,8 @@ template <class T> __device__ __forceinline__ void store(const Array &array, u64
     if (!is_absent(array)) store_at<T>(address_of(array, i), array.dtype, x);
 }
 
-// Elements i..i + 4 of n; zeros behind the last one. What is no whole quad on a boundary goes one after another, in a loop that is kept
-// short: a kernel has many places that read and write.
+// Elements i..i + 4 of n; zeros behind the last one. What is no whole quad on a boundary goes one after another, in a loop that
+// is kept short: a kernel has many places that read and write.
 template <class T> __device__ __forceinline__ void load4(const Array &array, u64 i, u64 n, T (&x)[4]) {
     if (array.quads && i % 4 == 0 && i + 4 <= n) return load_quad<T>(array.address + i * array.item, array.dtype, x);
     x[0] = x[1] = x[2] = x[3] = T(0);

@@ -6,9 +6,8 @@ __device__ __forceinline__ u32 load_bytes(const u8 *from, u32 count) {
     if (count == 4 && address % 4 == 0) return *global<const u32>(address);
     if (count == 2 && address % 2 == 0) return *global<const u16>(address);
     u32 word = 0;
-#pragma unroll
-    for (u32 k = 0; k < 4; k++)
-        if (k < count) word |= (u32)*global<const u8>(address + k) << (8 * k);
+#pragma unroll 1
+    for (u32 k = 0; k < count; k++) word |= (u32)*global<const u8>(address + k) << (8 * k);
     return word;
 }
 
@@ -21,14 +20,13 @@ __device__ __forceinline__ void store_bytes(u8 *to, u32 word, u32 count) {
     } else if (count == 2 && address % 2 == 0) {
         *global<u16>(address) = (u16)word;
     } else {
-#pragma unroll
-        for (u32 k = 0; k < 4; k++)
-            if (k < count) *global<u8>(address + k) = (u8)(word >> (8 * k));
+#pragma unroll 1
+        for (u32 k = 0; k < count; k++) *global<u8>(address + k) = (u8)(word >> (8 * k));
     }
 }
 
-// Codes of four numbers one a byte, in words of four bytes: those of eight bits as they are, two of four bits a byte with the first in
-// its low or in its high half, four of two bits.
+// Codes of four numbers one a byte, in words of four bytes: those of eight bits as they are, two of four bits a byte with the
+// first in its low or in its high half, four of two bits.
 __device__ __forceinline__ u32 pack_low(u32 codes) {
     u32 pairs = (codes & 0x000f000fu) | (codes >> 4 & 0x00f000f0u);
     return (pairs | pairs >> 8) & 0xffff;

@@ -1,5 +1,5 @@
-// State kept as codes of eight bits: a block of 256 elements in C order shares a scale, and a warp works on one block; see scaled.cuh
-// for how it holds the numbers and the codes. The same codecs as rust/optim/coded.rs.
+// State kept as codes of eight bits: a block of 256 elements in C order shares a scale, and a warp works on one block; see
+// scaled.cuh for how it holds the numbers and the codes. The same codecs as rust/optim/coded.rs.
 // needs: scaled.cuh dynamic8.cuh float8.cuh
 
 // Elements that share a scale.
@@ -19,7 +19,8 @@ __device__ __forceinline__ StateGrids state_grids(bool are_wanted = true) {
     return {{shared_grid<true>(are_wanted)}, {shared_grid<false>(are_wanted)}};
 }
 
-__device__ __forceinline__ void decode_state(int codec, const StateGrids &grids, const u32 (&codes)[2], float scale, float (&x)[8]) {
+__device__ __forceinline__ void decode_state(int codec, const StateGrids &grids, const u32 (&codes)[2], float scale,
+                                             float (&x)[8]) {
     switch (codec) {
     case DYNAMIC8: return decode_block(grids.dynamic8, codes, scale, x);
     case UNSIGNED_DYNAMIC8: return decode_block(grids.unsigned_dynamic8, codes, scale, x);

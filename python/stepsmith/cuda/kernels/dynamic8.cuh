@@ -1,12 +1,12 @@
 // Dynamic 8-bit codes: seven decades of values, the larger the finer, as bitsandbytes' blockwise quantization; the same codes as
 // rust/quant/dynamic8. As `Levels` (scaled.cuh) over tables that a block of threads holds in shared memory.
 //
-// Magnitudes are cut into cells, equal stretches of each power of two, so short that in each of them the numbers of one value end at
-// most: a number's cell tells the index of the value of its first number, and one comparison the rest.
+// Magnitudes are cut into cells, equal stretches of each power of two, so short that in each of them the numbers of one value end
+// at most: a number's cell tells the index of the value of its first number, and one comparison the rest.
 // needs: values.cuh dynamic8_values.cuh
 
-// Where the numbers that become one value end: of `N` magnitudes in rising order from 0 to 1, cut into 2^FINE cells for each power of
-// two from 2^LOWEST to 1, and one for 1.
+// Where the numbers that become one value end: of `N` magnitudes in rising order from 0 to 1, cut into 2^FINE cells for each
+// power of two from 2^LOWEST to 1, and one for 1.
 template <int N, int FINE, int LOWEST> struct Grid {
     static constexpr u32 SHIFT = 23 - FINE;
     static constexpr u32 FIRST = (u32)(127 + LOWEST) << 23;

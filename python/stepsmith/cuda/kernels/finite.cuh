@@ -2,6 +2,7 @@
 // needs: arrays.cuh
 
 constexpr float F32_LARGEST = 3.40282346638528859811704183484516925e38f;
+constexpr float F32_LEAST_NORMAL = 1.17549435082228750796873653722224568e-38f;
 
 // NaN becomes zero, infinity the largest number if it `saturates`; keeps the place of the first NaN if there is room for one.
 __device__ __forceinline__ float make_finite(float x, u64 i, bool saturates, u64 *first_nan) {

@@ -1,5 +1,5 @@
-// Sixteen levels: NF4 (Dettmers et al. 2023), and FP4 as bitsandbytes has it; the same codes as rust/quant/fourbit.rs. A number halfway
-// between two levels, as float32 has it, takes the lower one.
+// Sixteen levels: NF4 (Dettmers et al. 2023), and FP4 as bitsandbytes has it; the same codes as rust/quant/fourbit.rs. A number
+// halfway between two levels, as float32 has it, takes the lower one.
 // needs: values.cuh
 
 // The bits of levels in rising order: quantiles of a normal distribution, with an exact zero.

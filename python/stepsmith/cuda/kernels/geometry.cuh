@@ -1,5 +1,5 @@
-// How an array in C order is cut into rows, and rows into blocks that share a scale; see rust/quant/geometry.rs. A thread works on a
-// quad, four numbers of a block that follow each other.
+// How an array in C order is cut into rows, and rows into blocks that share a scale; see rust/quant/geometry.rs. A thread works
+// on a quad, four numbers of a block that follow each other.
 // needs: arrays.cuh
 
 // Mirrors `GEOMETRY` of stepsmith/cuda/quant.py. A block has 2^log elements, four at least.

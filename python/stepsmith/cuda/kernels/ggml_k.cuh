@@ -28,8 +28,8 @@ __device__ __forceinline__ float total_of_products(const float (&a)[4], const fl
     return total(products, lanes);
 }
 
-// The line through (code, number) with the least squared error, through zero if it would begin above; the one that the codes were made
-// with if they are all alike.
+// The line through (code, number) with the least squared error, through zero if it would begin above; the one that the codes were
+// made with if they are all alike.
 __device__ __forceinline__ FittedLine regress(const float (&x)[4], const float (&p)[4], float sum, FittedLine line) {
     float codes = total(p, 8), squares = total_of_products(p, p, 8), products = total_of_products(p, x, 8);
     float spread = 32.0f * squares - codes * codes;
@@ -71,8 +71,8 @@ __device__ __forceinline__ float largest_of_teams(float x, int lanes) {
     return x;
 }
 
-// Eight blocks of 32, each with a scale and a minimum of six bits: d and dmin, twelve bytes of scales and minimums, then bytes of two
-// codes: block 2p in the low halves of 32 bytes, block 2p + 1 in the high ones. A team holds blocks t and t + 4.
+// Eight blocks of 32, each with a scale and a minimum of six bits: d and dmin, twelve bytes of scales and minimums, then bytes of
+// two codes: block 2p in the low halves of 32 bytes, block 2p + 1 in the high ones. A team holds blocks t and t + 4.
 __device__ __forceinline__ void encode_q4_k(float (&x)[2][4], u8 *to) {
     u32 lane = threadIdx.x % WARP, team = lane / 8;
     limit(x, -63.0f * F16_MAX, 15.0f * 63.0f * F16_MAX);
@@ -127,8 +127,8 @@ __device__ __forceinline__ float fit_scale(const float (&x)[4]) {
     return best;
 }
 
-// The first of sixteen scales with the largest magnitude, 0 without a sign if all are zero. Lane 4t holds the scales of blocks t and
-// t + 8.
+// The first of sixteen scales with the largest magnitude, 0 without a sign if all are zero. Lane 4t holds the scales of blocks t
+// and t + 8.
 __device__ __forceinline__ float top_of_scales(const float (&scales)[2]) {
     u32 place = magnitude(scales[1]) > magnitude(scales[0]) ? 8 : 0;
     float top = place ? scales[1] : scales[0];
@@ -142,8 +142,9 @@ __device__ __forceinline__ float top_of_scales(const float (&scales)[2]) {
     return top == 0.0f ? 0.0f : top;
 }
 
-// Sixteen blocks of 16, each with a scale of eight bits: the low four bits of all codes, the upper two, scales, d. In each half of the
-// 256, rows of 32 codes lie above one another: rows 0 and 2, rows 1 and 3 share bytes of low bits, all four the bytes of upper ones.
+// Sixteen blocks of 16, each with a scale of eight bits: the low four bits of all codes, the upper two, scales, d. In each half
+// of the 256, rows of 32 codes lie above one another: rows 0 and 2, rows 1 and 3 share bytes of low bits, all four the bytes of
+// upper ones.
 __device__ __forceinline__ void encode_q6_k(float (&x)[2][4], u8 *to) {
     u32 lane = threadIdx.x % WARP, row = lane / 8, at = 4 * (lane % 8);
     limit(x, -128.0f * 32.0f * F16_MAX, 128.0f * 32.0f * F16_MAX);

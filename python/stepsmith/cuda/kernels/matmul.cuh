@@ -1,5 +1,5 @@
 // Products of activations with quantized matrices, x · matrixᵀ; the same sums as rust/quant/matmul.
-// needs: arrays.cuh scaled.cuh
+// needs: finite.cuh scaled.cuh
 
 // Which elements share a scale: all; those of a row; so many of a row, whose codes begin with a byte; so many of all rows.
 enum Sharing : int { ALL, ROWS, GROUPS, BLOCKS };
@@ -55,9 +55,9 @@ __device__ __forceinline__ int integer_weight(const Matrix &matrix, const u8 *co
 // Lanes of a sum.
 const u32 SUM_LANES = 16;
 
-// Of elements that share a scale, number i goes to lane i mod 16, each lane a sum in order of products code · x; the lanes times the
-// scale are added to the row's lanes, in order; these fold by halves at last. Half a warp works on a row of the matrix and on `B` rows
-// of activations.
+// Of elements that share a scale, number i goes to lane i mod 16, each lane a sum in order of products code · x; the lanes times
+// the scale are added to the row's lanes, in order; these fold by halves at last. Half a warp works on a row of the matrix and on
+// `B` rows of activations.
 template <int B>
 __device__ __forceinline__ void float_products(const Matrix &matrix, const u8 *codes, const float *scales, const float *numbers,
                                                const float *x, u64 batch, const Array &out) {
@@ -75,7 +75,7 @@ __device__ __forceinline__ void float_products(const Matrix &matrix, const u8 *c
         for (int b = 0; b < B; b++) own[b] = x + (b0 + b < batch ? b0 + b : batch - 1) * len;
         for (Step step = first_step(matrix, row); item < items && step.at < len; to_next(step, len)) {
             float sums[B] = {};
-#pragma unroll 4
+#pragma unroll 2
             for (u64 i = step.at + lane; i < step.end; i += SUM_LANES) {
                 float number = weight(matrix, codes, table, start + i);
 #pragma unroll
@@ -85,24 +85,28 @@ __device__ __forceinline__ void float_products(const Matrix &matrix, const u8 *c
 #pragma unroll
             for (int b = 0; b < B; b++) total[b] += sums[b] * scale;
         }
+        float own_total = 0.0f;
 #pragma unroll
-        for (int b = 0; b < B; b++) {
+        for (u32 b = 0; b < B; b++) {
             for (int half = SUM_LANES / 2; half > 0; half /= 2) total[b] += __shfl_xor_sync(EVERY_LANE, total[b], half);
-            if (lane == 0 && item < items && b0 + b < batch) store<float>(out, (b0 + b) * matrix.rows + row, total[b]);
+            own_total = lane == b ? total[b] : own_total;
         }
+        if (lane < B && item < items && b0 + lane < batch) store<float>(out, (b0 + lane) * matrix.rows + row, own_total);
     }
 }
 
-KERNEL(matmul_one)(Matrix matrix, const u8 *codes, const float *scales, const float *numbers, const float *x, u64 batch, Array out) {
+KERNEL(matmul_one)(Matrix matrix, const u8 *codes, const float *scales, const float *numbers, const float *x, u64 batch,
+                   Array out) {
     float_products<1>(matrix, codes, scales, numbers, x, batch, out);
 }
 
-KERNEL(matmul_four)(Matrix matrix, const u8 *codes, const float *scales, const float *numbers, const float *x, u64 batch, Array out) {
+KERNEL(matmul_four)(Matrix matrix, const u8 *codes, const float *scales, const float *numbers, const float *x, u64 batch,
+                    Array out) {
     float_products<4>(matrix, codes, scales, numbers, x, batch, out);
 }
 
-// Codes and scales of rows of activations, a warp each: scale = absmax / 127, 1 where that is no normal number; code = x / scale, half
-// to even. Keeps the place of the first number that is not finite.
+// Codes and scales of rows of activations, a warp each: scale = absmax / 127, 1 where that is no normal number; code = x / scale,
+// half to even. Keeps the place of the first number that is not finite.
 KERNEL(quantize_rows)(const float *x, u64 rows, u64 len, i8 *codes, float *scales, u64 *first_bad) {
     u64 warps = (u64)gridDim.x * blockDim.x / WARP;
     for (u64 row = ((u64)blockIdx.x * blockDim.x + threadIdx.x) / WARP; row < rows; row += warps) {
@@ -114,7 +118,7 @@ KERNEL(quantize_rows)(const float *x, u64 rows, u64 len, i8 *codes, float *scale
             largest = found > largest ? found : largest;
         }
         float smallest = __uint_as_float(largest_of_lanes(largest, WARP)) / 127.0f;
-        float scale = smallest < 1.17549435082228750796873653722224568e-38f ? 1.0f : smallest;
+        float scale = smallest < F32_LEAST_NORMAL ? 1.0f : smallest;
         if (threadIdx.x % WARP == 0) scales[row] = scale;
         for (u64 i = threadIdx.x % WARP; i < len; i += WARP) {
             float code = rintf(x[row * len + i] / scale);
@@ -126,14 +130,15 @@ KERNEL(quantize_rows)(const float *x, u64 rows, u64 len, i8 *codes, float *scale
 
 // Sums of products of whole numbers that share a scale are exact; times the scale they are added in order. A warp works on a row of
 // the matrix and on one of activations.
-KERNEL(matmul_integers)(Matrix matrix, const u8 *codes, const float *scales, const i8 *x, const float *x_scales, u64 batch, Array out) {
+KERNEL(matmul_integers)(Matrix matrix, const u8 *codes, const float *scales, const i8 *x, const float *x_scales, u64 batch,
+                        Array out) {
     u64 warps = (u64)gridDim.x * blockDim.x / WARP, items = matrix.rows * batch, len = matrix.len;
     for (u64 item = ((u64)blockIdx.x * blockDim.x + threadIdx.x) / WARP; item < items; item += warps) {
         u64 b = item / matrix.rows, row = item - b * matrix.rows, start = row_start(matrix, row);
         float total = 0.0f;
         for (Step step = first_step(matrix, row); step.at < len; to_next(step, len)) {
             i64 sum = 0;
-#pragma unroll 4
+#pragma unroll 2
             for (u64 i = step.at + threadIdx.x % WARP; i < step.end; i += WARP)
                 sum += integer_weight(matrix, codes, start + i) * (int)x[b * len + i];
             for (int half = WARP / 2; half > 0; half /= 2) sum += __shfl_xor_sync(EVERY_LANE, sum, half);

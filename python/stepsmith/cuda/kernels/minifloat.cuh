@@ -1,9 +1,9 @@
 // Floats of at most eight bits: branch-free conversions, the same lines as rust/quant/minifloat.rs.
 //
-// A format `F` has MANTISSA (bits of it), BIAS (what the exponent's field has more than the exponent), SIGN (the place of the sign),
-// LARGEST (the largest finite number), BEYOND (the number that overflow would become if the codes went on: its code is infinity's,
-// or NaN's where there is none), NOT_A_NUMBER (the number whose code would be NaN's) and SPECIAL (from this magnitude's code on
-// infinity and NaN).
+// A format `F` has MANTISSA (bits of it), BIAS (what the exponent's field has more than the exponent), SIGN (the place of the
+// sign), LARGEST (the largest finite number), BEYOND (the number that overflow would become if the codes went on: its code is
+// infinity's, or NaN's where there is none), NOT_A_NUMBER (the number whose code would be NaN's) and SPECIAL (from this
+// magnitude's code on infinity and NaN).
 // needs: types.cuh
 
 constexpr u32 F32_EXPONENT = 0x7f800000u;

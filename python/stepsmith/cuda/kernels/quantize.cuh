@@ -1,5 +1,5 @@
-// Arrays to codes by blocks that share something, and back; see rust/quant/codec.rs. Some lanes of a warp, its team, work on a block,
-// each on quads of it.
+// Arrays to codes by blocks that share something, and back; see rust/quant/codec.rs. Some lanes of a warp, its team, work on a
+// block, each on quads of it.
 // needs: bytes.cuh geometry.cuh finite.cuh codec.cuh
 
 // The part of a warp that works on a block.
@@ -102,4 +102,17 @@ KERNEL(dequantize)(const u8 *codes, const void *scales, const float *numbers, Ge
         decode_quad(table, unpacked(codec, geometry, word), factor_of(codec, scales, at >> log), found);
         store4<float>(out, quad.start, quad.start + quad.count, found);
     }
+}
+
+// The largest magnitude of an array, infinity being the largest number, and the place of its first NaN.
+KERNEL(survey)(Array x, u64 n, u64 *largest, u64 *first_nan) {
+    u32 found = 0;
+    for (u64 i = first_quad(); i < n; i += quad_stride()) {
+        float numbers[4];
+        load_finite(x, i, n, true, first_nan, numbers);
+        u32 own = largest_bits(numbers);
+        found = own > found ? own : found;
+    }
+    found = largest_of_lanes(found, WARP);
+    if (threadIdx.x % WARP == 0 && found > 0) atomicMax(largest, (u64)found);
 }

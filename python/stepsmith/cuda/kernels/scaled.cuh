@@ -7,7 +7,7 @@
 //   KEEPS         are levels of 0 only for what is 0?
 //   nearest(scaled, x)  the code of the level next to `scaled`, of magnitude up to LARGEST; `x` is the number before it was scaled,
 //   level(code)         the level of a code.
-// Levels are dynamic8.cuh's `Dynamic8`, float8.cuh's `Float8` and `Ue5m3`, fourbit.cuh's `FourBit`.
+// Levels are dynamic8.cuh's `Dynamic8`, float8.cuh's `Float8` and `Ue5m3`.
 //
 // What a kernel does with a block of 256 numbers, which a warp holds eight a lane (elements 4l..4l + 4 and 128 + 4l..128 + 4l + 4,
 // zeros behind the last one), codes of eight bits being packed four a word, the first in the lowest byte:
@@ -88,7 +88,8 @@ template <class L> __device__ __forceinline__ float encode_block(const L &levels
 }
 
 template <class L>
-__device__ __forceinline__ float encode_block_randomly(const L &levels, const float (&x)[8], u32 (&codes)[2], const u32 (&words)[8]) {
+__device__ __forceinline__ float encode_block_randomly(const L &levels, const float (&x)[8], u32 (&codes)[2],
+                                                       const u32 (&words)[8]) {
     Scaling by = scaling_of(largest_of_lanes(largest_bits(x), WARP), L::LARGEST);
     codes[0] = codes[1] = 0;
     // Not unrolled: a kernel would have this eight times for each codec.

@@ -40,7 +40,7 @@ def _survey(x: Any) -> tuple[int, int]:
     """The bits of the largest magnitude, infinity being the largest number, and the place of the first NaN."""
     found = cupy().empty(2, np.uint64)
     found[0], found[1] = 0, NONE
-    launch_over("survey", "survey", x.size, (argument(x), np.uint64(x.size), found[:1], found[1:]), 16)
+    launch_over("quantize", "survey", x.size, (argument(x), np.uint64(x.size), found[:1], found[1:]), 16)
     largest, place = found.get().tolist()
     return largest, place
 

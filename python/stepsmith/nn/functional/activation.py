@@ -107,7 +107,7 @@ def activate(
     | elu | x above 0, else alpha·(e^x - 1) (1) |
 
     float32, bfloat16 and float16 are computed in float32: x + bias is rounded to it once. exp, tanh and erf are
-    within 2 units of the last place, and the result has the same bits at any CPU level and thread count.
+    within 2 units of the last place, and the result has the same bits at any CPU level and thread count, and on a GPU.
 
     Args:
         x: any shape and layout; float32, float64, bfloat16 or float16.

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from stepsmith import _check, _core
-from stepsmith._backend import require_array
+from stepsmith import _check
+from stepsmith._backend import core_of, namespace, require_array
 from stepsmith._outputs import apart, like, of_forward, output
 
 __all__ = ["SoftmaxSaved", "log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
@@ -33,8 +32,9 @@ class SoftmaxSaved:
 def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> tuple[Array, SoftmaxSaved]:
     """Softmax: y = exp(x - max) / Σ exp(x - max) over an axis.
 
-    The sum is a float64 of fixed shape, so the result has the same bits at any thread count and CPU level. float32,
-    bfloat16 and float16 are computed in float32. A slice that holds NaN or Inf, or nothing but -Inf, becomes NaN.
+    The sum is a float64 of fixed shape, so the result has the same bits at any thread count and CPU level, and on a
+    GPU. float32, bfloat16 and float16 are computed in float32. A slice that holds NaN or Inf, or nothing but -Inf,
+    becomes NaN.
 
     Args:
         x: any shape with an axis, any layout; float32, float64, bfloat16 or float16.
@@ -134,11 +134,11 @@ def _forward(owner: str, x: Array, axis: object, out: Array | None, *, is_log: b
     if x.ndim == 0:
         raise ValueError(f"{owner}: x must have an axis, got shape ()")
     axis = _check.integer(owner, "axis", axis, low=-x.ndim, high=x.ndim - 1)
-    y = output(owner, "out", out, x.shape, x.dtype)
+    y = output(owner, "out", out, x.shape, x.dtype, x)
     source, *_ = apart((x, None, None, None), (out,))
     assert source is not None
     rows, turned = _rows(source, axis)
-    _core.softmax_rows(owner, np.moveaxis(y, axis, -1), turned, rows, is_log)
+    core_of(x).softmax_rows(owner, namespace(x).moveaxis(y, axis, -1), turned, rows, is_log)
     return y, SoftmaxSaved(y, axis, is_log)
 
 
@@ -147,16 +147,17 @@ def _backward(owner: str, dy: Array, saved: SoftmaxSaved, out: Array | None, *, 
         raise ValueError(f"{owner}: saved must be that of {owner.removesuffix('_backward')}, got the other function's")
     y, axis = saved.y, saved.axis
     dy = like(owner, "dy", dy, y, "y")
-    dx = output(owner, "out", out, y.shape, y.dtype)
+    dx = output(owner, "out", out, y.shape, y.dtype, y)
     source, kept, *_ = apart((dy, y, None, None), (out,))
     assert source is not None
     assert kept is not None
-    rows, turned = _rows(source, axis)
-    _core.softmax_rows_backward(owner, np.moveaxis(dx, axis, -1), turned, np.moveaxis(kept, axis, -1), rows, is_log)
+    (rows, turned), own = _rows(source, axis), namespace(y)
+    last = own.moveaxis(dx, axis, -1), turned, own.moveaxis(kept, axis, -1)
+    core_of(y).softmax_rows_backward(owner, *last, rows, is_log)
     return dx
 
 
 def _rows(x: Array, axis: int) -> tuple[tuple[int, int], Array]:
     """Rows and elements of a row, and the array with the axis last."""
     length = x.shape[axis]
-    return (x.size // length if length else 0, length), np.moveaxis(x, axis, -1)
+    return (x.size // length if length else 0, length), namespace(x).moveaxis(x, axis, -1)

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stepsmith import _check, _core
-from stepsmith._backend import require_array
-from stepsmith._outputs import apart, check_weight, compute_dtype, output
+from stepsmith import _check
+from stepsmith._backend import core_of, namespace, require_array
+from stepsmith._outputs import apart, check_weight, compute_dtype, meets, output
 from stepsmith.nn._targets import check_labels, check_target, classes
 from stepsmith.nn.buffer import Array, Buffer
 from stepsmith.nn.loss.base import Loss, mean_of, quotient, require_samples, scale_rows, weight_sum, weighted_sum
@@ -101,16 +101,18 @@ class CrossEntropy(Loss):
         require_array(self.name, "labels", target)
         if target.dtype.kind not in "iu":
             axis = self._axis(output)
-            return np.ones(target.shape[:axis] + target.shape[axis + 1 :], bool)
+            every: Array = namespace(target).ones(target.shape[:axis] + target.shape[axis + 1 :], bool)
+            return every
         values, ignored, _ = classes(target, self.ignore_index)
-        counts = np.ones(values.shape, bool) if ignored is None else values != ignored
+        counts: Array = namespace(values).ones(values.shape, bool) if ignored is None else values != ignored
         return counts.reshape(target.shape)
 
     def _divisor(self, counts: Array, output: Array, target: Array, sample_weight: Array | None) -> float:
         if sample_weight is not None:
             weight_sum(self.name, output, sample_weight)
         if self.weight is not None and target.dtype.kind in "iu":
-            counts = counts * self.weight.take(target.astype(np.intp), mode="clip")
+            places = namespace(target).clip(target.astype(np.intp), 0, len(self.weight) - 1)
+            counts = counts * self.weight.take(places)
         return weighted_sum(counts, sample_weight)
 
     def _mean(self, output: Array, target: Array, sample_weight: Array | None, dz: Array | None) -> tuple[float, float]:
@@ -159,19 +161,21 @@ def run(logits: Array, labels: Array, settings: Settings, losses: Array, out: Ar
     if not is_label and settings.ignore_index >= 0:
         rule = "must be negative where labels are probabilities"
         raise ValueError(f"{owner}: ignore_index {rule}, got {settings.ignore_index}")
-    weight = check_weight(owner, "weight", settings.weight, (length,), compute_dtype(logits))
+    weight = check_weight(owner, "weight", settings.weight, (length,), compute_dtype(logits), logits)
     x, probabilities, factors, _ = apart((logits, None if is_label else labels, weight, None), (out,))
     assert x is not None
     known = classes(labels, settings.ignore_index) if is_label else None
-    if known is not None and out is not None and np.may_share_memory(known[0], out):
+    if known is not None and meets(known[0], out):
         known = (known[0].copy(), *known[1:])
     read = _last(x, axis), None if probabilities is None else _last(probabilities, axis), factors
     written, shape = None if out is None else _last(out, axis), (len(losses), length)
-    return _core.cross_entropy_rows(owner, losses, written, read, known, shape, settings.label_smoothing, is_mean)
+    smoothing, core = settings.label_smoothing, core_of(logits)
+    found: tuple[float, float] = core.cross_entropy_rows(owner, losses, written, read, known, shape, smoothing, is_mean)
+    return found
 
 
 def _last(array: Array, axis: int) -> Array:
-    return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
+    return array if axis == array.ndim - 1 else namespace(array).moveaxis(array, axis, -1)
 
 
 def _index(owner: str, ignore_index: object) -> int:
@@ -194,7 +198,8 @@ def cross_entropy(
 
     With target q (a label is 1 at its class), q' = q·(1 - ε) + ε / classes and weights w: loss = Σ w·q'·(-log softmax),
     gradient = (softmax·Σ w·q' - w·q') / divisor. Rows with ``ignore_index`` have loss 0 and gradient softmax·0, so 0
-    unless they hold NaN or +Inf, or nothing but -Inf. Losses are float64; the same bits at any thread count and level.
+    unless they hold NaN or +Inf, or nothing but -Inf. Losses are float64; the same bits at any thread count and level,
+    and on a GPU, for which the call waits once: the loss is a Python number, and wrong labels are told at once.
 
     Args:
         logits: a class axis among any others, any layout; float32, float64, bfloat16 or float16.
@@ -234,8 +239,8 @@ def cross_entropy(
     _check.one_of(owner, "reduction", reduction, ["mean", "sum", "none"])
     if out is not None and not _check.boolean(owner, "grad", grad):
         raise ValueError(f"{owner}: out must be None with grad=False, got an array")
-    dz = output(owner, "out", out, logits.shape, logits.dtype) if grad else None
-    losses = np.empty(logits.size // max(logits.shape[axis], 1))
+    dz = output(owner, "out", out, logits.shape, logits.dtype, logits) if grad else None
+    losses = namespace(logits).empty(logits.size // max(logits.shape[axis], 1))
     settings = Settings(weight, axis, smoothing, _index(owner, ignore_index), reduction)
     loss, _ = run(logits, labels, settings, losses, dz)
     if reduction != "none":

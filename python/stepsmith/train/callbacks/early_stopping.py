@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stepsmith import _check
+from stepsmith._backend import host_copy
 from stepsmith.train.callbacks.base import Callback, Mode, better, mode_of, monitored, require_same
 from stepsmith.train.snapshot import Snapshot, weights_of
 
@@ -99,7 +100,7 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The best value with its weights, and the waiting count."""
-        copies = {name: array.copy() for name, array in self._best.copies.items()}
+        copies = {name: host_copy(array) for name, array in self._best.copies.items()}
         of_run = {"monitor": self.monitor, "mode": self.mode, "arrays": copies}
         return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited, **of_run}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepsmith import _check
+from stepsmith._backend import namespace
 from stepsmith.train.callbacks.base import Callback
 from stepsmith.train.callbacks.log_file import LogFile, json_line
 from stepsmith.train.model import Array
@@ -122,13 +123,14 @@ def _measures(kind: str, x: Array, scale: float) -> dict[str, float]:
         f"{kind}_norm": _norm(wide),
         f"{kind}_mean": float(wide.mean()),
         f"{kind}_std": float(wide.std()),
-        f"{kind}_absmax": float(np.abs(wide).max()),
-        f"{kind}_nonfinite": int(wide.size - np.isfinite(wide).sum()),
+        f"{kind}_absmax": float(abs(wide).max()),
+        f"{kind}_nonfinite": int(wide.size - namespace(wide).isfinite(wide).sum()),
     }
 
 
 def _norm(x: Array) -> float:
-    return float(np.sqrt(np.square(x).sum()))
+    xp = namespace(x)
+    return float(xp.sqrt(xp.square(x).sum()))
 
 
 def _ratio(after: Array, before: Array) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from stepsmith import _check
+from stepsmith._backend import device_of, host_copy, moved, namespace
 from stepsmith.train.averages import NoAverageError
 from stepsmith.train.callbacks.base import Callback
 from stepsmith.train.model import Array
@@ -57,9 +58,9 @@ class SWA(Callback):
         self.count += 1
         for name, param in trainer.model.parameters().items():
             wide = param.astype(np.float32) if param.dtype.itemsize == 2 else param
-            if name not in self._mean:
-                self._mean[name] = np.zeros_like(wide)
-            mean = self._mean[name]
+            before = self._mean.get(name)
+            mean = namespace(wide).zeros_like(wide) if before is None else moved(before, device_of(wide))
+            self._mean[name] = mean
             mean += (wide - mean) / mean.dtype.type(self.count)
 
     def average(self) -> Mapping[str, Array]:
@@ -74,7 +75,7 @@ class SWA(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The means and their count."""
-        return {"count": self.count, "mean": {name: array.copy() for name, array in self._mean.items()}}
+        return {"count": self.count, "mean": {name: host_copy(array) for name, array in self._mean.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
