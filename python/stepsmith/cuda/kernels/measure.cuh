@@ -58,5 +58,5 @@ template <class R, class T> __device__ __forceinline__ void measure(const Pass &
 
 // The kernels of a rule that measures.
 #define MEASURED(name, R) \
-    WIDE_KERNEL_OF_256(measure_##name##_f32)(const __grid_constant__ Pass pass) { measure<R<float>, float>(pass); } \
-    WIDE_KERNEL_OF_256(measure_##name##_f64)(const __grid_constant__ Pass pass) { measure<R<double>, double>(pass); }
+    KERNEL_OF_256(measure_##name##_f32)(const __grid_constant__ Pass pass) { measure<R<float>, float>(pass); } \
+    KERNEL_OF_256(measure_##name##_f64)(const __grid_constant__ Pass pass) { measure<R<double>, double>(pass); }

@@ -163,4 +163,4 @@ template <template <class> class R, class T> __device__ __forceinline__ void run
 // The kernels of a rule.
 #define RULE(name, R) \
     KERNEL_OF_256(name##_f32)(const __grid_constant__ Pass pass) { run<R, float>(pass); } \
-    WIDE_KERNEL_OF_256(name##_f64)(const __grid_constant__ Pass pass) { run<R, double>(pass); }
+    KERNEL_OF_256(name##_f64)(const __grid_constant__ Pass pass) { run<R, double>(pass); }

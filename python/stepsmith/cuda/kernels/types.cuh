@@ -15,8 +15,6 @@ typedef long long i64;
 
 // A kernel whose blocks have 256 threads, two of them on a multiprocessor: the compiler may use so many registers and no more.
 #define KERNEL_OF_256(name) extern "C" __global__ void __launch_bounds__(256, 2) name
-// The same with more registers than two such blocks have room for.
-#define WIDE_KERNEL_OF_256(name) extern "C" __global__ void __launch_bounds__(256, 1) name
 
 #ifndef STEPSMITH_SHIM
 #define SHARED(T, name, N) __shared__ T name[N]
