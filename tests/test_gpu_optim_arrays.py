@@ -263,6 +263,14 @@ def test_a_bound_gradient_that_changed_is_refused_by_name(gpu):
         optimizer.step()
 
 
+def test_parameters_on_several_devices_are_refused(gpu, monkeypatch):
+    params = {"a": gpu.zeros(3), "b": gpu.zeros(4)}
+    monkeypatch.setattr("stepsmith._backend.device_of", lambda array: f"cuda:{array.size - 3}")
+    rule = r"^SGD: arrays must be on one device, got params\['a'\] on cuda:0 and params\['b'\] on cuda:1$"
+    with pytest.raises(ValueError, match=rule):
+        ss.optim.SGD(params)
+
+
 @pytest.mark.usefixtures("gpu")
 def test_an_array_of_another_device_is_refused():
     here, there = (

@@ -30,6 +30,7 @@ __all__ = [
     "namespace",
     "on_device",
     "one_core",
+    "one_device",
     "require_array",
     "require_same_kind",
     "same_stream",
@@ -161,6 +162,15 @@ def _gpus(owner: str) -> int:
 def device_of(array: Any) -> str:
     """Where the array is: "cpu", "cuda:0" and so on."""
     return "cpu" if type(array) is np.ndarray or not is_on_gpu(array) else f"cuda:{array.device.id}"
+
+
+def one_device(owner: str, arrays: Mapping[str, Any]) -> str:
+    """Where all of the arrays are, which must be on one device."""
+    devices = {device_of(array): name for name, array in arrays.items()}
+    if len(devices) > 1:
+        (first, one), (second, other), *_ = devices.items()
+        raise ValueError(f"{owner}: arrays must be on one device, got {one} on {first} and {other} on {second}")
+    return next(iter(devices))
 
 
 def on_device(device: str) -> AbstractContextManager[Any]:

@@ -34,14 +34,30 @@ class Wanted(NamedTuple):
     """Means of the parameter's axes: in C order, whatever the parameter's."""
 
 
-def _set(target: Array, source: float | Array) -> None:
-    """``target[...] = source``, on a GPU by the kernels of steps, which round as they do."""
-    if is_on_gpu(source) and source.dtype != target.dtype:  # type: ignore[union-attr] # it is an array
-        core_of(target).assign("assign", ["target"], [target], 1.0, [source])
-    elif is_on_gpu(target) and not is_on_gpu(source):
-        assign(target, np.asarray(source, target.dtype))
+def _copy(pairs: Sequence[tuple[Array, Array]]) -> None:
+    """``target[...] = source`` for each pair, rounded as in a step: to 16 bits by way of float32."""
+    if pairs and is_on_gpu(pairs[0][0]):
+        targets, sources = zip(*pairs)
+        core_of(targets[0]).assign("copy", ["target"] * len(pairs), targets, 1.0, sources)
+        return
+    with np.errstate(over="ignore"):
+        for target, source in pairs:
+            target[...] = source.astype(np.float32, copy=False) if target.dtype.itemsize == 2 else source
+
+
+def _set(target: Array, value: float | Array) -> None:
+    """``target[...] = value``, an array that is where the target is, or a number."""
+    if getattr(value, "shape", ()) == target.shape and is_on_gpu(value):
+        _copy([(target, value)])  # type: ignore[list-item] # it is an array
+    elif is_on_gpu(target):
+        assign(target, np.asarray(value, target.dtype))
     else:
-        target[...] = source
+        target[...] = value
+
+
+def _as_bits(array: Array) -> Array:
+    """The array, one of 16 bits as integers: a zero has no bit, and CuPy knows integers better than bfloat16."""
+    return array.view(np.uint16) if array.dtype.itemsize == 2 else array
 
 
 class Arrays:
@@ -72,9 +88,8 @@ class Arrays:
                 fill(self.coded(want.name, want.slot), want.initial)
             elif want.initial is not None:
                 _set(self._all[want.name, want.slot], want.initial)
+        _copy([(array, params[name]) for (name, slot), array in self._all.items() if slot in {"master", "ema"}])
         for (name, slot), array in self._all.items():
-            if slot in {"master", "ema"}:
-                _set(array, params[name])
             if slot == "ema" and options.masks and name in options.masks:
                 array[~moved(options.masks[name], device_of(array))] = 0
 
@@ -154,19 +169,15 @@ class Arrays:
 
     def follow(self) -> None:
         """Brings parameters with a master copy, and shadow arrays of the user's own, to what a load brought back."""
-        for name, param in self._params.items():
-            if (name, "master") in self._all:
-                _set(param, self._all[name, "master"])
+        masters = [(param, self._all.get((name, "master"))) for name, param in self._params.items()]
+        _copy([(param, master) for param, master in masters if master is not None])
         if isinstance(self._options.shadow, Mapping):
             self.fill_shadows()
 
     def fill_shadows(self) -> None:
         """Shadow copies of the parameters before the first step, rounded as a step does: by way of float32."""
-        with np.errstate(over="ignore"):
-            for name, param in self._params.items():
-                shadow = self.shadow(name)
-                if shadow is not None:
-                    _set(shadow, param.astype(np.float32, copy=False))
+        pairs = [(self.shadow(name), param) for name, param in self._params.items()]
+        _copy([(shadow, param) for shadow, param in pairs if shadow is not None])
 
     def prune(self, masks: Mapping[str, NDArray[np.bool_]]) -> None:
         """Zeroes what belongs to a pruned weight: parameter, copies and state; a mean belongs to no single one."""
@@ -175,10 +186,13 @@ class Arrays:
             pruned = ~moved(mask, device_of(self._params[name]))
             for array in (self._params[name], self.shadow(name)):
                 if array is not None:
-                    array[pruned] = 0
+                    _as_bits(array)[pruned] = 0
             for key in [key for key in self.kept if key[0] == name and key not in parts | self._means]:
                 scheme, array = self._schemes.get(key), self._all[key]
-                array[pruned] = 0 if scheme is None else zero_code(scheme, array.dtype)
+                if scheme is None:
+                    _as_bits(array)[pruned] = 0
+                else:
+                    array[pruned] = zero_code(scheme, array.dtype)
 
     def saved_dtype(self, key: tuple[str, str]) -> np.dtype[Any]:
         """The type under which an array is saved: that of codes may be one that a GPU does not know."""

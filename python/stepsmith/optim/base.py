@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsmith import _check, _core
-from stepsmith._backend import as_device, assign, device_of, on_device, one_core
+from stepsmith._backend import as_device, assign, device_of, on_device, one_core, one_device
 from stepsmith.optim import _state_dict, _torch
 from stepsmith.optim._arrays import Arrays, Wanted
 from stepsmith.optim._groups import Check, Group, Held, Params, checked, evaluate, make_groups, params_on, refuse_copy
@@ -45,7 +45,8 @@ class Optimizer(ABC):
 
     Args:
         params: mapping name → array, sequence of arrays, or sequence of groups ``{"params": ..., "lr": ...}``. Arrays
-            are NumPy, float32, float64, bfloat16 or float16, writable, of any strides, and change in place.
+            are NumPy's or CuPy's, all on one device, float32, float64, bfloat16 or float16, writable, of any strides,
+            and change in place.
         hyperparameters: the defaults of all groups; a number may be a schedule, evaluated and checked at each step.
         options: what is folded into the step and how state is kept; see `StepOptions`.
     """
@@ -92,7 +93,7 @@ class Optimizer(ABC):
             given |= dict.fromkeys(named, self.groups[-1])
         self.params: Mapping[str, Array] = MappingProxyType(arrays)
         self._core = one_core(owner, {f"params[{name!r}]": param for name, param in arrays.items()})
-        self.device = device_of(next(iter(arrays.values())))
+        self.device = one_device(owner, {f"params[{name!r}]": param for name, param in arrays.items()})
         """Where the parameters are: "cpu", "cuda:0" and so on."""
         with nullcontext() if self.device == "cpu" else on_device(self.device):
             self._make_state(given)
@@ -305,7 +306,8 @@ class Optimizer(ABC):
 
         A replay takes the hyperparameters of its update from a table on the device, which ends 256 updates after the
         last call. A step past it does nothing, and the next call of `refill` or `step` is a RuntimeError. What was set
-        in ``groups`` since then holds from here on. Waits for the device.
+        in ``groups`` since then holds from here on. Waits for the device, as each `step` does from the first recording
+        on: replays count updates unseen. A recording works as long as this optimizer exists.
 
         Raises:
             NonFiniteError: a replay met a gradient that is not finite (``on_nonfinite="raise"``).

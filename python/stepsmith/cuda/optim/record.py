@@ -149,9 +149,16 @@ class Record:
 
     # What waits.
 
+    def wait(self) -> None:
+        """Until all steps on their way have ended; those of a recording may be on any stream."""
+        if self.is_recorded:
+            cupy().cuda.Device().synchronize()
+        else:
+            self._stream.synchronize()
+
     def read(self) -> Any:
         """The device's record, when all steps on their way have ended."""
-        self._stream.synchronize()
+        self.wait()
         control = np.frombuffer(self._control.get().tobytes(), CONTROL)[0]
         self._upper, self._slot.launched = int(control["updates"]), int(control["steps"])
         self._is_settled = True
@@ -159,7 +166,7 @@ class Record:
 
     def write(self, updates: int) -> None:
         """Sets the count, when all steps on their way have ended; what went wrong is forgotten."""
-        self._stream.synchronize()
+        self.wait()
         control = np.zeros((), CONTROL)
         control["updates"], control["steps"], control["first_bad"] = updates, self._slot.launched, NOTHING
         self._news[0] = updates, self._slot.launched, 0

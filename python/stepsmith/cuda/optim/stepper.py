@@ -269,8 +269,9 @@ class Stepper:
     # State dictionaries.
 
     def exclusive(self, work: Callable[[], T]) -> T:
-        """As `_core.Stepper.exclusive`."""
+        """As `_core.Stepper.exclusive`; waits for the steps on their way."""
         with self._alone():
+            self._record.wait()
             return work()
 
     def switch(self, mode: int, work: Callable[[], object]) -> None:
@@ -293,6 +294,7 @@ class Stepper:
         with self._alone():
             if self._setting + 1 != moment[1]:
                 raise self._busy()
+            self._record.wait()
             work()
             self._record.write(moment[0])
             self._begin(moment[0], cohorts, carried)
