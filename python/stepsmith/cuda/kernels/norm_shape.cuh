@@ -59,7 +59,7 @@ template <class T> struct Affine {
     }
 };
 
-// Weights in the order of sums, likewise.
+// Weights of elements in the order of sums, where rows and runs are whole quads and fewer than 2^32; `weight` begins with the row's first.
 __device__ __forceinline__ void load_weights(const Warp &team, const RowNorm &norm, const float *weight, int c, u32 n, float (&w)[4]) {
     if (team.place(c, 0) >= n) return;
     if (norm.run.n == 0) load_quad<float>((u64)(weight + team.place(c, 0)), F32, w);
@@ -74,8 +74,7 @@ __device__ __forceinline__ void load_weights(const Block &team, const RowNorm &n
     }
 }
 
-// Calls `work` with the weight of each element that a team's thread holds, where rows and runs are whole quads and fewer than 2^32;
-// `weight` begins with the row's first.
+// Calls `work` with the weight of each element that a team's thread holds, likewise.
 template <class Team, class Work>
 __device__ __forceinline__ void for_weights(const Team &team, const RowNorm &norm, const float *weight, u32 n, Work work) {
     const u32 left = team.left(n);
