@@ -126,7 +126,7 @@ settings = ({}, {"axis": 0}, {"axis": 1}, {"group_size": 64}, {"axis": 1, "symme
 with ss.threads(2):
     for given in settings:
         scheme = Affine(**given)
-        grown(x[:65].copy(), room[:65], scheme)  # pages of the program count too: they are read here
+        grown(x[:65, :65].copy(), room[:65, :65], scheme)  # pages of the program count too: they are read here
         print(grown(x, room, scheme), grown(x.T, room.T, scheme))
 """
 
