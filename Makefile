@@ -4,13 +4,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: help demo test test-slow bench lint format wheel clean check-tools
+.PHONY: help demo test test-slow test-gpu bench bench-gpu lint format wheel clean check-tools
 
 help:
 	@echo "make demo       build, install and train a small network on real data"
 	@echo "make test       lint, types, Rust and Python tests"
 	@echo "make test-slow  the same with large counts"
+	@echo "make test-gpu   on a machine with a GPU and CuPy: tests on the device, every kernel under compute-sanitizer"
 	@echo "make bench      speed against peers, as ratios; writes .bench/*.json"
+	@echo "make bench-gpu  the same on a GPU"
 	@echo "make lint       formatting, lints and types alone"
 	@echo "make format     rewrite the sources in the project's format"
 	@echo "make wheel      build the wheel into dist/"
@@ -52,6 +54,13 @@ test-slow: lint
 	cargo test --quiet --no-default-features --lib
 	cargo test --quiet --no-default-features --lib -- --ignored
 	$(BIN)/python -m pytest
+
+# With $(PYTHON)'s own packages, CuPy among them, and without a network; stepsmith is the installed one, else dist/'s.
+test-gpu:
+	$(PYTHON) tests/run_gpu.py
+
+bench-gpu:
+	$(PYTHON) benches/bench_gpu.py
 
 # Peers join in where they are installed: .venv/bin/pip install '.[bench]' torch bitsandbytes torchao
 bench: $(VENV)/.installed

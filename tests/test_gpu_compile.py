@@ -81,6 +81,14 @@ def test_a_step_reads_and_writes_sixteen_bytes_at_once(program):
     assert not re.findall(r"\b(?:ld|st)\.v[24]\.", text), "an address that may be of any memory"
 
 
+@pytest.mark.parametrize("program", ["activation", "norm_rows", "norm_rows_backward", "softmax", "softmax_backward"])
+def test_rows_are_read_and_written_sixteen_bytes_at_once(program):
+    text = ptx(program)
+    for access in ("ld.global.v4.f32", "st.global.v4.f32", "ld.global.v2.f64", "st.global.v2.f64", "ld.global.v2.u32"):
+        assert access in text
+    assert not re.findall(r"\b(?:ld|st)\.v[24]\.", text), "an address that may be of any memory"
+
+
 def test_a_product_and_a_sum_would_be_fused_without_the_option():
     text = 'extern "C" __global__ void f(float *x) { x[0] = x[1] * x[2] + x[3]; }'
     options = [option for option in _nvrtc.OPTIONS if not option.startswith("--fmad")]

@@ -45,6 +45,9 @@ def cupy() -> Any:
     Raises:
         ImportError: it is not installed; names the extras.
     """
+    loaded = sys.modules.get("cupy")
+    if loaded is not None:
+        return loaded
     try:
         return importlib.import_module("cupy")
     except ImportError as error:

@@ -1,7 +1,7 @@
 """The arrays of one call: checked for what meets what before anything is written, and a kernel's arguments."""
 
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -43,18 +43,35 @@ def _check(owner: str, name: str, array: Any, device: int) -> None:
 
 
 def _check_apart(owner: str, outputs: dict[str, Any], inputs: dict[str, Any]) -> None:
-    places = {name: addresses(array) for name, array in (*outputs.items(), *inputs.items())}
-    for name in outputs:
-        if overlaps_itself(places[name]):
+    for name, array in outputs.items():
+        if not array.flags.c_contiguous and overlaps_itself(addresses(array)):
             raise ValueError(f"{owner}: {name} must not repeat elements, got an array in which indices share memory")
-    pairs = list(combinations(outputs, 2))
-    rewritten = {name for name in inputs if any(is_same(inputs[name], array) for array in outputs.values())}
-    pairs += [(first, second) for second in inputs if second not in rewritten for first in outputs]
-    for first, second in pairs:
-        a, b = places[first], places[second]
-        if np.may_share_memory(a, b) and np.shares_memory(a, b):
+    arrays = {**inputs, **outputs}
+    spans = {name: _span(array) for name, array in arrays.items()}
+    for first, second in (*combinations(outputs, 2), *product(outputs, inputs)):
+        (low, high), (other_low, other_high) = spans[first], spans[second]
+        if max(low, other_low) >= min(high, other_high) or (
+            second in inputs and _is_rewritten(inputs[second], outputs)
+        ):
+            continue
+        if np.shares_memory(addresses(arrays[first]), addresses(arrays[second])):
             rule = "must not share elements, got arrays that overlap in memory"
             raise ValueError(f"{owner}: {first} and {second} {rule}")
+
+
+def _span(array: Any) -> tuple[int, int]:
+    """The first and one past the last byte of an element."""
+    low, high = array.data.ptr, array.data.ptr + array.nbytes
+    if array.size and not array.flags.c_contiguous:
+        reach = [(length - 1) * stride for length, stride in zip(array.shape, array.strides)]
+        high = low + sum(max(distance, 0) for distance in reach) + array.itemsize
+        low += sum(min(distance, 0) for distance in reach)
+    return low, high
+
+
+def _is_rewritten(array: Any, outputs: dict[str, Any]) -> bool:
+    """Is one of the outputs the same array? Then each element is read before it is written."""
+    return array is not None and any(array is output or is_same(array, output) for output in outputs.values())
 
 
 def check_lengths(want: int, arrays: Mapping[str, Any]) -> None:

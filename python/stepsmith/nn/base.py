@@ -71,6 +71,9 @@ class Module(Movable, ABC):
         both). What layers keep for a backward pass is gone, so a forward pass comes first. Parameters that are not
         drawn yet will have the numbers that they would have had on the CPU. Inputs must be where the model is.
 
+        On a GPU products are those of cuBLAS, sums over rows CuPy's, and what CuPy computes of single elements takes
+        denormal float32 numbers for zero; all else has the bits of the CPU.
+
         Args:
             device: "cpu", "cuda" for CuPy's current device, or "cuda:N".
 

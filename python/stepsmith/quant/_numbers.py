@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stepsmith._backend import is_on_gpu, moved, namespace, require_same_kind
 
-__all__ = ["as_numbers", "is_array", "one_of", "spread"]
+__all__ = ["as_numbers", "check_shape", "is_array", "one_of", "spread"]
 
 Array = NDArray[Any]
 
@@ -25,10 +25,15 @@ def as_numbers(owner: str, name: str, value: ArrayLike, of: Array) -> Array:
     return np.asarray(value)
 
 
-def spread(owner: str, name: str, numbers: Array, shape: tuple[int, ...], of: Array, dtype: Any) -> Array:
-    """A copy of the numbers where another array is, one for each place of the shape."""
+def check_shape(owner: str, name: str, numbers: Array, shape: tuple[int, ...]) -> None:
+    """There must be one number, or one for each place of the shape."""
     if numbers.shape not in ((), shape):
         raise ValueError(f"{owner}: {name} must have shape {shape} or be one number, got shape {numbers.shape}")
+
+
+def spread(owner: str, name: str, numbers: Array, shape: tuple[int, ...], of: Array, dtype: Any) -> Array:
+    """A copy of the numbers where another array is, one for each place of the shape."""
+    check_shape(owner, name, numbers, shape)
     own = namespace(of)
     result: Array = own.array(own.broadcast_to(own.asarray(numbers), shape), dtype, order="C")
     return result

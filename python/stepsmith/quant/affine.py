@@ -11,7 +11,7 @@ from stepsmith import _check
 from stepsmith._backend import core_of, is_on_gpu, namespace, one_core
 from stepsmith._outputs import require_floats
 from stepsmith._recycled import empty
-from stepsmith.quant._numbers import as_numbers, is_array, one_of, spread
+from stepsmith.quant._numbers import as_numbers, check_shape, is_array, one_of, spread
 from stepsmith.quant._scheme import FLOAT32, UINT8, Parts, Scheme, Spec, as_bytes
 from stepsmith.quant.array import QuantizedArray, check_out
 
@@ -252,10 +252,12 @@ def _given_points(owner: str, zero_point: ArrayLike | None, scheme: Affine, scal
     if points.dtype.kind not in "iu":
         raise TypeError(f"{owner}: zero_point must be integers, got {points.dtype}")
     low, high = (0, 0) if scheme.symmetric else (scheme.qmin, scheme.qmax)
-    placed = spread(owner, "zero_point", points, scales.shape, scales, np.int32)
+    check_shape(owner, "zero_point", points, scales.shape)
     bad = points[(points < low) | (points > high)]
     if bad.size:
         rule = "0 for symmetric codes" if scheme.symmetric else f"in [{low}, {high}]"
         raise ValueError(f"{owner}: zero_point must be {rule}, got {one_of(bad)}")
-    none: Array = namespace(scales).empty(0, np.int32)
-    return none if scheme.symmetric else placed
+    if scheme.symmetric:
+        none: Array = namespace(scales).empty(0, np.int32)
+        return none
+    return spread(owner, "zero_point", points, scales.shape, scales, np.int32)

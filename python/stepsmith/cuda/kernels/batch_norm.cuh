@@ -27,8 +27,9 @@ template <class T> __device__ __forceinline__ void move_towards(const Array &run
 }
 
 template <class T>
-__device__ __forceinline__ void find(const Channels &shape, const Statistics &statistics, const double *means, const double *squares,
-                                     const Array &running_mean, const Array &running_var, double *mean, double *rstd, T *table) {
+__device__ __forceinline__ void find(const Channels &shape, const Statistics &statistics, const double *means,
+                                     const double *squares, const Array &running_mean, const Array &running_var,
+                                     double *mean, double *rstd, T *table) {
     u64 channel = (u64)blockIdx.x * blockDim.x + threadIdx.x, values = shape.samples * shape.inner;
     if (channel >= shape.channels) return;
     double own_mean, own_squares, count = 1.0;

@@ -17,7 +17,8 @@ struct Channels {
 };
 
 // Moments of a channel, part after part; each part has `values` of a channel but the last one.
-__device__ __forceinline__ Moments merged(const double *means, const double *squares, u64 stride, u64 parts, u64 values, u64 all_values) {
+__device__ __forceinline__ Moments merged(const double *means, const double *squares, u64 stride, u64 parts, u64 values,
+                                               u64 all_values) {
     Moments all = {0.0, 0.0, 0.0};
     for (u64 part = 0; part < parts; part++) {
         u64 left = all_values - part * values;

@@ -1,11 +1,12 @@
 // Mean and centred sum of squares of channels over all samples; the same shape as rust/norm/channels.rs and columns.rs.
 //
-// A piece is `tall` samples. Within it a channel's values follow each other sample by sample, or by blocks of 64 samples where channels
-// are the last axis; pieces follow each other.
+// A piece is `tall` samples. Within it a channel's values follow each other sample by sample, or by blocks of 64 samples where
+// channels are the last axis; pieces follow each other.
 // needs: row_sums.cuh channel_shape.cuh
 
 // Of each block and channel if these are the last axis: a thread reads four columns twice.
-template <class T> __device__ __forceinline__ void column_moments(const Channels &shape, const Array &x, double *means, double *squares) {
+template <class T>
+__device__ __forceinline__ void column_moments(const Channels &shape, const Array &x, double *means, double *squares) {
     const u64 quads = (shape.channels + 3) / 4, blocks = (shape.samples + HEIGHT - 1) / HEIGHT;
     const u64 item = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     if (item >= blocks * quads) return;
@@ -46,7 +47,8 @@ template <class T> __device__ __forceinline__ void column_moments(const Channels
 
 // Of each piece and channel if a channel has several elements in a sample: a team goes sample by sample.
 template <class T>
-__device__ __forceinline__ void run_moments(const Team &team, const Channels &shape, const Array &x, double *means, double *squares) {
+__device__ __forceinline__ void run_moments(const Team &team, const Channels &shape, const Array &x, double *means,
+                                            double *squares) {
     const u64 piece = team.row / shape.channels, channel = team.row - piece * shape.channels;
     Moments all = {0.0, 0.0, 0.0};
 #pragma unroll 1

@@ -17,7 +17,8 @@ template <class T> struct Pass {
 
     __device__ __forceinline__ double wide_weight(u64 place) const { return weight ? (double)weight[place] : 1.0; }
 
-    // A row is read for the largest element, for the sum, for what its loss adds up unless that is one element, and for the gradient.
+    // A row is read for the largest element, for the sum, for what its loss adds up unless that is one element, and for the
+    // gradient.
     __device__ __forceinline__ void row(const Team &team) const {
         const u64 len = settings.len;
         const bool has_labels = labels.values, is_ignored = team.is_there && labels.is_ignored(team.row);
@@ -46,7 +47,8 @@ template <class T> struct Pass {
                         const u64 place = at + i + k;
                         if (k >= count) break;
                         if (step == LARGEST) max = larger(own[k], max);
-                        if (step == EXPECT) expect(place, log - ((double)own[k] - (double)max), target[k], terms[0][k], terms[1][k]);
+                        double surprise = log - ((double)own[k] - (double)max);
+                        if (step == EXPECT) expect(place, surprise, target[k], terms[0][k], terms[1][k]);
                         if (step == LARGEST || step == EXPECT) continue;
                         T e = exponential(own[k] - max);
                         terms[0][k] = (double)e;
@@ -59,8 +61,10 @@ template <class T> struct Pass {
             }
             if (step == LARGEST) max = team.largest(max);
             if (step == ADD) log = logarithm(sum);
-            if (step == WRITE || (step == ADD && (!has_labels || is_smooth))) continue;
-            if (step == ADD || step == EXPECT) factor = finish(team, sums, sum, 0.0 + share, 0.0 + share * (log - (at_label - (double)max)), scale);
+            const bool is_known = step == EXPECT || (step == ADD && has_labels && !is_smooth);
+            if (!is_known) continue;
+            double loss = 0.0 + share * (log - (at_label - (double)max));
+            factor = finish(team, sums, sum, 0.0 + share, loss, scale);
         }
     }
 
@@ -75,7 +79,8 @@ template <class T> struct Pass {
     }
 
     // Notes the row's loss and returns by what its exponentials are multiplied: scale·W / s.
-    __device__ __forceinline__ T finish(const Team &team, const double (&sums)[2], double sum, double share, double own, double scale) const {
+    __device__ __forceinline__ T finish(const Team &team, const double (&sums)[2], double sum, double share, double own,
+                                        double scale) const {
         double loss = sums[1], expected = sums[0];
         if (labels.values) {
             loss = own, expected = share;
@@ -98,8 +103,8 @@ template <class T> struct Pass {
 };
 
 #define CROSS_ENTROPY_KERNEL(T, suffix) \
-    ROWS_KERNEL(cross_entropy_##suffix)(Settings settings, Labels labels, Array dx, Array x, Array q, const T *weight, double *losses, \
-                                        const Findings *findings, u32 shift) { \
+    ROWS_KERNEL(cross_entropy_##suffix)(Settings settings, Labels labels, Array dx, Array x, Array q, const T *weight, \
+                                        double *losses, const Findings *findings, u32 shift) { \
         SHARED(double, room, Team::ROOM); \
         Team team(settings.rows, shift, room); \
         if (findings->wrong == NONE) Pass<T>{settings, labels, dx, x, q, weight, losses, findings}.row(team); \

@@ -1,7 +1,7 @@
 // A few elements of arrays of any layout whose compute type is T: float64 for float64, float32 for all else.
 //
-// What is not a whole quad goes element by element in loops that are not unrolled, so that the text of a kernel stays short. Quads are
-// loaded as they are stored and converted later, so that several loads are under way at a time.
+// What is not a whole quad goes element by element in loops that are not unrolled, so that the text of a kernel stays short.
+// Quads are loaded as they are stored and converted later, so that several loads are under way at a time.
 // needs: arrays.cuh
 
 // The storage type, which the compute type says more of.
@@ -20,7 +20,9 @@ template <class T> __device__ __forceinline__ void store_element(const Array &ar
 }
 
 // x[k] of numbers in registers.
-template <class T> __device__ __forceinline__ T take(const T (&x)[4], u32 k) { return k < 2 ? k < 1 ? x[0] : x[1] : k < 3 ? x[2] : x[3]; }
+template <class T> __device__ __forceinline__ T take(const T (&x)[4], u32 k) {
+    return k < 2 ? k < 1 ? x[0] : x[1] : k < 3 ? x[2] : x[3];
+}
 
 template <class T> __device__ __forceinline__ void put(T (&x)[4], u32 k, T value) {
 #pragma unroll

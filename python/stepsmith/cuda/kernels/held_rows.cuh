@@ -1,8 +1,8 @@
-// Rows in the registers of the threads that share them, for arrays that lie densely in whole quads and are computed in float32: a row
-// is read once. The same sums as in row_sums.cuh.
+// Rows in the registers of the threads that share them, for arrays that lie densely in whole quads and are computed in float32:
+// a row is read once. The same sums as in row_sums.cuh.
 //
-// A thread loads and stores quads, four elements that follow each other. In a warp it adds up the four lanes of its quads; in a block,
-// for longer rows, the lanes of 128 threads are one each, for which four threads next to each other turn their quads.
+// A thread loads and stores quads, four elements that follow each other. In a warp it adds up the four lanes of its quads; in a
+// block, for longer rows, the lanes of 128 threads are one each, for which four threads next to each other turn their quads.
 // needs: row_sums.cuh
 
 // Kernels whose threads hold one or two rows: at most 256 threads a block, of which so many share a multiprocessor.
@@ -15,8 +15,8 @@ const int QUADS = 8;
 struct Held {
     float x[QUADS][4];
 
-    // Keeps the compiler from holding elements as float64 from one sum to the next, for which there are not registers enough, and as
-    // integers, whose quads it would store one by one.
+    // Keeps the compiler from holding elements as float64 from one sum to the next, for which there are not registers enough,
+    // and as integers, whose quads it would store one by one.
     __device__ __forceinline__ void forget() {
 #ifndef STEPSMITH_SHIM
 #pragma unroll
@@ -52,7 +52,8 @@ __device__ __forceinline__ void load_quads_of(const Team &team, const Array &arr
     }
 }
 
-template <class Team> __device__ __forceinline__ void load_held(const Team &team, const Array &array, u64 start, u32 n, Held &held) {
+template <class Team>
+__device__ __forceinline__ void load_held(const Team &team, const Array &array, u64 start, u32 n, Held &held) {
     load_quads_of<0, QUADS>(team, array, start, n, held.x);
 }
 
@@ -151,12 +152,15 @@ struct Block {
     double *room, *partials; // of all lanes and of each block, two numbers each
 
     __device__ __forceinline__ Block(u64, u32, double *shared)
-        : lane(threadIdx.x % LANES), group(threadIdx.x / LANES), row(blockIdx.x), room(shared), partials(shared + 2 * MOST_THREADS) {}
+        : lane(threadIdx.x % LANES), group(threadIdx.x / LANES), row(blockIdx.x), room(shared),
+          partials(shared + 2 * MOST_THREADS) {}
 
     static constexpr bool is_there = true;
     __device__ __forceinline__ bool is_writer() const { return threadIdx.x == 0; }
 
-    __device__ __forceinline__ u32 at() const { return group * BLOCK + lane % 4 * LANES + lane / WARP * WARP + lane % WARP / 4 * 4; }
+    __device__ __forceinline__ u32 at() const {
+        return group * BLOCK + lane % 4 * LANES + lane / WARP * WARP + lane % WARP / 4 * 4;
+    }
     __device__ __forceinline__ u32 left(u32 n) const { return at() < n ? n - at() : 0; }
     __device__ __forceinline__ u32 place(int c, int k) const { return group * BLOCK + lane + c * STEP + k * LANES; }
 

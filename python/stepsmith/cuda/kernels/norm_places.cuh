@@ -1,7 +1,8 @@
-// Gradients of weight and bias: Σ dy·x̂ and Σ dy over all elements that share a place; as rust/norm/rows_backward.rs and channels.rs.
+// Gradients of weight and bias: Σ dy·x̂ and Σ dy over all elements that share a place; as rust/norm/rows_backward.rs and
+// channels.rs.
 //
-// Rows go over `groups` of places in turn, each having `run` elements of a place in a row. A piece is `turn` rows: its sums go row after
-// row from +0.0, elements of one row in the shape of a row; then piece after piece.
+// Rows go over `groups` of places in turn, each having `run` elements of a place in a row. A piece is `turn` rows: its sums go
+// row after row from +0.0, elements of one row in the shape of a row; then piece after piece.
 // needs: row_sums.cuh products.cuh
 
 // Mirrors `PLACES` of stepsmith/cuda/norm.py.

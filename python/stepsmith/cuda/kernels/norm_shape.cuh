@@ -4,8 +4,8 @@
 // What a row is divided by: √(variance + eps) after the mean is taken away, √(mean of squares + eps), √(sum of squares).
 enum Divided : int { DEVIATION, ROOT_MEAN_SQUARE, LENGTH };
 
-// Mirrors `NORM` of stepsmith/cuda/norm.py. Without a run a weight belongs to its place in the row, else to its channel: rows go over
-// `groups` of channels in turn, a channel having `run` elements in a row.
+// Mirrors `NORM` of stepsmith/cuda/norm.py. Without a run a weight belongs to its place in the row, else to its channel: rows
+// go over `groups` of channels in turn, a channel having `run` elements in a row.
 struct RowNorm {
     u64 rows;
     u64 len;
@@ -59,14 +59,17 @@ template <class T> struct Affine {
     }
 };
 
-// Weights in the order of sums, likewise.
-__device__ __forceinline__ void load_weights(const Warp &team, const RowNorm &norm, const float *weight, int c, u32 n, float (&w)[4]) {
+// Weights of elements in the order of sums, where rows and runs are whole quads and fewer than 2^32; `weight` begins with the
+// row's first.
+__device__ __forceinline__ void load_weights(const Warp &team, const RowNorm &norm, const float *weight, int c, u32 n,
+                                             float (&w)[4]) {
     if (team.place(c, 0) >= n) return;
     if (norm.run.n == 0) load_quad<float>((u64)(weight + team.place(c, 0)), F32, w);
     else w[0] = w[1] = w[2] = w[3] = weight[short_quotient(team.place(c, 0), norm.run)];
 }
 
-__device__ __forceinline__ void load_weights(const Block &team, const RowNorm &norm, const float *weight, int c, u32 n, float (&w)[4]) {
+__device__ __forceinline__ void load_weights(const Block &team, const RowNorm &norm, const float *weight, int c, u32 n,
+                                             float (&w)[4]) {
 #pragma unroll
     for (int k = 0; k < 4; k++) {
         u32 i = team.place(c, k);
@@ -74,8 +77,7 @@ __device__ __forceinline__ void load_weights(const Block &team, const RowNorm &n
     }
 }
 
-// Calls `work` with the weight of each element that a team's thread holds, where rows and runs are whole quads and fewer than 2^32;
-// `weight` begins with the row's first.
+// Calls `work` with the weight of each element that a team's thread holds, likewise.
 template <class Team, class Work>
 __device__ __forceinline__ void for_weights(const Team &team, const RowNorm &norm, const float *weight, u32 n, Work work) {
     const u32 left = team.left(n);
